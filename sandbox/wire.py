@@ -1,0 +1,95 @@
+"""Frames: what master and runner say to each other. The one list both ends use.
+
+A frame is a header, kind (1 byte) and length of the body (4 bytes, network order), then the body. The link is
+one stream socketpair a runner. Bodies of job data, progress and results are JSON text that the master carries
+and never parses; the small bodies with names below are JSON objects.
+
+There is no resynchronising: whoever reads a bad frame ends the other (I7).
+
+The control link between master and template is a SEQPACKET socketpair: one JSON object a packet, descriptors
+beside it.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+HEADER = struct.Struct("!BI")
+MAX_BODY = 64 * 1024 * 1024  # the cap of the format; the limits in force are smaller and configured
+MAX_CONTROL = 128 * 1024  # one packet of the control link
+
+# An outcome frame (COMPLETED, FAILED) starts with how many bytes the runner has written to its stdout and
+# stderr pipes in all its life, so that the master can read up to there before it closes the job's log.
+COUNTERS = struct.Struct("!QQ")
+
+# A START frame: length of the meta object, the meta object, then the raw data.
+START_META = struct.Struct("!I")
+
+
+class Kind(IntEnum):
+    # --- master to runner ---
+    GO = 1  # {"slot", "title", "master_pid", "limits": {...}}: registered, may speak; answered by READY
+    START = 2  # meta length, meta {"id","name","queue","attempt","attempts","timestamp","priority","parent",
+    #            "soft_timeout_ms","backoff","started"}, raw data
+    ANSWER = 3  # {"seq", "value"} or {"seq", "error"}: the reply to an ASK
+    CANCEL = 4  # {"reason"}: sets job.cancelled
+    LEAVE = 5  # empty: finish the job if there is one, then exit 0
+
+    # --- runner to master ---
+    READY = 16  # {"pid", "layers": [[name, applied, reason], ...]}
+    PROGRESS = 17  # raw JSON text
+    LOG = 18  # UTF-8 text
+    DATA = 19  # raw JSON text: the job's new data
+    ASK = 20  # {"seq", "what", ...}: answered by ANSWER
+    COMPLETED = 21  # counters, raw JSON result
+    FAILED = 22  # counters, {"kind", "reason", "stack", "delay_ms", "backoff_ms", "retire"}
+
+
+class FailureKind:
+    """The values of `kind` in a FAILED frame."""
+
+    RAISED = "raised"  # an ordinary failure: attempts and backoff decide
+    UNRECOVERABLE = "unrecoverable"
+    DELAYED = "delayed"
+    RATE_LIMITED = "rate_limited"
+    WAITING_CHILDREN = "waiting_children"
+    TIME_LIMIT = "time_limit"  # TimeLimit left the processor: an ordinary failure with a reason of ours
+    BAD_DATA = "bad_data"  # the stored data is not JSON: unrecoverable
+    BAD_RESULT = "bad_result"  # the result cannot be said in JSON, or is too large: unrecoverable
+
+
+FROM_RUNNER = frozenset(
+    {Kind.READY, Kind.PROGRESS, Kind.LOG, Kind.DATA, Kind.ASK, Kind.COMPLETED, Kind.FAILED}
+)
+TO_RUNNER = frozenset({Kind.GO, Kind.START, Kind.ANSWER, Kind.CANCEL, Kind.LEAVE})
+
+
+class FrameError(Exception):
+    """Bytes that are no frame."""
+
+    def __init__(self, kind: int, length: int) -> None:
+        super().__init__(f"frame of kind {kind} with {length} bytes")
+
+
+def frame(kind: Kind, body: bytes = b"") -> bytes:
+    """One frame, ready to be sent. The caller keeps `body` within the limit in force."""
+    return HEADER.pack(kind, len(body)) + body
+
+
+def take_frame(buffer: bytearray, allowed: frozenset[Kind], max_body: int = MAX_BODY) -> tuple[Kind, bytes] | None:
+    """Cut the first frame off `buffer`; None until it is complete.
+
+    Raises `FrameError` as soon as the header is wrong, before any of the body is waited for.
+    """
+    if len(buffer) < HEADER.size:
+        return None
+    kind, length = HEADER.unpack_from(buffer)
+    if kind not in allowed or length > max_body:
+        raise FrameError(kind, length)
+    end = HEADER.size + length
+    if len(buffer) < end:
+        return None
+    body = bytes(buffer[HEADER.size : end])
+    del buffer[:end]
+    return Kind(kind), body

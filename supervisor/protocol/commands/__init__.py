@@ -1,0 +1,1 @@
+"""Commands: one exchange with Redis as a value. One file a family."""

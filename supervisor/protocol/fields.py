@@ -1,0 +1,68 @@
+"""Wire names. BullMQ's spellings stand here and in the Lua scripts, nowhere else in the program."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- fields of a job's hash (core.md section 2) --------------------------------------------------
+NAME: Final = "name"
+DATA: Final = "data"
+OPTS: Final = "opts"
+TIMESTAMP: Final = "timestamp"
+DELAY: Final = "delay"
+PRIORITY: Final = "priority"
+PARENT_KEY: Final = "parentKey"
+PARENT: Final = "parent"
+DEDUPLICATION_ID: Final = "deid"
+SCHEDULER_ID: Final = "rjk"
+PROCESSED_ON: Final = "processedOn"
+PROCESSED_BY: Final = "pb"
+ATTEMPTS_STARTED: Final = "ats"
+ATTEMPTS_MADE: Final = "atm"
+ATTEMPTS_MADE_LEGACY: Final = "attemptsMade"
+STALLED_COUNT: Final = "stc"
+DEFERRED_FAILURE: Final = "defa"
+PROGRESS: Final = "progress"
+RETURN_VALUE: Final = "returnvalue"
+FAILED_REASON: Final = "failedReason"
+STACKTRACE: Final = "stacktrace"
+FINISHED_ON: Final = "finishedOn"
+
+# --- job options as stored in `opts` (core.md section 2.1): Python name -> stored name --------------
+OPTION_NAMES: Final = {
+    "attempts": "attempts",
+    "backoff": "backoff",
+    "delay_ms": "delay",
+    "priority": "priority",
+    "lifo": "lifo",
+    "job_id": "jobId",
+    "timestamp": "timestamp",
+    "remove_on_complete": "removeOnComplete",
+    "remove_on_fail": "removeOnFail",
+    "keep_logs": "kl",
+    "stack_trace_limit": "stackTraceLimit",
+    "size_limit": "sizeLimit",
+    "timeout_ms": "timeout",
+    "fail_parent_on_failure": "fpof",
+    "continue_parent_on_failure": "cpof",
+    "ignore_dependency_on_failure": "idof",
+    "remove_dependency_on_failure": "rdof",
+}
+
+# --- states, in BullMQ's words --------------------------------------------------------------------
+WAITING: Final = "waiting"
+PRIORITIZED: Final = "prioritized"
+DELAYED: Final = "delayed"
+WAITING_CHILDREN: Final = "waiting-children"
+ACTIVE: Final = "active"
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+STATES: Final = (ACTIVE, COMPLETED, DELAYED, FAILED, PRIORITIZED, WAITING, WAITING_CHILDREN)
+FINISHED: Final = (COMPLETED, FAILED)
+
+# --- limits ---------------------------------------------------------------------------------------
+MAX_PRIORITY: Final = 2_097_151
+DEFAULT_MAX_EVENTS: Final = 10_000
+STALLED_TOO_OFTEN: Final = "job stalled more than allowable limit"
+STARTED_TOO_OFTEN: Final = "job started more than allowable limit"
