@@ -4,6 +4,10 @@ A frame is a header, kind (1 byte) and length of the body (4 bytes, network orde
 one stream socketpair a runner. Bodies of job data, progress and results are JSON text that the master carries
 and never parses; the small bodies with names below are JSON objects.
 
+Before an outcome frame the runner flushes its stdout and stderr, so everything its own code wrote during the job
+is in the two pipes when the frame is read: the master reads both until they would block, then closes the job's
+log. Nobody counts bytes: the runner cannot know what C code or a process of the job has written.
+
 There is no resynchronising: whoever reads a bad frame ends the other (I7).
 
 The control link between master and template is a SEQPACKET socketpair: one JSON object a packet, descriptors
@@ -18,10 +22,6 @@ from enum import IntEnum
 HEADER = struct.Struct("!BI")
 MAX_BODY = 64 * 1024 * 1024  # the cap of the format; the limits in force are smaller and configured
 MAX_CONTROL = 128 * 1024  # one packet of the control link
-
-# An outcome frame (COMPLETED, FAILED) starts with how many bytes the runner has written to its stdout and
-# stderr pipes in all its life, so that the master can read up to there before it closes the job's log.
-COUNTERS = struct.Struct("!QQ")
 
 # A START frame: length of the meta object, the meta object, then the raw data.
 START_META = struct.Struct("!I")
@@ -42,8 +42,8 @@ class Kind(IntEnum):
     LOG = 18  # UTF-8 text
     DATA = 19  # raw JSON text: the job's new data
     ASK = 20  # {"seq", "what", ...}: answered by ANSWER
-    COMPLETED = 21  # counters, raw JSON result
-    FAILED = 22  # counters, {"kind", "reason", "stack", "delay_ms", "backoff_ms", "retire"}
+    COMPLETED = 21  # raw JSON result
+    FAILED = 22  # {"kind", "reason", "stack", "delay_ms", "backoff_ms", "retire"}
 
 
 class FailureKind:
