@@ -1,0 +1,35 @@
+"""What one master is asked to do: a value, made by the command line from flags and config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from supervisor.config.model import Config
+from supervisor.master.notify import Listener, Nobody
+from supervisor.transport.address import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """`module` or `module:function`, and the queue it serves when it does not say so itself."""
+
+    name: str
+    queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything `run_master` needs.
+
+    only_queues   serve only these queues of what the targets declare; empty for all.
+    concurrency   slots of every queue; None for what decorator and config say.
+    burst         stop when nothing is left (design.md section 4).
+    """
+
+    address: Address
+    config: Config
+    targets: tuple[Target, ...]
+    only_queues: tuple[str, ...] = ()
+    concurrency: int | None = None
+    burst: bool = False
+    listener: Listener = field(default_factory=Nobody)
