@@ -61,6 +61,24 @@ UNKNOWN: Final = "unknown"
 STATES: Final = (ACTIVE, COMPLETED, DELAYED, FAILED, PRIORITIZED, WAITING, WAITING_CHILDREN)
 FINISHED: Final = (COMPLETED, FAILED)
 
+# --- entries of the event stream (core.md section 4.5): stored name -> Python name -------------------
+EVENT_NAME: Final = "event"
+EVENT_JOB_ID: Final = "jobId"
+EVENT_PROGRESS: Final = "progress"
+EVENT_FIELDS: Final = {
+    "name": "job_name",
+    "prev": "prev",
+    "delay": "due_on",
+    "returnvalue": "returned",
+    "failedReason": "failed_reason",
+    "attemptsMade": "attempts_made",
+    "count": "count",
+    "deduplicationId": "deduplication_id",
+    "deduplicatedJobId": "deduplicated_job_id",
+}
+EVENT_JSON: Final = frozenset({"returnvalue"})
+EVENT_WHOLE: Final = frozenset({"delay", "attemptsMade", "count"})
+
 # --- limits ---------------------------------------------------------------------------------------
 MAX_PRIORITY: Final = 2_097_151
 DEFAULT_MAX_EVENTS: Final = 10_000

@@ -1,0 +1,1 @@
+"""Producers and readers: add jobs, look at them, wait for their results. Knows nothing of the master."""

@@ -1,0 +1,57 @@
+"""Job: what is known of one job, as a frozen record. It does nothing; what is done to a job takes its queue.
+
+A field that Redis does not hold has the value BullMQ gives it when it reads: 0, None or empty. What is there
+but cannot be understood (somebody wrote broken JSON) reads as None and is named in `problems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job, as it was when it was read or added.
+
+    data, returned, progress    anything JSON can say.
+    options                     what is stored with the job, under BullMQ's names.
+    attempts                    how often it may be tried; `attempts_made` counts those that are over,
+                                `attempts_started` every time a worker took it.
+    timestamp, processed_on, finished_on
+                                epoch milliseconds: made, last taken, ended.
+    failed_reason, stacktrace   of the last failed attempt, and of all kept; they outlive a later success.
+    stalled_count               how often its worker was lost.
+    processed_by                the name of the worker that took it last, if it has one.
+    deferred_failure            the next worker that takes it fails it with this reason.
+    parent                      `id` and queue of the job that waits for this one, as stored.
+    extra                       hash fields that this version does not know, as text.
+    problems                    one sentence for each field that could not be understood.
+    """
+
+    id: str
+    queue: str
+    name: str = ""
+    data: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timestamp: int = 0
+    delay_ms: int = 0
+    priority: int = 0
+    attempts: int = 0
+    attempts_made: int = 0
+    attempts_started: int = 0
+    stalled_count: int = 0
+    progress: Any = 0
+    returned: Any = None
+    failed_reason: str | None = None
+    stacktrace: tuple[str, ...] = ()
+    processed_on: int | None = None
+    finished_on: int | None = None
+    processed_by: str | None = None
+    deferred_failure: str | None = None
+    parent: Mapping[str, Any] | None = None
+    deduplication_id: str | None = None
+    scheduler_id: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()

@@ -1,0 +1,233 @@
+"""Job options: what a producer may ask for, checked, and encoded as BullMQ stores it (core.md 2.1-2.3).
+
+Decides   which options exist and what values they take; how defaults and a job's own options combine.
+Not here  what the scripts do with them; the text of a result or of a worker's options.
+
+Everything is checked before anything is sent, so that a bulk add with one bad job adds none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
+
+from supervisor.client.backoff import Backoff
+from supervisor.errors import DataTooLarge, InvalidJob
+from supervisor.protocol import fields
+from supervisor.protocol.job_options import KeepJobs
+from supervisor.protocol.jsontext import encode
+from supervisor.protocol.validate import check_job_id, check_priority
+
+Json: TypeAlias = Any
+
+# A job travels to its runner in one frame of at most 64 MiB, so a larger one could be added but never run.
+MAX_DATA_BYTES: Final = 60 * 1024 * 1024
+# Scores hold (due + 1) * 4096; a century of delay is as far as anybody can mean it.
+MAX_DELAY_MS: Final = 100 * 366 * 24 * 3_600_000
+MAX_WHOLE: Final = 2**53 - 1
+
+
+class AddOptions(TypedDict, total=False):
+    """The options of one job; also what a queue takes as `defaults`.
+
+    delay_ms              not before this many milliseconds from now, by this host's clock.
+    priority              0 for none (first come, first served), else 1 (first) to 2_097_151 (last).
+    job_id                your own id, to make adding idempotent: a second add with the same id adds nothing
+                          and emits `duplicated`. Not a whole number: those are the queue's own.
+    lifo                  True: run before all that wait without a priority.
+    attempts              how often to try in all; 0 and 1 are both once.
+    backoff               milliseconds between attempts, or `fixed(...)`, `exponential(...)`, `custom(...)`.
+    timeout_ms            wall time of one attempt; the worker's own limit holds if it is smaller.
+    remove_on_complete    True removes the finished job, n keeps the n newest, `KeepJobs(...)` by count and age.
+    remove_on_fail        the same for a job that failed for good.
+    keep_logs             the newest n rows of the job's log stay.
+    stack_trace_limit     the newest n entries of its stack traces stay.
+    size_limit            refuse data larger than this many bytes once encoded.
+    timestamp             when the job was made, in epoch milliseconds; now if not given.
+    """
+
+    delay_ms: int
+    priority: int
+    job_id: str | None
+    lifo: bool
+    attempts: int
+    backoff: Backoff | int | Mapping[str, Any] | None
+    timeout_ms: int
+    remove_on_complete: bool | int | KeepJobs | Mapping[str, int] | None
+    remove_on_fail: bool | int | KeepJobs | Mapping[str, int] | None
+    keep_logs: int
+    stack_trace_limit: int
+    size_limit: int
+    timestamp: int
+
+
+class JobSpec(NamedTuple):
+    """One job of a bulk add; a plain tuple of the same parts will do."""
+
+    name: str
+    data: Json = {}
+    options: AddOptions = {}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedJob:
+    """A job that passed every check: what is stored, as bytes, and what decides where it goes."""
+
+    name: str
+    data: bytes
+    opts: bytes
+    stored: Mapping[str, Any]
+    job_id: str
+    timestamp: int | None
+    delay_ms: int
+    priority: int
+    lifo: bool
+
+
+def encode_job(
+    spec: JobSpec, *, defaults: AddOptions | None = None, max_data_bytes: int = MAX_DATA_BYTES
+) -> EncodedJob:
+    """Check one job and encode it. Raises `InvalidJob` or `DataTooLarge`; nothing was sent then."""
+    _check_text(spec.name, "the name of a job")
+    merged = {**(defaults or {}), **spec.options}
+    options = {name: value for name, value in merged.items() if value is not None or name not in _ENCODERS}
+    stored = encode_options(options)
+    data = encode(spec.data, what=f"the data of job {spec.name!r}")
+    limit = min(max_data_bytes, options.get("size_limit", max_data_bytes))
+    if len(data) > limit:
+        raise DataTooLarge(f"The size of job {spec.name} exceeds the limit {limit} bytes")
+    return EncodedJob(
+        name=spec.name,
+        data=data,
+        opts=encode(stored, what=f"the options of job {spec.name!r}"),
+        stored=stored,
+        job_id=options.get("job_id", ""),
+        timestamp=options.get("timestamp"),
+        delay_ms=options.get("delay_ms", 0),
+        priority=options.get("priority", 0),
+        lifo=options.get("lifo", False),
+    )
+
+
+def encode_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options under their stored names. `attempts` is always there."""
+    stored: dict[str, Any] = {}
+    for name, value in options.items():
+        checked = _ENCODERS.get(name)
+        if checked is None:
+            raise InvalidJob(_unknown_option(name))
+        stored[fields.OPTION_NAMES[name]] = checked(name, value)
+    stored.setdefault(fields.OPTION_NAMES["attempts"], 0)
+    return stored
+
+
+def as_spec(job: JobSpec | tuple[Any, ...]) -> JobSpec:
+    """A `JobSpec` of what `add_bulk` was given."""
+    if isinstance(job, JobSpec):
+        return job
+    if not isinstance(job, (tuple, list)) or not 1 <= len(job) <= len(JobSpec._fields):
+        raise InvalidJob("each job of a bulk add is a JobSpec or a tuple of name, data and options")
+    spec = JobSpec(*job)
+    if not isinstance(spec.options, Mapping):
+        raise InvalidJob(f"the options of job {spec.name!r} are a mapping, not {_kind(spec.options)}")
+    return spec
+
+
+# --- one check for each kind of value --------------------------------------------------------------
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _check_text(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidJob(f"{what} is text, not {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidJob(f"{what} holds half of a surrogate pair, which UTF-8 cannot say") from None
+
+
+def _unknown_option(name: object) -> str:
+    near = difflib.get_close_matches(str(name), _ENCODERS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"a job has no option {name!r}{hint}"
+
+
+def _whole(least: int, most: int = MAX_WHOLE) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidJob(f"{name} is a whole number, not {_kind(value)}")
+        if not least <= value <= most:
+            raise InvalidJob(f"{name} is between {least} and {most}, not {value}")
+        return value
+
+    return check
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidJob(f"{name} is True or False, not {_kind(value)}")
+    return value
+
+
+def _priority(name: str, value: Any) -> int:
+    if isinstance(value, bool):
+        raise InvalidJob(f"{name} is a whole number, not {_kind(value)}")
+    check_priority(value)
+    return int(value)
+
+
+def _job_id(name: str, value: Any) -> str:
+    _check_text(value, name)
+    check_job_id(value)
+    return str(value)
+
+
+def _backoff(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        try:
+            value = Backoff(**value)
+        except TypeError:
+            raise InvalidJob(f"{name} has kind, delay_ms and jitter, not {sorted(map(str, value))}") from None
+    elif not isinstance(value, Backoff):
+        value = Backoff("fixed", _whole(0)(name, value))
+    stored: dict[str, Any] = {"type": value.kind, "delay": value.delay_ms}
+    if value.jitter:
+        stored["jitter"] = value.jitter
+    return stored
+
+
+_KEEP_NAMES: Final = {"count": "count", "age_s": "age", "limit": "limit"}
+
+
+def _keep(name: str, value: Any) -> bool | int | dict[str, int]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return _whole(-1)(name, value)
+    if isinstance(value, KeepJobs):
+        value = {part: getattr(value, part) for part in _KEEP_NAMES if getattr(value, part) is not None}
+    if not isinstance(value, Mapping) or not value or not set(value) <= set(_KEEP_NAMES):
+        raise InvalidJob(f"{name} is True, False, a number of jobs, or KeepJobs(count=, age_s=, limit=)")
+    return {_KEEP_NAMES[part]: _whole(-1 if part == "count" else 0)(f"{name}.{part}", n) for part, n in value.items()}
+
+
+_ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "delay_ms": _whole(0, MAX_DELAY_MS),
+    "priority": _priority,
+    "job_id": _job_id,
+    "lifo": _flag,
+    "attempts": _whole(0),
+    "backoff": _backoff,
+    "timeout_ms": _whole(0),
+    "remove_on_complete": _keep,
+    "remove_on_fail": _keep,
+    "keep_logs": _whole(0),
+    "stack_trace_limit": _whole(0),
+    "size_limit": _whole(0),
+    "timestamp": _whole(0),
+}
