@@ -15,30 +15,13 @@ The kernel frees each lock when its holder dies, whatever it died of, so no file
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from supervisor.errors import EmbeddedServerError
 from supervisor.transport.embedded_binary import find_binary
 from supervisor.transport.embedded_place import Lock, Place
-
-
-def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """`OXHERD_STATE_DIR`, else `oxherd` where this user's programs keep their state."""
-    if named := environ.get("OXHERD_STATE_DIR"):
-        return Path(named).absolute()
-    if (home := environ.get("XDG_STATE_HOME", "")).startswith("/"):
-        return Path(home, "oxherd")
-    if not (home := environ.get("HOME", "")).startswith("/"):
-        raise EmbeddedServerError(
-            "there is no home directory to keep the embedded server in; set OXHERD_STATE_DIR, "
-            "or name a Redis with OXHERD_REDIS_URL"
-        )
-    return Path(home, ".local", "state", "oxherd")
 
 
 class EmbeddedServer:
@@ -73,13 +56,13 @@ class EmbeddedServer:
         self.close()
 
 
-def acquire(state_dir: Path | None = None, binary: str | None = None) -> EmbeddedServer:
-    """Use the embedded server of this user; start it if it does not run.
+def acquire(state_dir: Path, binary: Path | None = None) -> EmbeddedServer:
+    """Use the server of `state_dir`; start it if it does not run.
 
-    binary   a server of the caller's own choice; else `OXHERD_EMBEDDED_BINARY`, else the first that is found.
-             A server that runs already is used whatever it is made of.
+    binary   a server of the caller's own choice, else the first that is found. A server that runs already is
+             used whatever it is made of.
     """
-    place = Place((state_dir or default_state_dir()) / "redis")
+    place = _place(state_dir)
     place.make()
     with place.gate():
         users = Lock.shared(place.path / "users")
@@ -87,16 +70,16 @@ def acquire(state_dir: Path | None = None, binary: str | None = None) -> Embedde
             started = not (place.lives() and place.answers())
             if started:
                 place.stop()  # one that lives and cannot be reached, else nothing
-                place.start(find_binary(binary or os.environ.get("OXHERD_EMBEDDED_BINARY"), place.path))
+                place.start(find_binary(binary, place.path))
             return EmbeddedServer(place, users, started=started)
         except BaseException:
             users.release()
             raise
 
 
-def join(state_dir: Path | None = None) -> EmbeddedServer | None:
-    """Use the embedded server of this user if it runs; None, and nothing is started or written, if not."""
-    place = Place((state_dir or default_state_dir()) / "redis")
+def join(state_dir: Path) -> EmbeddedServer | None:
+    """Use the server of `state_dir` if it runs; None, and nothing is started or written, if not."""
+    place = _place(state_dir)
     if not place.lives():
         return None
     with place.gate():
@@ -111,10 +94,14 @@ def join(state_dir: Path | None = None) -> EmbeddedServer | None:
         return None
 
 
-def running(state_dir: Path | None = None) -> str | None:
-    """The URL of this user's embedded server if it runs. No hold on it: it may stop at any time."""
-    place = Place((state_dir or default_state_dir()) / "redis")
+def running(state_dir: Path) -> str | None:
+    """The URL of the server of `state_dir` if it runs. No hold on it: it may stop at any time."""
+    place = _place(state_dir)
     return place.url() if place.lives() and place.answers() else None
+
+
+def _place(state_dir: Path) -> Place:
+    return Place(state_dir.absolute() / "redis")
 
 
 def answers_ping(host: str = "127.0.0.1", port: int = 6379, within_s: float = 0.2) -> bool:

@@ -40,9 +40,9 @@ class ServerBinary:
         return f"{self.product} {self.version}"
 
 
-def find_binary(named: str | None, data_dir: Path) -> ServerBinary:
+def find_binary(named: Path | None, data_dir: Path) -> ServerBinary:
     """The binary to start. A named one that does not do is an error; others are passed over."""
-    if named:
+    if named is not None:
         chosen = _examine(Path(shutil.which(named) or named), data_dir)
         if isinstance(chosen, str):
             raise EmbeddedServerError(

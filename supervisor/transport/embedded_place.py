@@ -103,7 +103,7 @@ class Place:
         except OSError as error:
             raise EmbeddedServerError(
                 f"the embedded server cannot keep its data in {self.path}: {error.strerror}; "
-                "set OXHERD_STATE_DIR, or name a Redis with OXHERD_REDIS_URL"
+                "set OXHERD_EMBEDDED_STATE_DIR, or name a Redis with OXHERD_REDIS_URL"
             ) from None
 
     @contextlib.contextmanager
@@ -319,7 +319,7 @@ def _socket_path(directory: Path) -> Path:
                 _private_directory(parent)
                 return path
     raise EmbeddedServerError(
-        "no directory was found for the socket of the embedded server; set OXHERD_STATE_DIR"
+        "no directory was found for the socket of the embedded server; set OXHERD_EMBEDDED_STATE_DIR"
     )
 
 
