@@ -1,0 +1,306 @@
+"""Read the settings: flags before environment before file before default; each value knows where it is from.
+
+Decides   which source wins, and says every mistake at once, one sentence each, with where it stands
+Reads     one TOML file and the mappings it is given; nothing of the process but the working directory
+Leaves    what an option is to `model.py`; what to do with the values to everybody else
+
+A queue's own table wins over the section of the file it overrides, and loses to environment and flags.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from supervisor.config.host import default_state_dir
+from supervisor.config.model import OVERRIDES, SECTIONS, Config, DefaultsConfig, QueueConfig, WorkerSettings
+from supervisor.config.option import (
+    SWITCH,
+    Option,
+    by_toml_name,
+    env_name,
+    flag_name,
+    options_of,
+    toml_name,
+)
+from supervisor.config.shapes import unknown
+from supervisor.errors import ConfigError
+
+FILE_NAME: Final = "oxherd.toml"
+DEFAULT: Final = "default"
+# Variables of ours that are no option: the file itself.
+_OTHER_VARIABLES: Final = frozenset({"OXHERD_CONFIG"})
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What the command line needs to know of one option. `parameter` is its name as a Python identifier."""
+
+    name: str
+    parameter: str
+    section: str
+    metavar: str
+    help: str
+    default: str
+    choices: tuple[str, ...]
+    switch: bool
+
+
+def flags() -> Iterator[Flag]:
+    """Every option that has a flag, in the order of the model. A switch is given as `true` or `false`."""
+    for section, attribute, about, default in _all_options():
+        name = flag_name(section, attribute, about)
+        yield Flag(
+            name=name,
+            parameter=name.removeprefix("--").replace("-", "_"),
+            section=section,
+            metavar=about.kind.metavar,
+            help=" ".join(about.doc.split()),
+            default=about.shown or about.show(default),
+            choices=tuple(about.choices),
+            switch=about.kind is SWITCH,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a processor's decorator asks for. Taken where neither file nor environment nor flag says it."""
+
+    concurrency: int | None = None
+    timeout_ms: int | None = None
+    soft_timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings and where each is from. `path` is the file that was read, None without one."""
+
+    config: Config
+    path: Path | None
+    _origins: Mapping[tuple[str, str], str] = field(repr=False)
+
+    def origin(self, section: str, option: str) -> str:
+        """`default`, `file oxherd.toml`, `env OXHERD_LOCK_DURATION` or `flag --lock-duration`.
+
+        `option` may be the TOML key or the attribute; a queue's section is `queue.NAME` or `queue.NAME.lock`.
+        """
+        name = toml_name(option)
+        own = self._origins.get((section, name))
+        if own is None and section.startswith("queue.") and section.rpartition(".")[2] in OVERRIDES:
+            own = self._origins.get((section.rpartition(".")[2], name))
+        return own or DEFAULT
+
+    def effective(self, queue: str, declared: Declared | None = None) -> WorkerSettings:
+        """What holds for the worker of `queue`, `declared` filling what nobody has set."""
+        settings = self.config.effective(queue)
+        if declared is None:
+            return settings
+        if declared.concurrency is not None and self.origin(f"queue.{queue}", "concurrency") == DEFAULT:
+            settings = replace(settings, concurrency=declared.concurrency)
+        asked = {
+            name: value
+            for name in ("timeout_ms", "soft_timeout_ms")
+            if (value := getattr(declared, name)) is not None
+            and self.origin(f"queue.{queue}.policy", name) == DEFAULT
+        }
+        return replace(settings, policy=replace(settings.policy, **asked))
+
+
+def find(env: Mapping[str, str]) -> Path | None:
+    """The file to read when no flag names one: `$OXHERD_CONFIG`, else oxherd.toml here if there is one."""
+    named = env.get("OXHERD_CONFIG")
+    if named:
+        return Path(named)
+    here = Path(FILE_NAME)
+    return here if here.is_file() else None
+
+
+def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:
+    """Read the settings from `path` (else where `find` says), `env` and `flags` (keys as in `Flag.name`).
+
+    Raises `ConfigError` with one sentence for each mistake.
+    """
+    path = path if path is not None else find(env)
+    reading = _Reading(path)
+    given = [_from_env(env, reading), _from_flags(flags, reading)]  # the later one wins
+    document = _read_file(path)
+    tables, queues = _split(document, reading)
+
+    sections: dict[str, Any] = {}
+    for name, kind in SECTIONS.items():
+        of_file = reading.table(kind, name, tables.get(name, {}))
+        sections[name] = reading.section(kind, name, [of_file, *(source[name] for source in given)])
+    if reading.origins.get(("embedded", "state_dir")) is None:
+        sections["embedded"] = replace(sections["embedded"], state_dir=default_state_dir(env))
+
+    made = {name: _queue(name, table, sections, given, reading) for name, table in queues.items()}
+    if reading.mistakes:
+        raise ConfigError(_message(reading.mistakes))
+    config = Config(**sections, queues=MappingProxyType(made))
+    return Loaded(config, path, MappingProxyType(reading.origins))
+
+
+# attribute -> (value, where it is from)
+_Values = dict[str, tuple[Any, str]]
+
+
+class _Reading:
+    """One reading: collects mistakes and origins, so that all mistakes can be said together."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.file = path.name if path is not None else FILE_NAME
+        self.mistakes: list[str] = []
+        self.origins: dict[tuple[str, str], str] = {}
+
+    def value(self, about: Option, raw: Any, where: str) -> Any:
+        """The value, or None with a mistake noted. No option has a None that can be written."""
+        try:
+            return about.read(raw)
+        except ValueError as error:
+            self.mistakes.append(f"{where}: {error}")
+            return None
+
+    def table(self, kind: type[Any], where: str, table: Any, beside: Iterable[str] = ()) -> _Values:
+        """The values of one TOML table. `beside` are keys that somebody else reads."""
+        if not isinstance(table, dict):
+            self.mistakes.append(f"{self.file}: {where} must be a table, written as [{where}]")
+            return {}
+        known = by_toml_name(kind)
+        values: _Values = {}
+        for key, raw in table.items():
+            if key in beside:
+                continue
+            if key not in known:
+                self.mistakes.append(f"{self.file}: [{where}] {unknown(key, [*known, *beside])}")
+                continue
+            attribute, about = known[key]
+            value = self.value(about, raw, f"{self.file}: [{where}] {key}")
+            if value is not None:
+                values[attribute] = (value, f"file {self.file}")
+        return values
+
+    def section(self, kind: type[Any], where: str, sources: Iterable[_Values]) -> Any:
+        """An instance of `kind`; of `sources`, the later ones win."""
+        values: _Values = {}
+        for source in sources:
+            values |= source
+        made = kind(**{attribute: value for attribute, (value, _) in values.items()})
+        for attribute, (_, origin) in values.items():
+            self.origins[where, toml_name(attribute)] = origin
+        if hasattr(made, "mistakes"):
+            for attribute, sentence in made.mistakes().items():
+                origin = values[attribute][1] if attribute in values else DEFAULT
+                sentence = f"[{where}] {toml_name(attribute)} (from {origin}): {sentence}"
+                self.mistakes.append(sentence)
+        return made
+
+
+def _all_options() -> Iterator[tuple[str, str, Option, Any]]:
+    for section, kind in SECTIONS.items():
+        for attribute, about, default in options_of(kind):
+            yield section, attribute, about, default
+
+
+def _from_flags(flags: Mapping[str, str], reading: _Reading) -> dict[str, _Values]:
+    values: dict[str, _Values] = {section: {} for section in SECTIONS}
+    known = {flag_name(*entry[:3]): entry for entry in _all_options()}
+    for flag, raw in flags.items():
+        if flag not in known:
+            reading.mistakes.append(f"flag {unknown(flag, known)}")
+            continue
+        section, attribute, about, _ = known[flag]
+        value = reading.value(about, raw, flag)
+        if value is not None:
+            values[section][attribute] = (value, f"flag {flag}")
+    return values
+
+
+def _from_env(env: Mapping[str, str], reading: _Reading) -> dict[str, _Values]:
+    """Empty variables count as unset: that is what `${VAR:-}` in a compose file leaves."""
+    values: dict[str, _Values] = {section: {} for section in SECTIONS}
+    known = {env_name(section, name): (section, name, about) for section, name, about, _ in _all_options()}
+    for variable, raw in env.items():
+        if not variable.startswith("OXHERD_") or variable in _OTHER_VARIABLES or not raw:
+            continue
+        if variable not in known:
+            # Somebody else's OXHERD_SOMETHING is no mistake; what looks like an option of ours is.
+            sentence = unknown(variable, known)
+            if "did you mean" in sentence or variable.split("_")[1].lower() in SECTIONS:
+                reading.mistakes.append(f"env {sentence}")
+            continue
+        section, attribute, about = known[variable]
+        value = reading.value(about, raw, f"env {variable}")
+        if value is not None:
+            values[section][attribute] = (value, f"env {variable}")
+    return values
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"the config file {path} does not exist; nothing was started") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config file {path} cannot be read: {error}; nothing was started") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the config file {path} is not TOML: {error}; nothing was started") from None
+
+
+def _split(document: dict[str, Any], reading: _Reading) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tables of the sections, and those of the queues by name."""
+    tables: dict[str, Any] = {}
+    for name, table in document.items():
+        if name in SECTIONS:
+            tables[name] = table
+        elif name != "queue":
+            reading.mistakes.append(f"{reading.file}: [{name}]: {unknown(name, [*SECTIONS, 'queue'])}")
+    queues = document.get("queue", {})
+    if not isinstance(queues, dict) or not all(isinstance(table, dict) for table in queues.values()):
+        reading.mistakes.append(f"{reading.file}: each queue has a table of its own, written as [queue.NAME]")
+        queues = {}
+    for name in queues:
+        if not name or ":" in name:
+            reading.mistakes.append(f"{reading.file}: [queue] {name!r}: a queue's name has no colon in it")
+    return tables, queues
+
+
+def _queue(
+    name: str,
+    table: dict[str, Any],
+    sections: Mapping[str, Any],
+    given: list[dict[str, _Values]],
+    reading: _Reading,
+) -> QueueConfig:
+    where = f"queue.{name}"
+    own = reading.table(QueueConfig, where, table, beside=(*OVERRIDES, "defaults"))
+    made = reading.section(QueueConfig, where, [own])
+    inner: dict[str, Any] = {}
+    for section in OVERRIDES:
+        if section not in table:
+            continue
+        kind = SECTIONS[section]
+        values = reading.table(kind, f"{where}.{section}", table[section])
+        of_file = {
+            attribute: (getattr(sections[section], attribute), reading.origins[section, toml_name(attribute)])
+            for attribute, _, _ in options_of(kind)
+            if (section, toml_name(attribute)) in reading.origins
+        }
+        sources = [of_file, values, *(source[section] for source in given)]
+        inner[section] = reading.section(kind, f"{where}.{section}", sources)
+    if "defaults" in table:
+        values = reading.table(DefaultsConfig, f"{where}.defaults", table["defaults"])
+        inner["defaults"] = reading.section(DefaultsConfig, f"{where}.defaults", [values])
+    return replace(made, **inner)  # type: ignore[no-any-return]
+
+
+def _message(mistakes: list[str]) -> str:
+    if len(mistakes) == 1:
+        return f"{mistakes[0]}; nothing was started"
+    lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+    return f"the settings have {len(mistakes)} mistakes; nothing was started:\n{lines}"

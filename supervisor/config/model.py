@@ -1,0 +1,437 @@
+"""The settings, typed and frozen: one class a section, one field an option.
+
+Default, bounds, unit and the price of both directions stand beside each option; the TOML key, the environment
+variable, the flag and the reference page are made from them (`option.py`). What a value must be together with
+another one is said in `mistakes()`. Reading them from anywhere is `load.py`'s work.
+
+Longer than most modules because it is a table: one entry an option, no logic between them.
+"""
+
+# ruff: noqa: RUF009 (option() makes a dataclass field)
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from supervisor.config.host import default_state_dir, usable_cpus
+from supervisor.config.option import INT, PATH, SIZE, SWITCH, TEXTS, option
+from supervisor.config.shapes import BACKOFF, KEEP, LIMITER, BackoffConfig, Keep, Limiter
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def _refuse_strict(profile: str) -> str | None:
+    if profile == "strict":
+        return "the profile 'strict' comes in a later version; this one has 'process' and 'none'"
+    return None
+
+
+def _refuse_memory(_count: int) -> str | None:
+    return "memory limits are not enforced by this version yet, so one cannot be set; leave the option out"
+
+
+def _check_embedded_or_url(url: str) -> str | None:
+    schemes = ("redis://", "rediss://", "unix://", "sentinel://", "cluster://")
+    if url == "embedded" or url.startswith(schemes):
+        return None
+    return f"an address starts with one of {' '.join(schemes)} (or is the word embedded)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisConfig:
+    """[redis] The server, and how long it may take."""
+
+    url: str | None = option(
+        None,
+        flag="--redis",
+        secret=True,
+        check=_check_embedded_or_url,
+        shown="unset",
+        doc="""
+        Address of the server: redis://, rediss://, unix://, sentinel:// or cluster://, or the word embedded
+        for a private server of this user's own. Unset, a private one is used on a terminal only.
+        """,
+    )
+    prefix: str = option(
+        "bull",
+        flag="--prefix",
+        doc="What every key starts with. Producers and workers of a queue must use the same.",
+    )
+    reply_timeout_ms: int = option(
+        10_000,
+        at_least=100,
+        doc="""
+        How long an answer may take before the connection is given up and the call repeated on a new one.
+        Shorter: a busy server is left too soon. Longer: a dead connection is noticed later.
+        """,
+    )
+    connect_timeout_ms: int = option(
+        5_000,
+        at_least=100,
+        doc="How long one try to connect may take. Tries go on with growing pauses.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockConfig:
+    """[lock] How long a job may be held without a sign of life."""
+
+    duration_ms: int = option(
+        30_000,
+        at_least=1_000,
+        doc="""
+        How long a lock lives without renewal. It is renewed at half this time.
+        Shorter: a paused host has its jobs run twice sooner.
+        Longer: the jobs of a dead host wait longer to be run again.
+        Each lock carries its own duration, so workers of one queue may differ.
+        """,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StalledConfig:
+    """[stalled] The stalled check: the jobs of workers that died are put back."""
+
+    interval_ms: int = option(
+        30_000,
+        at_least=100,
+        doc="""
+        Time between two checks; all workers of a queue share them. A job is put back by the second check
+        that finds it without a lock. Shorter: sooner run again, more work for Redis.
+        """,
+    )
+    max_count: int = option(
+        1,
+        at_least=0,
+        doc="""
+        How often a job may stall before it fails for good. More: a job that kills its host is run again
+        as often. 0: never run again.
+        """,
+    )
+    skip: bool = option(
+        False,
+        doc="Leave the check to the other workers of the queue. With none, nobody recovers anything.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopConfig:
+    """[stop] Quiet, grace, cancel, kill: the steps of stopping, all under one deadline."""
+
+    deadline_ms: int = option(
+        30_000,
+        at_least=0,
+        doc="""
+        From the signal to the exit, handing jobs back included. Keep it below what the service manager
+        allows (systemd 90s, docker stop 10s, Kubernetes 30s), or the jobs are left for the stalled check.
+        """,
+    )
+    grace_ms: int | None = option(
+        None,
+        at_least=0,
+        shown="5/6 of the deadline",
+        doc="""
+        How long running jobs may go on as if nothing had happened. Then they are cancelled, and killed
+        shortly before the deadline.
+        """,
+    )
+
+    @property
+    def cancel_after_ms(self) -> int:
+        """From the signal to the cancelling of what still runs."""
+        return self.deadline_ms * 5 // 6 if self.grace_ms is None else min(self.grace_ms, self.deadline_ms)
+
+    @property
+    def kill_after_ms(self) -> int:
+        """From the signal to the killing. A third of what cancelling leaves stays for handing back."""
+        return self.cancel_after_ms + (self.deadline_ms - self.cancel_after_ms) * 2 // 3
+
+    def mistakes(self) -> Mapping[str, str]:
+        if self.grace_ms is not None and self.grace_ms > self.deadline_ms:
+            return {"grace_ms": "the grace is longer than the deadline it is a part of"}
+        return NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyConfig:
+    """[policy] What a runner may use."""
+
+    profile: str = option(
+        "process",
+        choices=("none", "process", "strict"),
+        check=_refuse_strict,
+        doc="""
+        process: a session of its own, no new privileges, gone when the master is gone. none: a plain
+        process, for debugging. strict: not in this version.
+        """,
+    )
+    timeout_ms: int = option(
+        0,
+        at_least=0,
+        doc="""
+        Wall time of one attempt, kept by the master: the runner is killed with all it has started. 0 for
+        none. A job's own timeout counts too; the smaller of both is taken.
+        """,
+    )
+    soft_timeout_ms: int = option(
+        0,
+        at_least=0,
+        doc="""
+        Wall time after which TimeLimit is raised in the processor, so that it may clean up. It is raised at
+        the next Python instruction: code inside C ends first. 0 for none.
+        """,
+    )
+    memory_bytes: int | None = option(
+        None,
+        kind=SIZE,
+        check=_refuse_memory,
+        shown="not limited",
+        doc="Memory of one runner. Not enforced by this version, and refused so that nobody relies on it.",
+    )
+    result_bytes: int = option(
+        16 * 1024 * 1024,
+        at_least=1,
+        at_most=63 * 1024 * 1024,
+        doc="Largest encoded result, progress value or new data of a job. A larger one fails the job.",
+    )
+
+    def mistakes(self) -> Mapping[str, str]:
+        if 0 < self.timeout_ms <= self.soft_timeout_ms:
+            return {"soft_timeout_ms": "it would never be reached: the hard timeout comes first"}
+        return NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """[log] The log on stderr."""
+
+    format: str = option(
+        "auto",
+        choices=("auto", "json", "console"),
+        doc="json: one object a line. console: for people. auto: console on a terminal, else json.",
+    )
+    level: str = option(
+        "info",
+        choices=("debug", "info", "warning", "error"),
+        doc="The least level that is written.",
+    )
+    job_output: bool = option(
+        False,
+        doc="""
+        Also add what a processor prints to the log of its job in Redis, line by line. It is in this log in
+        any case. A processor that prints much makes the job's log long; the option keep_logs bounds it.
+        """,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """[worker] The worker of each queue, as other members of the queue see it."""
+
+    name: str = option(
+        "",
+        shown="none",
+        doc="The worker's name: stored with each job it takes, and shown by dashboards. Empty for none.",
+    )
+    drain_delay_ms: int = option(
+        5_000,
+        at_least=100,
+        doc="""
+        How long an idle worker blocks before it looks again by itself. Shorter: more calls on an idle
+        queue, but a job whose marker was lost is found sooner.
+        """,
+    )
+    max_started_attempts: int = option(
+        0,
+        at_least=0,
+        doc="How often a job may be started, why ever it came back, before it fails. 0 for any number.",
+    )
+    metrics: int = option(
+        0,
+        at_least=0,
+        doc="Minutes of completed and failed counts that are kept in Redis for dashboards. 0 for none.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepConfig:
+    """[keep] How many finished jobs stay in Redis, where the job's own options do not say."""
+
+    completed: Keep = option(
+        Keep(),
+        kind=KEEP,
+        doc="""
+        all, a count (0: none), an age like 24h, or both: { count = 1000, age = "24h" }.
+        All is BullMQ's default, and what fills a server.
+        """,
+    )
+    failed: Keep = option(Keep(), kind=KEEP, doc="The same for failed jobs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedConfig:
+    """[embedded] The private server that is used when no other is named."""
+
+    state_dir: Path = option(
+        factory=lambda: default_state_dir(os.environ),
+        kind=PATH,
+        shown="~/.local/state/oxherd",
+        doc="Where its data, socket and password are. Kept between runs; each one is a server of its own.",
+    )
+    binary: Path | None = option(
+        None,
+        kind=PATH,
+        shown="found",
+        doc="The server's program. Unset: redis-server or valkey-server on PATH, else the extra's.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultsConfig:
+    """[queue.NAME.defaults] Options for jobs added to the queue through this file, where `add` gives none.
+
+    The names are those of `Queue.add`.
+    """
+
+    attempts: int | None = option(
+        None,
+        kind=INT,
+        at_least=1,
+        doc="Attempts before a job fails for good.",
+    )
+    backoff: BackoffConfig | None = option(
+        None,
+        kind=BACKOFF,
+        doc="""
+        When a failed attempt is tried again: "1s", "exponential:1s", "exponential:1s:0.5" (with jitter) or
+        the name of a custom one.
+        """,
+    )
+    delay_ms: int | None = option(None, at_least=0, doc="Not before this long after it was added.")
+    priority: int | None = option(
+        None, kind=INT, at_least=0, at_most=2_097_151, doc="0 for none, else 1 (first) upward."
+    )
+    lifo: bool | None = option(None, kind=SWITCH, doc="Newest first.")
+    timeout_ms: int | None = option(None, at_least=1, doc="Wall time of one attempt.")
+    keep_logs: int | None = option(
+        None, kind=INT, at_least=0, doc="The newest so many lines of a job's log stay."
+    )
+    size_limit_bytes: int | None = option(None, at_least=1, doc="Largest encoded data.")
+    stack_trace_limit: int | None = option(
+        None, kind=INT, at_least=0, doc="The newest so many stack traces stay."
+    )
+    remove_on_complete: Keep | None = option(
+        None, kind=KEEP, doc="As in [keep] completed, stored with each job."
+    )
+    remove_on_fail: Keep | None = option(
+        None,
+        kind=KEEP,
+        doc="As in [keep] failed, stored with each job.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueConfig:
+    """[queue.NAME] One queue. A section that is None here is the one of the whole file."""
+
+    target: tuple[str, ...] = option(
+        (), kind=TEXTS, doc="What runs its jobs: module, or module:function. May be a list."
+    )
+    concurrency: int | None = option(
+        None,
+        kind=INT,
+        at_least=1,
+        shown="the processor's own, else one for each usable CPU",
+        doc="Number of slots: jobs of this queue that run at once, each in a runner.",
+    )
+    limiter: Limiter | None = option(
+        None,
+        kind=LIMITER,
+        doc='At most so many jobs in so long, over all workers of the queue: { max = 100, duration = "1s" }.',
+    )
+    policy: PolicyConfig | None = None
+    lock: LockConfig | None = None
+    stalled: StalledConfig | None = None
+    keep: KeepConfig | None = None
+    defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What holds for the worker of one queue, all overrides resolved. Concurrency is a number here."""
+
+    queue: str
+    target: tuple[str, ...]
+    concurrency: int
+    lock_ms: int
+    stalled_interval_ms: int
+    max_stalled: int
+    skip_stalled: bool
+    policy: PolicyConfig
+    keep: KeepConfig
+    limiter: Limiter | None
+    worker_name: str
+    drain_delay_ms: int
+    max_started_attempts: int
+    metrics: int
+    job_output: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings. `Config()` has every default and reads nothing."""
+
+    redis: RedisConfig = field(default_factory=RedisConfig)
+    lock: LockConfig = field(default_factory=LockConfig)
+    stalled: StalledConfig = field(default_factory=StalledConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    keep: KeepConfig = field(default_factory=KeepConfig)
+    embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
+    queues: Mapping[str, QueueConfig] = field(default_factory=dict)
+
+    def effective(self, queue: str) -> WorkerSettings:
+        """What holds for the worker of `queue`, whether or not the file has a table for it."""
+        own = self.queues.get(queue) or QueueConfig()
+        lock = own.lock or self.lock
+        stalled = own.stalled or self.stalled
+        return WorkerSettings(
+            queue=queue,
+            target=own.target,
+            concurrency=own.concurrency or usable_cpus(),
+            lock_ms=lock.duration_ms,
+            stalled_interval_ms=stalled.interval_ms,
+            max_stalled=stalled.max_count,
+            skip_stalled=stalled.skip,
+            policy=own.policy or self.policy,
+            keep=own.keep or self.keep,
+            limiter=own.limiter,
+            worker_name=self.worker.name,
+            drain_delay_ms=self.worker.drain_delay_ms,
+            max_started_attempts=self.worker.max_started_attempts,
+            metrics=self.worker.metrics,
+            job_output=self.log.job_output,
+        )
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
+    {
+        "redis": RedisConfig,
+        "lock": LockConfig,
+        "stalled": StalledConfig,
+        "stop": StopConfig,
+        "policy": PolicyConfig,
+        "log": LogConfig,
+        "worker": WorkerConfig,
+        "keep": KeepConfig,
+        "embedded": EmbeddedConfig,
+    }
+)
+# Sections that a queue may override with a table of its own.
+OVERRIDES: Final = ("policy", "lock", "stalled", "keep")

@@ -1,0 +1,186 @@
+"""What an option is: one field of a section, with its default, bounds, unit and the price of changing it.
+
+The names a user writes are made here from the Python name, and only here: the TOML key has no unit
+(`duration_ms` is `duration = "30s"`), the flag carries its section, the environment variable always does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.config.units import format_duration, format_size, parse_duration, parse_size
+
+_METADATA: Final = "oxherd"
+_YES: Final = ("true", "yes", "on", "1")
+_NO: Final = ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How values of one sort are read and shown. `read` gets what TOML gave, or text from elsewhere."""
+
+    metavar: str
+    read: Callable[[Any], Any]
+    show: Callable[[Any], str] = str
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not text; write it in quotes")
+    return value
+
+
+def _read_int(value: Any) -> int:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no whole number") from None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
+def _read_switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in (*_YES, *_NO):
+        return value.strip().lower() in _YES
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _with_unit(parse: Callable[[str], int], example: str) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, str):
+            return parse(value)
+        if value == 0 and not isinstance(value, bool):
+            return 0
+        raise ValueError(f"{value!r} has no unit; write it in quotes with one, like {example!r}")
+
+    return read
+
+
+def _read_path(value: Any) -> Path:
+    return Path(_read_text(value)).expanduser()
+
+
+def _read_texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(_read_text(part) for part in value)
+    return (_read_text(value),)
+
+
+TEXT: Final = Kind("TEXT", _read_text)
+INT: Final = Kind("N", _read_int)
+SWITCH: Final = Kind("", _read_switch, lambda value: "true" if value else "false")
+DURATION: Final = Kind("DURATION", _with_unit(parse_duration, "30s"), format_duration)
+SIZE: Final = Kind("SIZE", _with_unit(parse_size, "512M"), format_size)
+PATH: Final = Kind("PATH", _read_path)
+TEXTS: Final = Kind("TEXT...", _read_texts, " ".join)
+_BY_SUFFIX: Final = {"_ms": DURATION, "_bytes": SIZE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """What `option()` hangs on a field. `shown` is how a default reads that is no value."""
+
+    kind: Kind
+    doc: str
+    at_least: int | None = None
+    at_most: int | None = None
+    choices: Sequence[str] = ()
+    check: Callable[[Any], str | None] | None = None
+    flag: str | None = None
+    secret: bool = False
+    shown: str | None = None
+
+    def read(self, value: Any) -> Any:
+        """`value` as the model holds it; raises `ValueError` with one sentence."""
+        result = self.kind.read(value)
+        if self.choices and result not in self.choices:
+            raise ValueError(f"{result!r} is none of {', '.join(self.choices)}")
+        if self.at_least is not None and result < self.at_least:
+            raise ValueError(f"{self.kind.show(result)} is less than {self.kind.show(self.at_least)}")
+        if self.at_most is not None and result > self.at_most:
+            raise ValueError(f"{self.kind.show(result)} is more than {self.kind.show(self.at_most)}")
+        refusal = self.check(result) if self.check is not None else None
+        if refusal is not None:
+            raise ValueError(refusal)
+        return result
+
+    def show(self, value: Any) -> str:
+        """`value` as a user would write it."""
+        if value is None:
+            return self.shown or "none"
+        return "(set)" if self.secret else self.kind.show(value)
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    doc: str,
+    kind: Kind | None = None,
+    factory: Callable[[], Any] | None = None,
+    secret: bool = False,
+    **more: Any,
+) -> Any:
+    """A field of a section; `more` are members of `Option`.
+
+    The kind comes from the field's name (`_ms`, `_bytes`), else from the default, unless it is given.
+    """
+    about = Option(kind=kind or _kind_of(default), doc=inspect.cleandoc(doc), secret=secret, **more)
+    metadata = {_METADATA: about}
+    if factory is not None:
+        return dataclasses.field(default_factory=factory, metadata=metadata, repr=not secret)
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+def _kind_of(default: Any) -> Kind:
+    if isinstance(default, bool):
+        return SWITCH
+    return INT if isinstance(default, int) else TEXT
+
+
+def toml_name(attribute: str) -> str:
+    """`duration_ms` -> `duration`: in TOML the unit stands in the value."""
+    for suffix in _BY_SUFFIX:
+        if attribute.endswith(suffix):
+            return attribute.removesuffix(suffix)
+    return attribute
+
+
+def flag_name(section: str, attribute: str, about: Option) -> str:
+    """`--lock-duration`; options of [policy] carry no section, and a few say their own name."""
+    if about.flag is not None:
+        return about.flag
+    name = toml_name(attribute) if section == "policy" else f"{section}-{toml_name(attribute)}"
+    return "--" + name.replace("_", "-")
+
+
+def env_name(section: str, attribute: str) -> str:
+    """`OXHERD_LOCK_DURATION`."""
+    return f"OXHERD_{section}_{toml_name(attribute)}".upper()
+
+
+def options_of(section: Any) -> Iterator[tuple[str, Option, Any]]:
+    """(attribute, description, default) of every option of a section's class."""
+    for field in dataclasses.fields(section):
+        about = field.metadata.get(_METADATA)
+        if about is None:
+            continue
+        for suffix, kind in _BY_SUFFIX.items():
+            if field.name.endswith(suffix):
+                about = dataclasses.replace(about, kind=kind)
+        made = field.default_factory
+        default = made() if made is not dataclasses.MISSING else field.default
+        yield field.name, about, default
+
+
+def by_toml_name(section: Any) -> Mapping[str, tuple[str, Option]]:
+    """TOML key -> (attribute, description)."""
+    return {toml_name(name): (name, about) for name, about, _ in options_of(section)}

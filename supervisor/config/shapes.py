@@ -1,0 +1,162 @@
+"""Options that are more than one number: what to keep, a rate limit, a backoff.
+
+Each has the table that TOML gives and a short text for flags and the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisor.config.option import Kind
+from supervisor.config.units import format_duration, parse_duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How many finished jobs stay. Nothing set: all.
+
+    count   the newest so many; 0 for none.
+    age_s   those that finished at most this many seconds ago.
+    limit   at most so many are removed for their age in one call.
+    """
+
+    count: int | None = None
+    age_s: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limiter:
+    """At most `max` jobs in `duration_ms`, over all workers of the queue."""
+
+    max: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffConfig:
+    """When a failed attempt is tried again. `jitter` is a share from 0 to 1."""
+
+    type: str
+    delay_ms: int = 0
+    jitter: float = 0
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """A sentence about a name nobody knows, with the nearest one that somebody does."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    return f"{name!r} is unknown; {hint}"
+
+
+def _table(value: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    for name in value:
+        if name not in known:
+            raise ValueError(unknown(name, known))
+    return value
+
+
+def _count(value: Any, what: str, at_least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"{what} is {value!r} and must be a whole number, {at_least} or more")
+    return value
+
+
+def _seconds(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} has no unit; write it in quotes with one, like '24h'")
+    return math.ceil(parse_duration(value) / 1000)
+
+
+def _read_keep(value: Any) -> Keep:
+    if isinstance(value, Keep):
+        return value
+    if isinstance(value, dict):
+        table = _table(value, ("count", "age", "limit"))
+        return Keep(
+            count=_count(table["count"], "count") if "count" in table else None,
+            age_s=_seconds(table["age"]) if "age" in table else None,
+            limit=_count(table["limit"], "limit", 1) if "limit" in table else None,
+        )
+    if isinstance(value, str):
+        return _keep_of_text(value)
+    return Keep(count=_count(value, "the count"))
+
+
+def _keep_of_text(text: str) -> Keep:
+    """`all`, `1000`, `24h` or `1000,24h`."""
+    if text.strip() == "all":
+        return Keep()
+    count = age_s = None
+    for part in text.split(","):
+        if part.strip().isdecimal():
+            count = int(part)
+        else:
+            try:
+                age_s = _seconds(part)
+            except ValueError:
+                raise ValueError(f"{text!r} is neither all, nor a count, nor an age like 24h") from None
+    return Keep(count=count, age_s=age_s)
+
+
+def _show_keep(keep: Keep) -> str:
+    parts = [] if keep.count is None else [str(keep.count)]
+    if keep.age_s is not None:
+        parts.append(format_duration(keep.age_s * 1000))
+    return ",".join(parts) or "all"
+
+
+def _read_limiter(value: Any) -> Limiter:
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is no table like {{ max = 100, duration = '1s' }}")
+    table = _table(value, ("max", "duration"))
+    if len(table) != 2:
+        raise ValueError("a limiter needs both: { max = 100, duration = '1s' }")
+    if not isinstance(table["duration"], str):
+        raise ValueError(f"duration is {table['duration']!r} and must be written with its unit, like '1s'")
+    duration_ms = parse_duration(table["duration"])
+    if duration_ms < 1:
+        raise ValueError("the duration of a limiter must be more than 0")
+    return Limiter(max=_count(table["max"], "max", 1), duration_ms=duration_ms)
+
+
+def _show_limiter(limiter: Limiter) -> str:
+    return f"{limiter.max} in {format_duration(limiter.duration_ms)}"
+
+
+def _read_backoff(value: Any) -> BackoffConfig:
+    """`1s` (fixed), `exponential:1s`, `exponential:1s:0.5` (with jitter), or the name of a custom one."""
+    if isinstance(value, dict):
+        table = _table(value, ("type", "delay", "jitter"))
+        parts = [str(table.get("type", "fixed")), str(table.get("delay", "0")), str(table.get("jitter", 0))]
+    elif isinstance(value, str) and value.strip():
+        parts = value.strip().split(":")
+        if parts[0][0].isdecimal():
+            parts.insert(0, "fixed")
+    else:
+        raise ValueError(f"{value!r} is no backoff; write it like '1s' or 'exponential:1s'")
+    if len(parts) > 3:
+        raise ValueError(f"{value!r} is no backoff; write it like 'exponential:1s:0.5'")
+    try:
+        jitter = float(parts[2]) if len(parts) == 3 else 0.0
+    except ValueError:
+        raise ValueError(f"jitter is {parts[2]!r} and must be a number from 0 to 1") from None
+    if not 0 <= jitter <= 1:
+        raise ValueError(f"jitter is {parts[2]} and must be a number from 0 to 1")
+    delay_ms = parse_duration(parts[1]) if len(parts) > 1 else 0
+    return BackoffConfig(type=parts[0], delay_ms=delay_ms, jitter=jitter)
+
+
+def _show_backoff(backoff: BackoffConfig) -> str:
+    text = f"{backoff.type}:{format_duration(backoff.delay_ms)}"
+    return f"{text}:{backoff.jitter:g}" if backoff.jitter else text
+
+
+KEEP: Final = Kind("all|N|AGE", _read_keep, _show_keep)
+LIMITER: Final = Kind("TABLE", _read_limiter, _show_limiter)
+BACKOFF: Final = Kind("BACKOFF", _read_backoff, _show_backoff)
