@@ -1,0 +1,143 @@
+"""The command line: which subcommands there are, and what becomes of an error.
+
+A subcommand is one module of this package, imported when it is called and not before, so that `oxherd --help`
+needs neither Redis nor the config. Its module has one name that counts: `command`.
+
+Exit status: 0 done; 1 the answer is no, or a job failed; 2 wrong usage or config; 3 Redis unreachable;
+70 a mistake of ours; 130 interrupted; 141 the reader of our output has gone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import click
+
+from supervisor import __version__
+from supervisor.errors import OxherdError
+
+SUBCOMMANDS: Final = MappingProxyType(
+    {
+        "run": "run processors",
+        "add": "add jobs, and wait for one",
+        "status": "how many jobs are in which state",
+        "jobs": "list the jobs of a queue in one state",
+        "job": "everything known of one job",
+        "events": "what happens in a queue, live",
+        "retry": "put failed jobs back",
+        "remove": "remove jobs",
+        "promote": "run delayed jobs now",
+        "pause": "fetch nothing more from a queue",
+        "resume": "fetch from a paused queue again",
+    }
+)
+EXITS: Final = "0 done, 1 the answer is no or a job failed, 2 wrong usage or config, 3 Redis unreachable"
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141
+OUR_MISTAKE: Final = 70
+
+
+class Subcommands(click.Group):
+    """A group that knows the names of its subcommands and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        # At the top of the file it would load every subcommand, and Redis with them, for each call.
+        module = importlib.import_module(f"supervisor.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in SUBCOMMANDS:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=SUBCOMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "COMMAND ...", prefix="usage: ")
+        formatter.write_paragraph()
+        formatter.write_text("Run CPU-heavy Python jobs from BullMQ queues, each in a process of its own.")
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_dl(list(SUBCOMMANDS.items()))
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_dl(
+                [("--version", "the version, and nothing else"), ("--help", "this, or of a COMMAND")]
+            )
+        formatter.write_paragraph()
+        formatter.write_text(f"exit status: {EXITS}")
+        formatter.write_paragraph()
+        formatter.write_text("example: oxherd add thumbnails resize '{\"page\": 1}' --wait")
+
+
+@click.group(cls=Subcommands, no_args_is_help=False, invoke_without_command=True)
+@click.version_option(__version__, prog_name="oxherd", message="%(prog)s %(version)s")
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("a command is missing", ctx=ctx)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command line; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # half a surrogate pair in a job must not stop us
+    try:
+        status = _carried_out(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    return status
+
+
+def _carried_out(argv: list[str]) -> int:
+    try:
+        result: Any = group.main(args=argv, prog_name="oxherd", standalone_mode=False)
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _wrong_usage(error)
+    except BrokenPipeError:
+        raise
+    except OxherdError as error:
+        _say(str(error))
+        return error.exit_status
+    except Exception as error:
+        if os.environ.get("OXHERD_TRACEBACK"):
+            raise
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        _say(
+            f"a mistake in oxherd itself, please report it: {what} (OXHERD_TRACEBACK=1 shows where it happened)"
+        )
+        return OUR_MISTAKE
+    return result if isinstance(result, int) else 0
+
+
+def _wrong_usage(error: click.ClickException) -> int:
+    where = "oxherd"
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        where = error.ctx.command_path
+    text = " ".join(error.format_message().split()).rstrip(".").replace(". Did you mean", "; did you mean")
+    if not text[:2].isupper():
+        text = text[:1].lower() + text[1:]
+    _say(f"{text} (see {where} --help)", who=where)
+    return 2
+
+
+def _say(text: str, who: str = "oxherd") -> None:
+    print(f"{who}: {text}", file=sys.stderr)

@@ -1,0 +1,93 @@
+"""What every subcommand has in common: the look of its help, and the flags that mean the same everywhere."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from supervisor.config.load import Loaded, load
+
+Callback = Callable[..., int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The flags of every subcommand, as given."""
+
+    redis: str | None
+    prefix: str | None
+    config: Path | None
+    json: bool
+
+    def load(self, more: dict[str, str] | None = None) -> Loaded:
+        """The settings, with these flags and `more` of them on top."""
+        own = {"--redis": self.redis, "--prefix": self.prefix}
+        flags = {name: value for name, value in own.items() if value is not None}
+        return load(self.config, os.environ, flags | (more or {}))
+
+
+_COMMON: Final = (
+    click.Option(
+        ["--redis"],
+        metavar="URL",
+        help="redis://, rediss:// or unix:// address of the server, or the word embedded "
+        "(default: OXHERD_REDIS_URL, then the config; on a terminal a private server of your own)",
+    ),
+    click.Option(["--prefix"], metavar="TEXT", help="what every key starts with (default: bull)"),
+    click.Option(
+        ["--config"],
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="the settings (default: OXHERD_CONFIG, then oxherd.toml here if there is one)",
+    ),
+)
+_JSON: Final = click.Option(["--json"], is_flag=True, help="one JSON object per line, for programs")
+
+
+class OxherdCommand(click.Command):
+    """A command whose help tells what the answer means before it lists the flags."""
+
+    exits: str = ""
+    example: str = ""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        arguments = [piece for piece in self.collect_usage_pieces(ctx) if piece != self.options_metavar]
+        formatter.write_usage(ctx.command_path, " ".join([*arguments, "[options]"]), prefix="usage: ")
+        self.format_help_text(ctx, formatter)
+        formatter.write_paragraph()
+        records = [param.get_help_record(ctx) for param in self.get_params(ctx)]
+        with formatter.indentation():
+            formatter.write_dl([record for record in records if record is not None], col_max=34)
+        formatter.write_paragraph()
+        formatter.write_text(f"exit status: {self.exits}")
+        formatter.write_paragraph()
+        formatter.write_text(f"example: {self.example}")
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        formatter.write_text(self.help or "")
+
+
+def command(name: str, *, exits: str, example: str, json: bool = True) -> Callable[[Callback], click.Command]:
+    """Make a subcommand of a function that takes `common: Common` first. Its docstring is the help text."""
+
+    def make(function: Callback) -> click.Command:
+        @functools.wraps(function)
+        def callback(
+            redis: str | None, prefix: str | None, config: Path | None, json: bool = False, **rest: Any
+        ) -> int | None:
+            return function(Common(redis, prefix, config, json), **rest)
+
+        made = click.command(name, cls=OxherdCommand)(callback)
+        assert isinstance(made, OxherdCommand)
+        made.params += [*([_JSON] if json else []), *_COMMON]
+        made.exits, made.example = exits, example
+        return made
+
+    return make
