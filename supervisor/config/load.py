@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from supervisor.config.host import default_state_dir
-from supervisor.config.model import OVERRIDES, SECTIONS, Config, DefaultsConfig, QueueConfig, WorkerSettings
+from supervisor.config.model import OVERRIDES, SECTIONS, Config, DefaultsConfig, QueueConfig
 from supervisor.config.option import (
     SWITCH,
     Option,
@@ -66,15 +66,6 @@ def flags() -> Iterator[Flag]:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """What a processor's decorator asks for. Taken where neither file nor environment nor flag says it."""
-
-    concurrency: int | None = None
-    timeout_ms: int | None = None
-    soft_timeout_ms: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The settings and where each is from. `path` is the file that was read, None without one."""
@@ -93,21 +84,6 @@ class Loaded:
         if own is None and section.startswith("queue.") and section.rpartition(".")[2] in OVERRIDES:
             own = self._origins.get((section.rpartition(".")[2], name))
         return own or DEFAULT
-
-    def effective(self, queue: str, declared: Declared | None = None) -> WorkerSettings:
-        """What holds for the worker of `queue`, `declared` filling what nobody has set."""
-        settings = self.config.effective(queue)
-        if declared is None:
-            return settings
-        if declared.concurrency is not None and self.origin(f"queue.{queue}", "concurrency") == DEFAULT:
-            settings = replace(settings, concurrency=declared.concurrency)
-        asked = {
-            name: value
-            for name in ("timeout_ms", "soft_timeout_ms")
-            if (value := getattr(declared, name)) is not None
-            and self.origin(f"queue.{queue}.policy", name) == DEFAULT
-        }
-        return replace(settings, policy=replace(settings.policy, **asked))
 
 
 def find(env: Mapping[str, str]) -> Path | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -361,6 +361,15 @@ class QueueConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a processor's decorator asks for."""
+
+    concurrency: int | None = None
+    timeout_ms: int | None = None
+    soft_timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
     """What holds for the worker of one queue, all overrides resolved. Concurrency is a number here."""
 
@@ -396,20 +405,25 @@ class Config:
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
     queues: Mapping[str, QueueConfig] = field(default_factory=dict)
 
-    def effective(self, queue: str) -> WorkerSettings:
-        """What holds for the worker of `queue`, whether or not the file has a table for it."""
+    def effective(self, queue: str, declared: Declared | None = None) -> WorkerSettings:
+        """What holds for the worker of `queue`, whether or not the file has a table for it.
+
+        `declared` is taken where file, environment and flags leave the default: who runs a processor has the
+        last word over who wrote it.
+        """
         own = self.queues.get(queue) or QueueConfig()
+        declared = declared or Declared()
         lock = own.lock or self.lock
         stalled = own.stalled or self.stalled
         return WorkerSettings(
             queue=queue,
             target=own.target,
-            concurrency=own.concurrency or usable_cpus(),
+            concurrency=own.concurrency or declared.concurrency or usable_cpus(),
             lock_ms=lock.duration_ms,
             stalled_interval_ms=stalled.interval_ms,
             max_stalled=stalled.max_count,
             skip_stalled=stalled.skip,
-            policy=own.policy or self.policy,
+            policy=_declare(own.policy or self.policy, declared),
             keep=own.keep or self.keep,
             limiter=own.limiter,
             worker_name=self.worker.name,
@@ -418,6 +432,14 @@ class Config:
             metrics=self.worker.metrics,
             job_output=self.log.job_output,
         )
+
+
+def _declare(policy: PolicyConfig, declared: Declared) -> PolicyConfig:
+    return replace(
+        policy,
+        timeout_ms=policy.timeout_ms or declared.timeout_ms or 0,
+        soft_timeout_ms=policy.soft_timeout_ms or declared.soft_timeout_ms or 0,
+    )
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(

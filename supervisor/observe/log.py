@@ -1,0 +1,175 @@
+"""The log: one structured line an event, on stderr.
+
+Decides   how a line looks and where it goes; which events there are is said in `catalogue.py`
+Leaves    what is worth telling to the caller; job data never appears
+
+`get` gives a logger that costs nothing until it is used, so any module may have one at its top. Every event
+is also given to the hooks (metrics count them; tests wait for them), whatever the level.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+from supervisor.observe.writer import LineWriter
+
+Fields = dict[str, Any]
+Hook = Callable[[str, Fields], None]
+
+# All that may move a terminal's cursor or change its colours, but for tab and line feed.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class _State:
+    """What `configure` has set. One a process, as stderr is."""
+
+    least: int = LEVELS["info"]
+    bound: Any = None  # structlog's logger, None until the first line
+    writer: LineWriter | None = None
+    format: str = "auto"
+    stream: TextIO | None = None
+    hooks: tuple[Hook, ...] = ()
+
+
+class Log:
+    """A named logger. The event is `noun.past_participle`; the fields are those of the catalogue."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        _emit(self.name, "debug", event, fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        _emit(self.name, "info", event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        _emit(self.name, "warning", event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        _emit(self.name, "error", event, fields)
+
+
+def get(name: str) -> Log:
+    """A logger for one module; `name` is shown as `logger`."""
+    return Log(name)
+
+
+def configure(format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
+    """Say how lines look from now on. `stream` None is stderr; `format` as in [log] format."""
+    flush()
+    _State.least = LEVELS[level]
+    _State.format = format
+    _State.stream = stream
+    _State.bound = None
+    _State.writer = None
+
+
+def flush() -> None:
+    """Write what waits, for at most a second. Called at exit."""
+    if _State.writer is not None:
+        _State.writer.flush()
+
+
+@contextmanager
+def hooked(hook: Hook) -> Iterator[None]:
+    """While inside, `hook(event, fields)` is called for every event, before it is written."""
+    _State.hooks = (*_State.hooks, hook)
+    try:
+        yield
+    finally:
+        _State.hooks = tuple(one for one in _State.hooks if one is not hook)
+
+
+def _emit(name: str, level: str, event: str, fields: Fields) -> None:
+    for hook in _State.hooks:
+        hook(event, fields)
+    if LEVELS[level] < _State.least:
+        return
+    if _State.bound is None:
+        _State.bound = _start()
+    writer = _State.writer
+    if writer is not None and writer.dropped:
+        count, writer.dropped = writer.dropped, 0
+        _State.bound.warning("log.dropped", logger="log", lines=count)
+    getattr(_State.bound, level)(event, logger=name, **fields)
+
+
+def _start() -> Any:
+    """structlog, set up for the stream. The first line pays for its import."""
+    structlog = _import_structlog()
+    stream = _State.stream if _State.stream is not None else sys.stderr
+    as_json = _State.format == "json" or (_State.format == "auto" and not stream.isatty())
+    _State.writer = LineWriter(stream.fileno())
+    shared = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
+    time = structlog.processors.TimeStamper
+    if as_json:
+        last = [time(fmt="iso", utc=True), structlog.processors.JSONRenderer(serializer=_json_encoder())]
+    else:
+        colors = stream.isatty() and "NO_COLOR" not in os.environ
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24, sort_keys=False
+        )
+        last = [_without_controls, time(fmt="%H:%M:%S", utc=False), renderer, _encode]
+    return structlog.wrap_logger(
+        _State.writer,
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(_State.least),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    ).bind()
+
+
+def _without_controls(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """I7: what a runner printed is shown, never obeyed, by the terminal."""
+    for key, value in fields.items():
+        if isinstance(value, str):
+            fields[key] = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+    return fields
+
+
+def _encode(_logger: Any, _method: str, line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace")
+
+
+def _json_encoder() -> Callable[..., bytes]:
+    # At the top it would be loaded by everything that may log, the processors' face included.
+    import msgspec
+
+    encode = msgspec.json.Encoder(enc_hook=str).encode
+
+    def serialize(fields: Fields, **_: Any) -> bytes:
+        try:
+            return encode(fields)
+        except UnicodeEncodeError:  # a lone surrogate in what a processor printed
+            return json.dumps(fields, default=str).encode()
+
+    return serialize
+
+
+def _import_structlog() -> Any:
+    """structlog without rich, which it imports whenever it finds it: 70 ms for tracebacks we do not want."""
+    absent = "rich" not in sys.modules
+    if absent:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # makes `import rich` fail
+    try:
+        # At the top it would cost every command 100 ms, also those that log nothing.
+        import structlog
+    finally:
+        if absent:
+            del sys.modules["rich"]
+    return structlog
+
+
+atexit.register(flush)
