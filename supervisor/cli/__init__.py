@@ -121,9 +121,7 @@ def _carried_out(argv: list[str]) -> int:
         if os.environ.get("OXHERD_TRACEBACK"):
             raise
         what = f"{type(error).__name__}: {error}".partition("\n")[0]
-        _say(
-            f"a mistake in oxherd itself, please report it: {what} (OXHERD_TRACEBACK=1 shows where it happened)"
-        )
+        _say(f"please report this mistake in oxherd: {what} (OXHERD_TRACEBACK=1 shows where it happened)")
         return OUR_MISTAKE
     return result if isinstance(result, int) else 0
 
