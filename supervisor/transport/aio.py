@@ -1,0 +1,505 @@
+"""`Redis` for asyncio: commands over one connection that is opened again for ever.
+
+It decides what is sent again and when; a command decides what it means. Nothing here, and no library below,
+repeats a script on its own account. Three things happen to a call without a result:
+
+    it did not run      Redis says so (NOSCRIPT, LOADING, READONLY...): it is sent again, after a pause
+    it was never sent   the connection broke before the request left this process: the same
+    its reply was lost  `execute` says so; `execute_repeatable` kills the old connection from the new one and
+                        then sends the command's own repetition, which its script knows how to take
+
+Reads    the socket, `clock` and `rng` as passed in
+Tells    `on_state(connected, why)` at each loss and each return, from the event loop
+Rule     "Lost replies" in the invariants; I1: in a running master nobody else holds one of these
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, cast
+
+import hiredis
+
+from supervisor import lua
+from supervisor.errors import NotRepeatable, OxherdError, RedisError, RedisRefused, RedisUnavailable
+from supervisor.protocol.commands.base import Command, ReadCommand, RepeatableCommand, Reply
+from supervisor.transport.address import Address
+from supervisor.transport.answers import DID_NOT_RUN, NO_SCRIPT, READ_ONLY, pause_s, word_of
+from supervisor.transport.call import Call, decoded
+from supervisor.transport.link import ConnectionLost, Link
+from supervisor.transport.opening import LoginRefused, Opened, Server, kill, open_link
+from supervisor.transport.requests import Scripts
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 10.0
+_DOUBT_S: Final = 0.05  # how often `give_up` is asked
+_RELOADS: Final = 3  # a script that is unknown again right after it was loaded so often is not loadable
+_BLOCK_MARGIN_S: Final = 5.0
+_CLOSED: Final = "the connection to Redis was closed on our side"
+
+
+@dataclass(slots=True)
+class _Grave:
+    """A connection that was lost with replies due. `sealed`: nothing sent on it can run any more."""
+
+    opened: Opened
+    sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    client_name: str | None
+    reply_timeout_s: float
+    connect_timeout_s: float
+    patience_s: float
+    clock: Callable[[], float]
+    rng: Callable[[], float]
+    on_state: Callable[[bool, str], None]
+
+
+class Redis:
+    """One server and the connection to it. Made by `connect`; `close` it.
+
+    reconnects   how often the connection was opened again. After each, fetch once without waiting: a pop
+                 whose reply was lost may have eaten the marker.
+    """
+
+    def __init__(self, address: Address, scripts: Scripts, settings: _Settings) -> None:
+        self.address = address
+        self.reconnects = 0
+        self._scripts = scripts
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._opened: Opened | None = None  # None while there is no usable connection
+        self._up = asyncio.Event()
+        self._last: Opened
+        self._graves: list[_Grave] = []
+        self._order = 0  # counts the calls written
+        self._loaded: dict[str, int] = {}  # script name: the count at which it was loaded on this connection
+        self._load_errors: dict[str, str] = {}
+        self._doubts: dict[Call[Any], Callable[[], bool]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle_readers: list[Link] = []
+        self._retired_at = -math.inf
+        self._trouble = ""
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        address: Address | str,
+        *,
+        client_name: str | None = None,
+        sources: Callable[[str], str] = lua.source,
+        reply_timeout_s: float = 10.0,
+        connect_timeout_s: float = 5.0,
+        retry_for_s: float | None = None,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+        on_state: Callable[[bool, str], None] | None = None,
+    ) -> Redis:
+        """Open the first connection. Later ones are opened in the background, for ever.
+
+        sources            the text of a script by its name.
+        client_name        for `CLIENT LIST`; one that Redis refuses is left away, see `warning`.
+        reply_timeout_s    silence for so long while a reply is due: the connection is given up.
+        retry_for_s        go on trying the first connection for so long; None: one try.
+        patience_s         how long `execute` waits for a Redis that is away or loading.
+        on_state           told of each loss and return with a reason.
+
+        Raises `RedisUnavailable` with a sentence that names the address.
+        """
+        if isinstance(address, str):
+            address = Address.parse(address)
+        settings = _Settings(
+            client_name, reply_timeout_s, connect_timeout_s, patience_s, clock, rng, on_state or _tell_nobody
+        )
+        redis = cls(address, Scripts(sources), settings)
+        until = clock() + (retry_for_s or 0.0)
+        tries = 0
+        while True:
+            try:
+                opened = await redis._open(reply_timeout_s)
+            except LoginRefused:
+                raise
+            except RedisUnavailable:
+                if clock() >= until:
+                    raise
+            else:
+                if redis._install(opened):
+                    return redis
+            await asyncio.sleep(pause_s(tries, rng()))
+            tries += 1
+
+    # --- what is known ---------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return self._opened is not None
+
+    @property
+    def server(self) -> Server:
+        """Who answered last."""
+        return self._last.server
+
+    @property
+    def client_id(self) -> int | None:
+        return self._last.client_id
+
+    @property
+    def warning(self) -> str | None:
+        """What was wrong with the last login without hindering it: a refused client name."""
+        return self._last.warning
+
+    # --- commands --------------------------------------------------------------------------------------
+
+    def submit(self, command: Command[T], *, patience_s: float | None = None) -> asyncio.Future[T]:
+        """Send without waiting; the future gets what `execute` would return or raise.
+
+        While connected, commands run in the order in which they were submitted. All of one turn of the event
+        loop go out in one write.
+        """
+        call = self._call(command, patience_s)
+        self._start(call)
+        return call.future
+
+    async def execute(self, command: Command[T], *, patience_s: float | None = None) -> T:
+        """Run one command once.
+
+        Raises `RedisRefused` with Redis' own words, `RedisUnavailable(sent=False)` when Redis was away or
+        loading for longer than `patience_s`: it did not run; and `RedisUnavailable(sent=True)` when the reply
+        of a script was lost: it ran or not. What only reads is then asked again.
+        """
+        call = self._call(command, patience_s)
+        if self._opened is not None:
+            await self._opened.link.room()
+        self._start(call)
+        return await call.future
+
+    async def execute_many(self, commands: Sequence[Command[T]]) -> list[T | RedisError]:
+        """Run commands in one pipeline; each entry is a result or the error that `execute` would have raised.
+
+        What cannot be sent at all (`UsageError`) is raised before anything is.
+        """
+        calls = [self._call(command, None) for command in commands]
+        for call in calls:
+            if self._opened is not None:
+                await self._opened.link.room()
+            self._start(call)
+        results = await asyncio.gather(*(call.future for call in calls), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, RedisError | OxherdError):
+                raise result
+        return cast("list[T | RedisError]", results)
+
+    async def execute_repeatable(
+        self, command: RepeatableCommand[T], *, give_up: Callable[[], bool] | None = None
+    ) -> T:
+        """Run one command exactly once, however often the connection breaks and however long Redis is away.
+
+        give_up   asked every 50 ms while there is no reply; True raises `RedisUnavailable`, whose `sent` says
+                  whether the command may have run.
+
+        Raises `NotRepeatable` when the reply was lost and Redis does not let us kill the old connection; then
+        nothing is sent again: leases lapse and the stalled check recovers.
+        """
+        call = self._call(command, math.inf)
+        call.repeatable = True
+        if give_up is not None:
+            self._doubts[call] = give_up
+            if len(self._doubts) == 1:
+                self._loop.call_later(_DOUBT_S, self._ask_doubts)
+        try:
+            if self._opened is not None:
+                await self._opened.link.room()
+            self._start(call)
+            return await call.future
+        finally:
+            self._doubts.pop(call, None)
+
+    async def read_blocking(self, command: ReadCommand[T], timeout_s: float) -> T:
+        """Run a read that blocks on the server (`XREAD BLOCK`) on a connection of its own.
+
+        timeout_s   how long the server may block; we wait a little longer and then give the connection up.
+
+        Raises `RedisUnavailable` at once when Redis is away: the caller decides whether to read on.
+        """
+        while self._idle_readers and not self._idle_readers[-1].usable:
+            self._idle_readers.pop()
+        link = self._idle_readers.pop() if self._idle_readers else (await self._open(None)).link
+        try:
+            async with asyncio.timeout(timeout_s + _BLOCK_MARGIN_S):
+                replies = await link.ask_all(command.requests())
+        except TimeoutError:
+            link.abort("silence")
+            why = f"Redis at {self.address} did not answer a blocking read of {timeout_s:g} s"
+            raise RedisUnavailable(why, sent=True) from None
+        except BaseException:
+            link.abort("the blocking read was given up")  # its reply would be taken for that of the next one
+            raise
+        if self._closed:
+            link.abort("closed")
+        else:
+            self._idle_readers.append(link)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise RedisRefused(str(reply))
+        return decoded(command, replies)
+
+    async def close(self) -> None:
+        """End the connections. Calls without a reply get `RedisUnavailable`."""
+        if self._closed:
+            return
+        self._closed = True
+        opened, self._opened = self._opened, None
+        self._up.clear()
+        for task in self._tasks:
+            task.cancel()
+        for reader in self._idle_readers:
+            reader.abort("closed")
+        if opened is not None:
+            opened.link.abort("the connection was closed on our side")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close their sockets in the next turn of the loop
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- a call on its way (the owner's half of `call.Call`) --------------------------------------------
+
+    def refused(self, call: Call[Any], text: str) -> None:
+        """Redis answered with an error: repeat what did not run, else tell the caller."""
+        word = word_of(text)
+        if word == NO_SCRIPT and call.script is not None and call.reloads < _RELOADS:
+            name = call.script.name
+            if self._loaded.get(name, -1) <= call.order:  # else it was loaded again after this call was sent
+                self._loaded.pop(name, None)
+            call.reloads += 1
+            self._start(call)
+        elif word in DID_NOT_RUN:
+            call.sent = call.grave is not None
+            if word == READ_ONLY:
+                self._retire(text)
+            self._start_later(call, pause_s(call.tries, self._settings.rng()), text)
+            call.tries += 1
+        else:
+            name = call.script.name if call.script is not None else ""
+            call.fail(RedisRefused(self._load_errors.get(name, text) if word == NO_SCRIPT else text))
+
+    def lost(self, call: Call[Any], lost: ConnectionLost) -> None:
+        """The connection ended before the reply."""
+        if self._closed:
+            call.fail(RedisUnavailable(_CLOSED, sent=lost.sent or call.grave is not None))
+            return
+        if not lost.sent:
+            call.sent = call.grave is not None
+        elif call.repeatable:
+            call.grave = self._graves[-1]
+        elif not call.only_reads:
+            call.fail(
+                RedisUnavailable(
+                    f"Redis at {self.address} was lost before it answered ({lost}). "
+                    "Whether the request ran is unknown.",
+                    sent=True,
+                )
+            )
+            return
+        self._start_later(call, 0.0, str(lost))
+
+    def _call(self, command: Command[T], patience_s: float | None) -> Call[T]:
+        until = self._settings.clock() + (self._settings.patience_s if patience_s is None else patience_s)
+        return Call(self, command, self._scripts, self._loop.create_future(), until)
+
+    def _start(self, call: Call[Any]) -> None:
+        """Write it now; without a connection, when there is one."""
+        opened = self._opened
+        if opened is None:
+            self._start_later(call, 0.0, self._trouble)
+            return
+        script = call.script
+        self._order += 1
+        if script is not None and script.name not in self._loaded:
+            self._loaded[script.name] = self._order
+            opened.link.send(script.load, _Load(script.name, self._load_errors))
+            self._order += 1
+        call.order = self._order
+        call.sent = True
+        opened.link.send(call.request, call)
+
+    def _start_later(self, call: Call[Any], wait_s: float, why: str) -> None:
+        if call.future.done():
+            return
+        if self._closed:
+            call.fail(RedisUnavailable(_CLOSED, sent=call.sent))
+        else:
+            self._spawn(self._resume(call, wait_s, why))
+
+    async def _resume(self, call: Call[Any], wait_s: float, why: str) -> None:
+        """Write a call again, in a while, with a connection, unless its time is over."""
+        try:
+            left_s = call.until - self._settings.clock()
+            async with asyncio.timeout(None if left_s == math.inf else left_s):
+                await asyncio.sleep(wait_s)
+                await self._up.wait()
+        except TimeoutError:
+            call.fail(
+                RedisUnavailable(
+                    f"Redis at {self.address} cannot be used: {why}. Nothing was done.", sent=False
+                )
+            )
+            return
+        except asyncio.CancelledError:
+            call.fail(RedisUnavailable(_CLOSED, sent=call.sent))
+            raise
+        if call.future.done():
+            return
+        if call.grave is not None and not self._may_repeat(call):
+            return
+        self._start(call)
+
+    def _may_repeat(self, call: Call[Any]) -> bool:
+        """Turn a call whose reply was lost into its repetition, if nothing of it can run any more."""
+        if not call.grave.sealed:
+            call.fail(
+                NotRepeatable(
+                    f"the reply of Redis at {self.address} was lost, and Redis does not let this user end "
+                    "the old connection (CLIENT KILL, CLIENT ID). Whether the call ran is unknown, so it is not "
+                    "sent again."
+                )
+            )
+            return False
+        call.repeat(self._scripts)
+        return True
+
+    def _ask_doubts(self) -> None:
+        for call, give_up in list(self._doubts.items()):
+            if not call.future.done() and give_up():
+                why = self._trouble or "it did not answer"
+                call.fail(
+                    RedisUnavailable(f"gave up waiting for Redis at {self.address}: {why}", sent=call.sent)
+                )
+        if self._doubts:
+            self._loop.call_later(_DOUBT_S, self._ask_doubts)
+
+    # --- the connection --------------------------------------------------------------------------------
+
+    async def _open(self, reply_timeout_s: float | None) -> Opened:
+        return await open_link(
+            self.address,
+            client_name=self._settings.client_name,
+            connect_timeout_s=self._settings.connect_timeout_s,
+            reply_timeout_s=reply_timeout_s,
+        )
+
+    def _install(self, opened: Opened) -> bool:
+        """Use this connection from now on. False if it has ended meanwhile."""
+        if not opened.link.usable:
+            return False
+        opened.link.on_lost = self._connection_lost
+        self._opened = self._last = opened
+        self._loaded.clear()
+        self._trouble = ""
+        self._up.set()
+        return True
+
+    def _connection_lost(self, link: Link, why: str) -> None:
+        """Called once for each connection in use, before its calls are told."""
+        if self._closed:
+            return
+        if link.unanswered:
+            self._graves.append(_Grave(self._last))
+        self._down(why)
+        self._spawn(self._connect_again())
+
+    def _retire(self, why: str) -> None:
+        """We speak to a replica: what is due may come, then connect again and hope for the new master."""
+        now_at = self._settings.clock()
+        if self._opened is not None and now_at - self._retired_at >= 1.0:
+            self._retired_at = now_at
+            link = self._opened.link
+            self._down(why)
+            link.retire(why)
+
+    def _down(self, why: str) -> None:
+        if self._opened is not None:
+            self._opened = None
+            self._up.clear()
+            self._trouble = why
+            self._settings.on_state(False, why)
+
+    async def _connect_again(self) -> None:
+        tries = 0
+        lost_at = self._settings.clock()
+        while True:
+            try:
+                opened = await self._open(self._settings.reply_timeout_s)
+                await self._seal_graves(opened)
+            except RedisUnavailable as error:
+                self._trouble = str(error)
+            else:
+                if self._install(opened):
+                    break
+            await asyncio.sleep(pause_s(tries, self._settings.rng()))
+            tries += 1
+        self.reconnects += 1
+        away_s = self._settings.clock() - lost_at
+        self._settings.on_state(True, f"connected again to {self.address} after {away_s:.3g} s")
+
+    async def _seal_graves(self, opened: Opened) -> None:
+        """Kill the lost connections from the new one, before anything is repeated.
+
+        A request may still sit in the server's input buffer. It would run after its own repetition, and the
+        outcome would be written, or jobs fetched, twice.
+        """
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                for grave in self._graves:
+                    grave.sealed = await kill(opened.link, opened.server, opened.client_id, grave.opened)
+        except TimeoutError:
+            opened.link.abort("no answer to CLIENT KILL")
+            raise RedisUnavailable("Redis did not answer CLIENT KILL", sent=True) from None
+        self._graves.clear()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Load:
+    """Waits for the reply to a SCRIPT LOAD that travels in front of the first call of its script."""
+
+    __slots__ = ("_errors", "_name")
+
+    abandoned = False
+
+    def __init__(self, name: str, errors: dict[str, str]) -> None:
+        self._name = name
+        self._errors = errors
+
+    def take(self, reply: Reply) -> bool:
+        if isinstance(reply, hiredis.ReplyError):
+            self._errors[self._name] = str(reply)
+        else:
+            self._errors.pop(self._name, None)
+        return True
+
+    def lose(self, lost: ConnectionLost) -> None:
+        """The call behind it is lost with it and tells."""
+
+
+def _tell_nobody(connected: bool, why: str) -> None:
+    pass
