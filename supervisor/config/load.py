@@ -27,13 +27,13 @@ from supervisor.config.option import (
     options_of,
     toml_name,
 )
-from supervisor.config.shapes import unknown
+from supervisor.config.shapes import nearest, unknown
 from supervisor.errors import ConfigError
 
 FILE_NAME: Final = "oxherd.toml"
 DEFAULT: Final = "default"
-# Variables of ours that are no option: the file itself.
-_OTHER_VARIABLES: Final = frozenset({"OXHERD_CONFIG"})
+# Variables of ours that are no option: which file to read, and how the command line tells its own mistakes.
+_OTHER_VARIABLES: Final = frozenset({"OXHERD_CONFIG", "OXHERD_TRACEBACK"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +204,8 @@ def _from_env(env: Mapping[str, str], reading: _Reading) -> dict[str, _Values]:
             continue
         if variable not in known:
             # Somebody else's OXHERD_SOMETHING is no mistake; what looks like an option of ours is.
-            sentence = unknown(variable, known)
-            if "did you mean" in sentence or variable.split("_")[1].lower() in SECTIONS:
-                reading.mistakes.append(f"env {sentence}")
+            if variable.split("_")[1].lower() in SECTIONS or nearest(variable, known, at_least=0.85):
+                reading.mistakes.append(f"env {unknown(variable, known)}")
             continue
         section, attribute, about = known[variable]
         value = reading.value(about, raw, f"env {variable}")

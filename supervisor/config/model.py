@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -39,6 +39,15 @@ def _check_embedded_or_url(url: str) -> str | None:
     if url == "embedded" or url.startswith(schemes):
         return None
     return f"an address starts with one of {' '.join(schemes)} (or is the word embedded)"
+
+
+def _plain(value: Any) -> Any:
+    """A value of a default job option as anybody may give it to `add`."""
+    if value == Keep():
+        return False
+    if isinstance(value, Keep):
+        return {name: part for name, part in asdict(value).items() if part is not None}
+    return asdict(value) if isinstance(value, BackoffConfig) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +303,7 @@ class EmbeddedConfig:
 class DefaultsConfig:
     """[queue.NAME.defaults] Options for jobs added to the queue through this file, where `add` gives none.
 
-    The names are those of `Queue.add`.
+    The names are those of `Queue.add`; `as_options` is what it takes.
     """
 
     attempts: int | None = option(
@@ -333,6 +342,14 @@ class DefaultsConfig:
         doc="As in [keep] failed, stored with each job.",
     )
 
+    def as_options(self) -> dict[str, Any]:
+        """What is set, as plain values under the names of `Queue.add`."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = {name: _plain(value) for name, value in given.items() if value is not None}
+        if "size_limit_bytes" in plain:
+            plain["size_limit"] = plain.pop("size_limit_bytes")
+        return plain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueConfig:
@@ -358,15 +375,6 @@ class QueueConfig:
     stalled: StalledConfig | None = None
     keep: KeepConfig | None = None
     defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """What a processor's decorator asks for."""
-
-    concurrency: int | None = None
-    timeout_ms: int | None = None
-    soft_timeout_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,25 +413,25 @@ class Config:
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
     queues: Mapping[str, QueueConfig] = field(default_factory=dict)
 
-    def effective(self, queue: str, declared: Declared | None = None) -> WorkerSettings:
+    def effective(self, queue: str, declared_concurrency: int | None = None) -> WorkerSettings:
         """What holds for the worker of `queue`, whether or not the file has a table for it.
 
-        `declared` is taken where file, environment and flags leave the default: who runs a processor has the
-        last word over who wrote it.
+        `declared_concurrency` is what a decorator asks for; the file has the last word, and the usable CPUs
+        stand in where nobody says anything. The policy is the one of file, environment and flags alone: what
+        decorator and job ask for on top of it is weighed by the master, the smallest limit wins.
         """
         own = self.queues.get(queue) or QueueConfig()
-        declared = declared or Declared()
         lock = own.lock or self.lock
         stalled = own.stalled or self.stalled
         return WorkerSettings(
             queue=queue,
             target=own.target,
-            concurrency=own.concurrency or declared.concurrency or usable_cpus(),
+            concurrency=own.concurrency or declared_concurrency or usable_cpus(),
             lock_ms=lock.duration_ms,
             stalled_interval_ms=stalled.interval_ms,
             max_stalled=stalled.max_count,
             skip_stalled=stalled.skip,
-            policy=_declare(own.policy or self.policy, declared),
+            policy=own.policy or self.policy,
             keep=own.keep or self.keep,
             limiter=own.limiter,
             worker_name=self.worker.name,
@@ -432,14 +440,6 @@ class Config:
             metrics=self.worker.metrics,
             job_output=self.log.job_output,
         )
-
-
-def _declare(policy: PolicyConfig, declared: Declared) -> PolicyConfig:
-    return replace(
-        policy,
-        timeout_ms=policy.timeout_ms or declared.timeout_ms or 0,
-        soft_timeout_ms=policy.soft_timeout_ms or declared.soft_timeout_ms or 0,
-    )
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(

@@ -41,16 +41,22 @@ class Limiter:
 class BackoffConfig:
     """When a failed attempt is tried again. `jitter` is a share from 0 to 1."""
 
-    type: str
+    kind: str
     delay_ms: int = 0
     jitter: float = 0
+
+
+def nearest(name: str, known: Iterable[str], at_least: float = 0.6) -> str | None:
+    """The known name that looks most like `name`, if any does by a share of `at_least`."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=at_least)
+    return near[0] if near else None
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """A sentence about a name nobody knows, with the nearest one that somebody does."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    near = nearest(name, names)
+    hint = f"did you mean {near!r}?" if near else f"known are {', '.join(names)}"
     return f"{name!r} is unknown; {hint}"
 
 
@@ -132,8 +138,8 @@ def _show_limiter(limiter: Limiter) -> str:
 def _read_backoff(value: Any) -> BackoffConfig:
     """`1s` (fixed), `exponential:1s`, `exponential:1s:0.5` (with jitter), or the name of a custom one."""
     if isinstance(value, dict):
-        table = _table(value, ("type", "delay", "jitter"))
-        parts = [str(table.get("type", "fixed")), str(table.get("delay", "0")), str(table.get("jitter", 0))]
+        table = _table(value, ("kind", "delay", "jitter"))
+        parts = [str(table.get("kind", "fixed")), str(table.get("delay", "0")), str(table.get("jitter", 0))]
     elif isinstance(value, str) and value.strip():
         parts = value.strip().split(":")
         if parts[0][0].isdecimal():
@@ -149,11 +155,11 @@ def _read_backoff(value: Any) -> BackoffConfig:
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter is {parts[2]} and must be a number from 0 to 1")
     delay_ms = parse_duration(parts[1]) if len(parts) > 1 else 0
-    return BackoffConfig(type=parts[0], delay_ms=delay_ms, jitter=jitter)
+    return BackoffConfig(kind=parts[0], delay_ms=delay_ms, jitter=jitter)
 
 
 def _show_backoff(backoff: BackoffConfig) -> str:
-    text = f"{backoff.type}:{format_duration(backoff.delay_ms)}"
+    text = f"{backoff.kind}:{format_duration(backoff.delay_ms)}"
     return f"{text}:{backoff.jitter:g}" if backoff.jitter else text
 
 
