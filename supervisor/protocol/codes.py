@@ -27,7 +27,7 @@ class Code(IntEnum):
     GUILTY = -100
 
 
-_TEXTS: Final = {
+_TEXTS: Final[dict[int, tuple[type[JobError], str]]] = {
     Code.NO_JOB: (JobNotFound, "Missing key for job {id}. {call}"),
     Code.NO_LOCK: (LockLost, "Missing lock for job {id}. {call}"),
     Code.NOT_IN_STATE: (JobNotInState, "Job {id} is not in the {state} state. {call}"),
@@ -46,10 +46,11 @@ _TEXTS: Final = {
 }
 
 
-def error_of(code: int, *, job_id: str, call: str, state: str = "active", parent: str = "undefined") -> JobError:
+def error_of(
+    code: int, *, job_id: str, call: str, state: str = "active", parent: str = "undefined"
+) -> JobError:
     """The error for a negative `code`, with BullMQ's text, so that users find it by searching."""
-    known = _TEXTS.get(code) if code in _TEXTS else None  # type: ignore[call-overload]
-    if known is None:
+    if code not in _TEXTS:
         return JobError(f"Unknown code {code} error for {job_id}. {call}", status=code)
-    kind, text = known
+    kind, text = _TEXTS[code]
     return kind(text.format(id=job_id, call=call, state=state, parent=parent), status=code)

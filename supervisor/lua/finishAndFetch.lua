@@ -1,0 +1,182 @@
+--[[
+  finishAndFetch: write what became of some jobs of one queue, then take the next ones, in one call.
+
+  Outcomes come first and each stands alone: what could go wrong is looked at before its first write, and an
+  error caught all the same is the answer for that one only. Then due delayed jobs are promoted, and for each
+  job the limiter, the pause and the global concurrency are asked. An error of the fetching half never hides
+  the answers to the outcomes.
+
+  Sent again after a lost reply (again = 1), the same call finds the jobs it took by their locks, and writes an
+  outcome only where its lock still holds.
+
+  KEYS[1]      meta  HASH
+
+  ARGV[1]      prefix of the queue's keys, with its last colon
+  ARGV[2]      now, epoch milliseconds
+  ARGV[3]      lock token of every job taken by this call
+  ARGV[4]      lock duration, milliseconds
+  ARGV[5]      how many jobs to take at most
+  ARGV[6..7]   the worker's limiter: jobs, milliseconds; 0 0 for none
+  ARGV[8]      worker name, or empty
+  ARGV[9]      data points of metrics to keep; 0 for none
+  ARGV[10]     1 when this call was sent before
+  ARGV[11..]   outcomes, each a letter, the job id, its token, and by the letter
+                 C  completed    result JSON, keep count, keep age s, keep limit
+                 F  failed       reason, stack entry JSON, keep count, keep age s, keep limit,
+                                 attempts, stack limit, 1 to spare the parent
+                 R  retried      reason, stack entry JSON, delay ms, 1 for lifo, stack limit
+                 P  postponed    delay ms
+                 L  rate limited hold ms
+                 H  handed back
+               an empty text stands for "not given"
+
+  Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash
+  Returns      [codes, [position, text, ..], jobs, [dropped id, reason, ..],
+                limited ms, held 0|1, next due epoch ms, fetch error or empty]
+               a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0;
+               a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, id]
+  Events       completed, failed, retries-exhausted, delayed, waiting, active, drained; added of a held-back
+               deduplicated job; of a parent's queue waiting, delayed
+  Cost         O(outcomes + jobs), besides what keepJobs removes; LREM is O(active)
+]]
+--- include lib/queue
+--- include lib/promote
+--- include lib/parent
+--- include lib/retention
+--- include lib/store
+--- include lib/deduplication
+--- include lib/outcomes
+--- include lib/fetch
+
+local function read_call()
+  return {
+    now_text = ARGV[2], now = tonumber(ARGV[2]), token = ARGV[3], lock_ms = ARGV[4],
+    count = tonumber(ARGV[5]),
+    limiter_max = ARGV[6] ~= "0" and tonumber(ARGV[6]) or nil, limiter_ms = tonumber(ARGV[7]),
+    worker = ARGV[8], metrics = tonumber(ARGV[9]), again = ARGV[10] == "1",
+    jobs = {}, dropped = {}, released = {},
+    limited_ms = 0, held = false, next_due = 0, fetch_error = "",
+  }
+end
+
+local function read_keep(at)
+  return { count = tonumber(ARGV[at]), age = tonumber(ARGV[at + 1]), limit = tonumber(ARGV[at + 2]) }
+end
+
+-- By letter: how to read what follows letter, id and token, and where the next outcome begins.
+local READ = {
+  C = function(outcome, at)
+    outcome.text, outcome.keep = ARGV[at], read_keep(at + 1)
+    return at + 4
+  end,
+  F = function(outcome, at)
+    outcome.text = ARGV[at]
+    outcome.stack = ARGV[at + 1] ~= "" and ARGV[at + 1] or nil
+    outcome.keep = read_keep(at + 2)
+    outcome.attempts, outcome.stack_limit = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+    outcome.spare_parent = ARGV[at + 7] == "1"
+    return at + 8
+  end,
+  R = function(outcome, at)
+    outcome.text = ARGV[at]
+    outcome.stack = ARGV[at + 1] ~= "" and ARGV[at + 1] or nil
+    outcome.delay, outcome.lifo = tonumber(ARGV[at + 2]), ARGV[at + 3] == "1"
+    outcome.stack_limit = tonumber(ARGV[at + 4])
+    return at + 5
+  end,
+  P = function(outcome, at)
+    outcome.delay = tonumber(ARGV[at])
+    return at + 1
+  end,
+  L = function(outcome, at)
+    outcome.hold = tonumber(ARGV[at])
+    return at + 1
+  end,
+  H = function(_, at)
+    return at
+  end,
+}
+
+local function read_outcomes(prefix)
+  local outcomes, locks, at = {}, {}, 11
+  while ARGV[at] do
+    local outcome = { kind = ARGV[at], id = ARGV[at + 1], token = ARGV[at + 2], key = prefix .. ARGV[at + 1] }
+    at = READ[outcome.kind](outcome, at + 3)
+    outcomes[#outcomes + 1] = outcome
+    locks[#locks + 1] = outcome.key .. ":lock"
+  end
+  if #locks > 0 then
+    local held = redis.call("MGET", unpack(locks))
+    for i, outcome in ipairs(outcomes) do
+      outcome.held = held[i]
+    end
+  end
+  return outcomes
+end
+
+local function settle_all(call, queue, outcomes, codes, texts)
+  for i, outcome in ipairs(outcomes) do
+    local ran, code, text = pcall(settle, call, queue, outcome)
+    if not ran then
+      code, text = GUILTY, text_of(code)
+    elseif call.again and code ~= DONE and code ~= GUILTY then
+      text = seen_instead(call, outcome, code)
+      code = text == "written" and DONE or code
+    end
+    codes[i] = code
+    if text then
+      texts[#texts + 1] = i - 1
+      texts[#texts + 1] = text
+    end
+  end
+  if #call.released > 0 then
+    -- Best effort: a corrupt key hurts no job, the stalled check replaces it.
+    redis.pcall("SREM", queue.prefix .. "stalled", unpack(call.released))
+  end
+end
+
+local function fetch_all(call, queue)
+  if call.again then
+    find_taken(call, queue)
+  end
+  if call.rate_limited then
+    -- A processor asked for the hold: nothing is taken by this call, whatever limiter is configured.
+    call.limited_ms = math.max(redis.call("PTTL", queue.prefix .. "limiter"), 0)
+  end
+  if call.count > #call.jobs and call.limited_ms == 0 then
+    take(call, queue)
+  end
+end
+
+local function mark_and_tell(call, queue)
+  if call.took then
+    redis.call("ZADD", queue.prefix .. "marker", 0, "0")
+  elseif call.wake then
+    wake(queue)
+  end
+  if call.delayed then
+    mark_delay(queue)
+  end
+  local nothing = #call.jobs == 0 and call.limited_ms == 0 and not call.held
+    and call.next_due == 0 and call.fetch_error == ""
+  if call.finished and nothing and redis.call("LLEN", queue.prefix .. "wait") == 0
+    and redis.call("LLEN", queue.prefix .. "active") == 0
+    and redis.call("ZCARD", queue.prefix .. "prioritized") == 0 then
+    redis.call("XADD", queue.prefix .. "events", "*", "event", "drained")
+  end
+end
+
+local call = read_call()
+local queue = open_queue(ARGV[1])
+local codes, texts = {}, {}
+settle_all(call, queue, read_outcomes(queue.prefix), codes, texts)
+for _, half in ipairs({ fetch_all, mark_and_tell }) do
+  local ran, problem = pcall(half, call, queue)
+  if not ran then
+    call.fetch_error = text_of(problem)
+  end
+end
+return {
+  codes, texts, call.jobs, call.dropped,
+  call.limited_ms, call.held and 1 or 0, call.next_due, call.fetch_error,
+}

@@ -1,0 +1,246 @@
+-- outcomes: what becomes of an active job (core.md sections 7.1 and 7.6 to 7.8).
+-- Needs lib/queue, lib/promote, lib/parent, lib/retention, lib/store, lib/deduplication.
+--
+-- Each outcome is looked at before its first write: the hash, the children, the lock, the types of all it will
+-- touch. The first write is one that Redis does not refuse when memory is short (LREM), and with it the rest
+-- of the script is allowed.
+
+local DONE, NO_JOB, NO_LOCK, NOT_IN_STATE = 0, -1, -2, -3
+local PENDING_CHILDREN, OTHER_LOCK, FAILED_CHILDREN, GUILTY = -4, -6, -9, -100
+
+local function push_stack(stored, entry, limit)
+  local whole = stored and stored:match("^%s*%[(.*)%]%s*$")
+  local empty = not whole or not whole:find("%S")
+  if not limit then
+    if not entry then
+      return empty and "[]" or stored
+    end
+    return empty and ("[" .. entry .. "]") or ("[" .. whole .. "," .. entry .. "]")
+  end
+  local readable, list = pcall(cjson.decode, empty and "[]" or stored)
+  if not readable then
+    list = {}
+  end
+  local kept = {}
+  for _, old in ipairs(list) do
+    kept[#kept + 1] = cjson.encode(old)
+  end
+  if entry then
+    kept[#kept + 1] = entry
+  end
+  -- Joined by hand: cjson writes an empty list as an object.
+  return "[" .. table.concat(kept, ",", math.max(#kept - limit + 1, 1)) .. "]"
+end
+
+local function count_metric(queue, kind, points, now)
+  local key = queue.prefix .. "metrics:" .. kind
+  local before = redis.call("HINCRBY", key, "count", 1) - 1
+  local last = redis.call("HMGET", key, "prevTS", "prevCount")
+  local last_on = tonumber(last[1])
+  if not last_on then
+    redis.call("HSET", key, "prevTS", now, "prevCount", 0)
+    return
+  end
+  local minutes = math.min(math.floor(now / 60000) - math.floor(last_on / 60000), points)
+  if minutes <= 0 then
+    return
+  end
+  local list = key .. ":data"
+  redis.call("LPUSH", list, before - (tonumber(last[2]) or 0))
+  for _ = 2, minutes do
+    redis.call("LPUSH", list, 0)
+  end
+  redis.call("LTRIM", list, 0, points - 1)
+  redis.call("HSET", key, "prevCount", before, "prevTS", now)
+end
+
+-- The last step of a job's life. `call` holds what is common to the whole script call.
+local function finish(call, queue, outcome, fields)
+  local prefix, id, key = queue.prefix, outcome.id, outcome.key
+  local failed = outcome.kind == "F"
+  local state = failed and "failed" or "completed"
+  local attempts_made = (tonumber(fields[2]) or 0) + 1
+  if not call.trimmed then
+    redis.call("XTRIM", prefix .. "events", "MAXLEN", "~", queue.max_events)
+    call.trimmed = true
+  end
+  if fields[3] then
+    release_deduplication(queue, id, fields[3], call.now)
+  end
+  local parent = outcome.parent
+  if parent then
+    if failed then
+      child_failed(parent, key, outcome.text, call.now)
+    else
+      child_completed(parent, key, outcome.text, call.now)
+    end
+  end
+  if outcome.keep.count == 0 then
+    delete_job(key)
+    if parent then
+      detach_child(parent, key)
+    end
+  else
+    redis.call("ZADD", prefix .. state, call.now, id)
+    if failed then
+      redis.call("HSET", key, "atm", attempts_made, "failedReason", outcome.text,
+        "stacktrace", push_stack(fields[7], outcome.stack, outcome.stack_limit), "finishedOn", call.now_text)
+      redis.call("HDEL", key, "defa")
+    else
+      redis.call("HSET", key, "atm", attempts_made, "returnvalue", outcome.text, "finishedOn", call.now_text)
+    end
+    if outcome.keep.count or outcome.keep.age then
+      trim_finished(queue, prefix .. state, outcome.keep, call.now)
+    end
+  end
+  redis.call("XADD", prefix .. "events", "*", "event", state, "jobId", id,
+    failed and "failedReason" or "returnvalue", outcome.text, "prev", "active")
+  if failed and attempts_made >= outcome.attempts then
+    redis.call("XADD", prefix .. "events", "*",
+      "event", "retries-exhausted", "jobId", id, "attemptsMade", attempts_made)
+  end
+  if call.metrics > 0 then
+    pcall(count_metric, queue, state, call.metrics, call.now)
+  end
+  call.finished = true
+end
+
+local function store_failure(outcome, fields)
+  redis.call("HSET", outcome.key, "atm", (tonumber(fields[2]) or 0) + 1, "failedReason", outcome.text,
+    "stacktrace", push_stack(fields[7], outcome.stack, outcome.stack_limit))
+end
+
+local function to_delayed(call, queue, outcome)
+  local due = call.now + outcome.delay
+  local score = delayed_score(queue, due)
+  redis.call("HSET", outcome.key, "delay", string.format("%.0f", outcome.delay))
+  redis.call("ZADD", queue.prefix .. "delayed", score, outcome.id)
+  redis.call("XADD", queue.prefix .. "events", "MAXLEN", "~", queue.max_events, "*",
+    "event", "delayed", "jobId", outcome.id, "delay", string.format("%.0f", due))
+  call.delayed = true
+end
+
+local function tell_waiting(queue, id)
+  redis.call("XADD", queue.prefix .. "events", "MAXLEN", "~", queue.max_events, "*",
+    "event", "waiting", "jobId", id, "prev", "active")
+end
+
+local function retry(call, queue, outcome, fields)
+  store_failure(outcome, fields)
+  if outcome.delay > 0 then
+    to_delayed(call, queue, outcome)
+    return
+  end
+  if not call.promoted then
+    call.promoted = true
+    promote_due(queue, call.now, call.dropped) -- so that those due before us also wait before us
+  end
+  put_waiting(queue, outcome.id, tonumber(fields[6]) or 0, outcome.lifo and "RPUSH" or "LPUSH")
+  call.wake = true
+  tell_waiting(queue, outcome.id)
+end
+
+-- Back to where it came from, to be the next: of the queue, or of its own priority.
+local function give_back(call, queue, outcome, fields)
+  local priority = tonumber(fields[6]) or 0
+  if outcome.kind == "H" then
+    local started = redis.call("HINCRBY", outcome.key, "ats", -1)
+    if started < 0 then
+      redis.call("HSET", outcome.key, "ats", 0)
+    end
+    redis.call("HDEL", outcome.key, "processedOn")
+  elseif outcome.hold > 0 then
+    redis.call("SET", queue.prefix .. "limiter", "9007199254740991", "PX", outcome.hold)
+  end
+  if priority > 0 then
+    redis.call("ZADD", queue.prefix .. "prioritized", priority * 4294967296, outcome.id)
+    call.wake = call.wake or outcome.kind == "H"
+  else
+    redis.call("RPUSH", waiting_list(queue), outcome.id)
+    call.wake = true
+  end
+  tell_waiting(queue, outcome.id)
+  if outcome.kind == "L" then
+    call.rate_limited = true
+  end
+end
+
+-- What an outcome of this kind touches in its queue, beyond `active`.
+local function wrong_queue_types(queue, outcome)
+  local prefix, kind = queue.prefix, outcome.kind
+  if kind == "C" or kind == "F" then
+    return wrong_type(prefix .. (kind == "C" and "completed" or "failed"), "zset")
+      or wrong_type(prefix .. "events", "stream")
+  elseif kind == "P" or (kind == "R" and outcome.delay > 0) then
+    return wrong_type(prefix .. "delayed", "zset") or wrong_type(prefix .. "events", "stream")
+      or wrong_type(prefix .. "marker", "zset")
+  end
+  return wrong_waiting_types(queue) or wrong_type(prefix .. "delayed", "zset")
+end
+
+-- The code of a refusal, with a text for GUILTY, or nothing and the job's fields.
+local function look(queue, outcome)
+  local key = outcome.key
+  local fields
+  if outcome.kind == "C" then
+    fields = redis.call("HMGET", key, "timestamp", "atm", "deid", "parentKey", "parent")
+  else
+    fields = redis.call("HMGET", key, "timestamp", "atm", "deid", "parentKey", "parent", "priority", "stacktrace")
+  end
+  if not fields[1] and redis.call("EXISTS", key) == 0 then
+    return NO_JOB
+  end
+  if outcome.kind == "C" and redis.call("EXISTS", key .. ":dependencies", key .. ":unsuccessful") > 0 then
+    if redis.call("SCARD", key .. ":dependencies") > 0 then
+      return PENDING_CHILDREN
+    end
+    return FAILED_CHILDREN
+  end
+  if outcome.held ~= outcome.token then
+    return outcome.held and OTHER_LOCK or NO_LOCK
+  end
+  local trouble = wrong_queue_types(queue, outcome)
+  if not trouble and (outcome.kind == "C" or outcome.kind == "F") and not outcome.spare_parent then
+    outcome.parent, trouble = parent_of(fields[4], fields[5])
+    if outcome.parent then
+      trouble = wrong_parent_types(outcome.parent)
+    end
+  end
+  if trouble then
+    return GUILTY, trouble
+  end
+  return nil, fields
+end
+
+local ACTS = { C = finish, F = finish, R = retry, L = give_back, H = give_back, P = to_delayed }
+
+-- Write one outcome; returns its code, and a text for GUILTY.
+local function settle(call, queue, outcome)
+  local refusal, fields = look(queue, outcome)
+  if refusal then
+    return refusal, fields
+  end
+  local was_active = redis.call("LREM", queue.prefix .. "active", -1, outcome.id) == 1
+  redis.call("DEL", outcome.key .. ":lock")
+  call.released[#call.released + 1] = outcome.id
+  if not was_active then
+    return NOT_IN_STATE
+  end
+  keep_max_events(queue)
+  ACTS[outcome.kind](call, queue, outcome, fields)
+  return DONE
+end
+
+-- What a repeated call sees of an outcome that it may not write.
+local function seen_instead(call, outcome, code)
+  if code == NO_JOB then
+    return "gone"
+  end
+  if outcome.kind == "C" or outcome.kind == "F" then
+    local fields = redis.pcall("HMGET", outcome.key, "finishedOn")
+    if fields[1] == call.now_text then
+      return "written"
+    end
+  end
+  return "not ours"
+end

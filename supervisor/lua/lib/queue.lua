@@ -1,0 +1,120 @@
+-- queue: one queue as the scripts see it, its scores, its marker and where its jobs are put.
+-- A `queue` is a table: prefix, paused, concurrency, max, duration, max_events, unset_max_events.
+
+local function text_of(problem)
+  -- Redis 7 raises tables, Redis 6 strings
+  return type(problem) == "table" and problem.err or tostring(problem)
+end
+
+local function open_queue(prefix)
+  local meta = redis.call("HMGET", prefix .. "meta",
+    "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
+  return {
+    prefix = prefix,
+    paused = meta[1] ~= false,
+    concurrency = tonumber(meta[2]),
+    max = tonumber(meta[3]),
+    duration = tonumber(meta[4]),
+    max_events = meta[5] or "10000",
+    unset_max_events = not meta[5],
+  }
+end
+
+-- Not part of open_queue: as a script's first write it would be refused when memory is short.
+local function keep_max_events(queue)
+  if queue.unset_max_events then
+    redis.call("HSET", queue.prefix .. "meta", "opts.maxLenEvents", queue.max_events)
+    queue.unset_max_events = false
+  end
+end
+
+-- Paused, or as many jobs active as may be.
+local function is_held(queue)
+  return queue.paused
+    or (queue.concurrency ~= nil and redis.call("LLEN", queue.prefix .. "active") >= queue.concurrency)
+end
+
+-- The list that takes waiting jobs. BullMQ 5 moves them to `paused` while the queue is paused, and its
+-- resume renames that list over `wait`: beside it we must push where it looks (core.md section 12.4).
+local function waiting_list(queue)
+  if queue.paused and redis.call("EXISTS", queue.prefix .. "paused") == 1 then
+    return queue.prefix .. "paused"
+  end
+  return queue.prefix .. "wait"
+end
+
+local function wake(queue)
+  if not is_held(queue) then
+    redis.call("ZADD", queue.prefix .. "marker", 0, "0")
+  end
+end
+
+local function mark_delay(queue)
+  local first = redis.call("ZRANGE", queue.prefix .. "delayed", 0, 0, "WITHSCORES")
+  if first[2] then
+    redis.call("ZADD", queue.prefix .. "marker", tonumber(first[2]) / 4096, "1")
+  end
+end
+
+-- The back of the line within one priority.
+local function priority_score(queue, priority)
+  return priority * 4294967296 + redis.call("INCR", queue.prefix .. "pc") % 4294967296
+end
+
+-- 4,096 places within each millisecond, so that jobs due together keep their order.
+local function delayed_score(queue, due)
+  local low = due * 4096
+  local high = low + 4095
+  local last = redis.call("ZREVRANGEBYSCORE", queue.prefix .. "delayed", high, low,
+    "WITHSCORES", "LIMIT", 0, 1)
+  if not last[2] then
+    return low
+  end
+  return math.min(tonumber(last[2]) + 1, high)
+end
+
+-- Put a job where it waits its turn: `push` is LPUSH for the back of the line, RPUSH for the front.
+-- Does not wake anybody.
+local function put_waiting(queue, id, priority, push)
+  if priority ~= 0 then
+    redis.call("ZADD", queue.prefix .. "prioritized", priority_score(queue, priority), id)
+  else
+    redis.call(push, waiting_list(queue), id)
+  end
+end
+
+-- Types are looked at before the first write, because an error in the middle leaves half a job behind.
+local known_types = {}
+
+-- nil when `key` is absent or of the wanted type, else a sentence.
+local function wrong_type(key, wanted)
+  local found = known_types[key]
+  if found == nil then
+    found = redis.call("TYPE", key).ok
+    known_types[key] = found
+  end
+  if found == "none" or found == wanted then
+    return nil
+  end
+  return "the key " .. key .. " is a " .. found .. ", not a " .. wanted
+end
+
+-- The same for pairs of key and wanted type; the first trouble found.
+local function first_wrong_type(pairs_of)
+  for i = 1, #pairs_of, 2 do
+    local trouble = wrong_type(pairs_of[i], pairs_of[i + 1])
+    if trouble then
+      return trouble
+    end
+  end
+  return nil
+end
+
+-- What a push to the waiting jobs of a queue touches.
+local function wrong_waiting_types(queue)
+  local prefix = queue.prefix
+  return first_wrong_type({
+    prefix .. "wait", "list", prefix .. "prioritized", "zset", prefix .. "paused", "list",
+    prefix .. "marker", "zset", prefix .. "pc", "string", prefix .. "events", "stream",
+  })
+end

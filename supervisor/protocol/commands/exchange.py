@@ -1,0 +1,180 @@
+"""The call a master lives by: outcomes written and the next jobs fetched, in one exchange.
+
+Decides how `lua/finishAndFetch.lua` is called and read, nothing of when. It is called for every few jobs, so
+the decoder indexes and does little else; job data stays bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.commands.outcomes import Outcome, Written
+from supervisor.protocol.keys import QueueKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Limiter:
+    """The worker's own rate limit: at most `max` jobs in `duration_ms`."""
+
+    max: int
+    duration_ms: int
+
+
+@dataclass(slots=True)
+class FetchedJob:
+    """An active job as the master carries it: data, options and parent stay bytes. `token` is its lock's."""
+
+    id: str
+    token: str
+    name: str
+    data: bytes
+    opts: bytes
+    timestamp: int
+    priority: int
+    attempts_made: int
+    attempts_started: int
+    stalled_count: int
+    deferred: str | None
+    parent: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The reply to `FinishAndFetch`.
+
+    written      one entry for each outcome, in their order.
+    jobs         what was fetched, at most as many as were asked for.
+    dropped      ids that stood on a list without a usable hash; they are off the list now, with the reason.
+    limited_ms   > 0: nothing may be fetched for so long (limiter).
+    held         the queue is paused or at its global concurrency.
+    next_due_ms  epoch milliseconds of the earliest delayed job when fewer were found than asked; 0 for none.
+    fetch_error  what Redis said when the fetching half failed; the outcomes stand all the same.
+    """
+
+    written: Sequence[Written]
+    jobs: Sequence[FetchedJob]
+    dropped: Sequence[tuple[str, str]] = ()
+    limited_ms: int = 0
+    held: bool = False
+    next_due_ms: int = 0
+    fetch_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishAndFetch:
+    """Write outcomes and take up to `count` jobs of one queue, in one call. Decodes to an `Exchange`.
+
+    call_token   the lock token of every job this call takes; never used for another call.
+    now_ms       epoch milliseconds by this host's clock (BullMQ uses the client's clock throughout).
+    metrics      points to keep per outcome (`metrics.maxDataPoints`); 0 for none.
+    again        this call was sent before and its reply was lost: jobs whose lock holds `call_token` are
+                 found in `active` first, and an outcome is written only where its lock still stands.
+    """
+
+    script: ClassVar[str] = "finishAndFetch"
+
+    queue: QueueKeys
+    call_token: str
+    now_ms: int
+    lock_ms: int
+    count: int
+    outcomes: Sequence[Outcome] = ()
+    limiter: Limiter | None = None
+    worker_name: str = ""
+    metrics: int = 0
+    again: bool = field(default=False)
+
+    def keys(self) -> Sequence[str]:
+        return (self.queue.meta,)
+
+    def args(self) -> Sequence[Arg]:
+        limiter = self.limiter
+        args: list[Arg] = [
+            self.queue.base + ":",
+            self.now_ms,
+            self.call_token,
+            self.lock_ms,
+            self.count,
+            limiter.max if limiter else 0,
+            limiter.duration_ms if limiter else 0,
+            self.worker_name,
+            self.metrics,
+            int(self.again),
+        ]
+        for outcome in self.outcomes:
+            args += outcome.parts()
+        return args
+
+    def decode(self, reply: Reply) -> Exchange:
+        codes, texts, rows, dropped, limited_ms, held, next_due_ms, fetch_error = reply
+        token = self.call_token
+        jobs: list[FetchedJob] = []
+        lost = [(_text(dropped[i]), _text(dropped[i + 1])) for i in range(0, len(dropped), 2)]
+        for row in rows:
+            try:
+                jobs.append(_job(row, token))
+            except UnicodeDecodeError:
+                lost.append((_text(row[11]), "its id is not UTF-8; its lock is left to expire"))
+        return Exchange(
+            written=_written(codes, texts),
+            jobs=jobs,
+            dropped=lost,
+            limited_ms=limited_ms,
+            held=held == 1,
+            next_due_ms=next_due_ms,
+            fetch_error=_text(fetch_error) or None,
+        )
+
+    def repetition(self) -> FinishAndFetch:
+        return replace(self, again=True)
+
+
+_WRITTEN = Written(0)
+
+
+def _written(codes: list[int], texts: list[bytes | int]) -> list[Written]:
+    written = [_WRITTEN if code == 0 else Written(code) for code in codes]
+    for i in range(0, len(texts), 2):
+        position, text = texts[i], texts[i + 1]
+        assert isinstance(position, int) and isinstance(text, bytes)
+        written[position] = Written(codes[position], _text(text))
+    return written
+
+
+def _job(row: list[bytes | None], token: str) -> FetchedJob:
+    name, data, opts, timestamp, priority, made, made_before, started, stalled, deferred, parent, job_id = row
+    assert job_id is not None
+    return FetchedJob(
+        job_id.decode(),
+        token,
+        _text(name or b""),
+        b"{}" if data is None else data,
+        b"{}" if opts is None else opts,
+        _number(timestamp),
+        _number(priority),
+        _number(made if made_before is None else made_before),
+        _number(started),
+        _number(stalled),
+        None if deferred is None else _text(deferred),
+        parent,
+    )
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _number(raw: bytes | int | None) -> int:
+    """What a field says as an integer. Others write these fields: nonsense in one counts as 0."""
+    if raw is None:
+        return 0
+    try:
+        return int(raw)
+    except ValueError:
+        try:
+            return int(float(raw))
+        except (ValueError, OverflowError):
+            return 0

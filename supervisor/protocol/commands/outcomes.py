@@ -1,0 +1,162 @@
+"""What became of an attempt, as values that a `FinishAndFetch` carries.
+
+Decides only their shape on the way to `lua/finishAndFetch.lua`; which of them an attempt gets is the
+master's decision, what each does to the keys is the script's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor.protocol.commands.base import Arg
+from supervisor.protocol.job_options import KeepJobs
+from supervisor.protocol.jsontext import encode_text
+
+
+def _optional(value: int | None) -> Arg:
+    return "" if value is None else value
+
+
+def _text(value: str) -> bytes:
+    # Reasons are made from anything a processor raised; what UTF-8 cannot say must not stop the batch.
+    return value.encode("utf-8", "backslashreplace")
+
+
+def _keep(keep: KeepJobs) -> tuple[Arg, Arg, Arg]:
+    return (_optional(keep.count), _optional(keep.age_s), _optional(keep.limit))
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The processor returned. `value` is its result as JSON text, carried as it came."""
+
+    job_id: str
+    token: str
+    value: bytes
+    keep: KeepJobs
+
+    def parts(self) -> tuple[Arg, ...]:
+        keep = self.keep
+        return (
+            "C",
+            self.job_id,
+            self.token,
+            self.value,
+            "" if keep.count is None else keep.count,
+            "" if keep.age_s is None else keep.age_s,
+            "" if keep.limit is None else keep.limit,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last attempt failed, or the job must not be tried again.
+
+    reason        raw text for `failedReason`.
+    stack         one entry for the `stacktrace` array, or None to add none.
+    stack_limit   `stackTraceLimit`: the newest n entries stay; None for all.
+    attempts      `opts.attempts`; decides whether `retries-exhausted` is told.
+    spare_parent  leave the parent's keys alone: they were found corrupt (see `Code.GUILTY`).
+    """
+
+    job_id: str
+    token: str
+    reason: str
+    stack: str | None
+    keep: KeepJobs
+    attempts: int
+    stack_limit: int | None = None
+    spare_parent: bool = False
+
+    def parts(self) -> tuple[Arg, ...]:
+        return (
+            "F",
+            self.job_id,
+            self.token,
+            _text(self.reason),
+            "" if self.stack is None else encode_text(self.stack),
+            *_keep(self.keep),
+            self.attempts,
+            _optional(self.stack_limit),
+            int(self.spare_parent),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The attempt failed and the job waits for another: at once (`delay_ms` 0) or delayed. `atm` + 1."""
+
+    job_id: str
+    token: str
+    reason: str
+    stack: str | None
+    delay_ms: int = 0
+    lifo: bool = False
+    stack_limit: int | None = None
+
+    def parts(self) -> tuple[Arg, ...]:
+        return (
+            "R",
+            self.job_id,
+            self.token,
+            _text(self.reason),
+            "" if self.stack is None else encode_text(self.stack),
+            self.delay_ms,
+            int(self.lifo),
+            _optional(self.stack_limit),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The processor raised `Delayed`: back to delayed, no attempt counted."""
+
+    job_id: str
+    token: str
+    delay_ms: int
+
+    def parts(self) -> tuple[Arg, ...]:
+        return ("P", self.job_id, self.token, self.delay_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """The processor raised `RateLimited`: back to the front, no attempt counted.
+
+    `hold_ms` > 0 also sets the queue's limiter key for so long, as BullMQ's `rateLimit(ms)` does.
+    """
+
+    job_id: str
+    token: str
+    hold_ms: int = 0
+
+    def parts(self) -> tuple[Arg, ...]:
+        return ("L", self.job_id, self.token, self.hold_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """Cut off by a stop (I9): front of its queue or of its priority, `ats` - 1, no `processedOn`."""
+
+    job_id: str
+    token: str
+
+    def parts(self) -> tuple[Arg, ...]:
+        return ("H", self.job_id, self.token)
+
+
+Outcome = Completed | Failed | Retried | Postponed | RateLimited | HandedBack
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one outcome.
+
+    code   `Code.DONE` when written; else nothing of it was written.
+    text   for `Code.GUILTY` what is wrong; for an outcome that a repetition did not write, what was
+           seen instead: `written` (its traces are there, and the code is `Code.DONE`), `gone` (no hash)
+           or `not ours`.
+    """
+
+    code: int
+    text: str = ""
