@@ -1,8 +1,8 @@
 """The master's end of what leads to a runner: the link of frames and the two output pipes.
 
-Decides only where a frame or a line ends. What arrives is bytes from a stranger (I7): bounded before memory is
-spent on it, typed, never unpickled. What a frame means is the dispatcher's business, whether a runner is dead
-is `runners.py`'s: an end of file here is no death, and none is no life.
+Decides only where a frame or a line ends. What arrives is bytes from a stranger (I7): bounded before memory
+is spent on it, typed, never unpickled. What a frame means is the dispatcher's business, whether a runner is
+dead is `runners.py`'s: an end of file here is no death, and none is no life.
 """
 
 from __future__ import annotations

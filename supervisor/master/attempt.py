@@ -1,0 +1,37 @@
+"""One attempt: a fetched job on its way through a runner. A record; it decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from supervisor.master.finish import Verdict
+from supervisor.master.runners import Runner
+from supervisor.protocol.commands.work import FetchedJob
+from supervisor.protocol.job_options import JobOptions
+
+NO_OPTIONS = JobOptions()
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """From the fetch to the written outcome.
+
+    verdict    the first fact that decided it (I4); later facts change nothing.
+    ended_at   monotonic seconds of that fact.
+    """
+
+    job: FetchedJob
+    fetched_at: float
+    options: JobOptions = NO_OPTIONS
+    runner: Runner | None = None
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    verdict: Verdict | None = None
+    guilty: bool = False  # an outcome of it was refused as GUILTY already
+    deadline: asyncio.TimerHandle | None = None
+    progress: bytes | None = None  # newest value not yet sent to Redis
+    progress_at: float = 0.0
+    progress_timer: asyncio.TimerHandle | None = None
+    unsent_logs: int = 0
+    asks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -1,0 +1,69 @@
+"""`run --burst`: is there anything left that this run waits for (design.md section 4)?
+
+Not waited for: delays that users asked for, schedules, waiting parents, other workers' jobs. Waited for: a
+delayed job that was started before, because its retry belongs to this run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from supervisor.errors import OxherdError, RedisError
+from supervisor.protocol.commands.base import Command
+from supervisor.protocol.commands.work import AnyStarted, CountWork
+from supervisor.protocol.keys import QueueKeys
+
+LOOK_AGAIN_S = 1.0
+POLL_S = 0.05
+
+
+class QueuePaused(OxherdError):
+    """A burst cannot end on a paused queue."""
+
+    code = "queue_paused"
+
+
+class Redis(Protocol):
+    async def execute(self, command: Command[Any]) -> Any: ...
+
+
+class BurstWorker(Protocol):
+    keys: QueueKeys
+
+    def settled(self) -> bool: ...
+
+
+async def until_nothing_left(redis: Redis, workers: Sequence[BurstWorker]) -> None:
+    """Return when, seen twice one second apart, nothing is left. Raises `QueuePaused`."""
+    seen_empty = False
+    while True:
+        if await _empty(redis, workers):
+            if seen_empty:
+                return
+            seen_empty = True
+            await asyncio.sleep(LOOK_AGAIN_S)
+        else:
+            seen_empty = False
+            await asyncio.sleep(POLL_S)
+
+
+async def _empty(redis: Redis, workers: Sequence[BurstWorker]) -> bool:
+    for worker in workers:
+        if not worker.settled():
+            return False
+        try:
+            left = await redis.execute(CountWork(worker.keys))
+        except RedisError:
+            return False  # the master waits for Redis, and so does the burst
+        if left.paused:
+            raise QueuePaused(
+                f"queue {worker.keys.name!r} is paused, so a burst would never end; "
+                f"no job was lost. Resume it first: oxherd resume {worker.keys.name}"
+            )
+        if left.waiting or left.prioritized or not worker.settled():
+            return False
+        if left.delayed_ids and await redis.execute(AnyStarted(worker.keys, left.delayed_ids)):
+            return False
+    return True

@@ -1,0 +1,346 @@
+"""Jobs to runners and facts back: the life of every attempt of one queue, in the event loop.
+
+Decides which fact ends an attempt: the first one (I4). A frame, the death of the process, a deadline, a lost
+lease and a stop are all facts; whatever comes after the first changes nothing. What is then written is
+finish.py's decision, when it is sent is the exchanger's.
+
+Reads    frames from runners (bytes from strangers, I7), exits, timers
+Tells    the exchanger (outcomes), the leases, the listener, the log
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from sandbox.wire import FrameError, Kind
+from supervisor.errors import InvalidOptions
+from supervisor.master import finish
+from supervisor.master.attempt import Attempt
+from supervisor.master.exchange import Exchanger
+from supervisor.master.finish import CutOff, FinishRules, LockGone, Raised, Returned, Verdict
+from supervisor.master.lease import Leases
+from supervisor.master.messages import BadMessage, start_frame, verdict_of_failure
+from supervisor.master.notify import Listener
+from supervisor.master.phases import Fact, Phase
+from supervisor.master.relay import Relay
+from supervisor.master.runners import Exit, Runner, Runners
+from supervisor.master.settings import QueueSettings
+from supervisor.observe.log import get
+from supervisor.protocol.codes import Code
+from supervisor.protocol.commands.work import (
+    Completed,
+    Failed,
+    FetchedJob,
+    HandedBack,
+    Outcome,
+    Postponed,
+    RateLimited,
+    Retried,
+    Written,
+)
+from supervisor.protocol.fields import STARTED_TOO_OFTEN
+from supervisor.protocol.job_options import decode_options
+
+log = get("dispatcher")
+
+STATES: Final = {
+    Completed: "completed",
+    Failed: "failed",
+    Retried: "retried",
+    Postponed: "delayed",
+    RateLimited: "rate-limited",
+    HandedBack: "handed-back",
+}
+
+
+class Dispatcher:
+    """The slots of one queue and what they do."""
+
+    def __init__(
+        self,
+        settings: QueueSettings,
+        *,
+        runners: Runners,
+        exchanger: Exchanger,
+        leases: Leases,
+        relay: Relay,
+        listener: Listener,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._settings = settings
+        self._rules: FinishRules = settings.finish_rules
+        self._runners = runners
+        self._exchanger = exchanger
+        self._leases = leases
+        self._relay = relay
+        self._listener = listener
+        self._clock = clock
+        self._rng = rng
+        self._loop = loop
+        self._idle: deque[Runner] = deque()
+        self._unplaced: deque[Attempt] = deque()  # fetched for a runner that died in the meantime
+        self._by_runner: dict[Runner, Attempt] = {}
+        self.attempts: dict[str, Attempt] = {}  # by job id, until the outcome is written or given up
+        self.failed_for_good = 0
+        self.done = 0
+
+        self.stopping = False  # a job that still arrives goes straight back
+
+    def attempt_of(self, runner: Runner) -> Attempt | None:
+        return self._by_runner.get(runner)
+
+    # --- slots ------------------------------------------------------------------------------------------
+
+    def free(self) -> int:
+        return len(self._idle) - len(self._unplaced)
+
+    def on_ready(self, runner: Runner) -> None:
+        self._came_free(runner)
+
+    def _came_free(self, runner: Runner) -> None:
+        if self._unplaced:
+            self._start(self._unplaced.popleft(), runner)
+            return
+        self._idle.append(runner)
+        self._exchanger.fetcher.freed()
+        self._exchanger.kick()
+
+    # --- the way of a job -------------------------------------------------------------------------------
+
+    def take(self, job: FetchedJob, fetched_at: float) -> None:
+        """A job was fetched: start its lease, and run it or refuse to."""
+        attempt = Attempt(job, fetched_at)
+        self.attempts[job.id] = attempt
+        self._leases.hold(job.id, job.token, fetched_at)
+        try:
+            attempt.options = decode_options(job.opts)
+        except InvalidOptions as error:
+            self._decide(attempt, Raised(str(error), final=True))
+            return
+        refusal = finish.refuse_to_run(job, self._rules, STARTED_TOO_OFTEN)
+        if refusal is not None:
+            self._decide(attempt, refusal)
+        elif self.stopping:
+            self._decide(attempt, CutOff())
+        elif self._idle:
+            self._start(attempt, self._idle.pop())
+        else:
+            self._unplaced.append(attempt)
+
+    def _start(self, attempt: Attempt, runner: Runner) -> None:
+        job = attempt.job
+        limits = self._settings.limits_of(job.name, attempt.options)
+        attempt.runner = runner
+        attempt.started_at = self._clock()
+        self._by_runner[runner] = attempt
+        runner.advance(Fact.JOB_SENT)
+        runner.pipe.send(
+            Kind.START, start_frame(self._settings.name, job, attempt.options, limits.soft_timeout_ms)
+        )
+        if limits.timeout_ms:
+            attempt.deadline = self._loop.call_later(
+                limits.timeout_ms / 1000, self._deadline, attempt, limits.timeout_ms
+            )
+        self._listener.on_fetched(self._settings.name, job.id, job.name, runner.slot.number)
+
+    # --- facts ------------------------------------------------------------------------------------------
+
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None:
+        attempt = self._by_runner.get(runner)
+        if attempt is None or attempt.verdict is not None:
+            return  # said after its attempt was decided; its exit is on the way
+        try:
+            self._heard(attempt, runner, kind, body)
+        except BadMessage as error:
+            log.error("runner.bad_frame", slot=runner.slot.number, runner=runner.pid, error=str(error))
+            self._end_by_kill(attempt, Raised(f"the runner sent a bad frame: {error}"))
+
+    def _heard(self, attempt: Attempt, runner: Runner, kind: Kind, body: bytes) -> None:
+        if kind is Kind.COMPLETED:
+            self._outcome(attempt, runner, Returned(body), retire=False)
+        elif kind is Kind.FAILED:
+            verdict, retire = verdict_of_failure(body)
+            self._outcome(attempt, runner, verdict, retire=retire)
+        elif kind is Kind.PROGRESS:
+            self._relay.progress(attempt, body)
+        elif kind is Kind.LOG:
+            self._relay.log(attempt, body.decode("utf-8", "backslashreplace"))
+        elif kind is Kind.DATA:
+            self._relay.data(attempt, body)
+        elif kind is Kind.ASK:
+            self._relay.ask(attempt, body)
+        else:
+            raise BadMessage(str(FrameError(kind, len(body))))
+
+    def _outcome(self, attempt: Attempt, runner: Runner, verdict: Verdict, *, retire: bool) -> None:
+        runner.drain_output()  # all it wrote before this frame is in the pipes by now
+        del self._by_runner[runner]
+        runner.advance(Fact.OUTCOME)
+        self._decide(attempt, verdict)
+        if retire:
+            self._runners.kill(runner)
+        elif runner.phase is Phase.IDLE:
+            self._came_free(runner)
+
+    def on_exit(self, runner: Runner, how: Exit) -> None:
+        """The process is gone, and with it the attempt if nothing decided it before."""
+        try:
+            self._idle.remove(runner)
+        except ValueError:
+            pass
+        attempt = self._by_runner.pop(runner, None)
+        if attempt is None:
+            return
+        attempt.runner = None
+        if attempt.verdict is None:
+            why = runner.killed_because or f"the runner ended with {how} before the job was done"
+            attempt.verdict = Raised(why)
+            log.error(
+                "runner.died",
+                queue=self._settings.name,
+                job_id=attempt.job.id,
+                runner=runner.pid,
+                how=str(how),
+            )
+        self._decide(attempt, attempt.verdict)
+
+    def _deadline(self, attempt: Attempt, timeout_ms: int) -> None:
+        """The hard wall-time limit: the promise that does not depend on the runner."""
+        if attempt.verdict is None:
+            self._end_by_kill(
+                attempt, Raised(f"time limit of {timeout_ms} ms exceeded: its processes were killed")
+            )
+
+    def lock_lost(self, job_id: str, why: str) -> None:
+        attempt = self.attempts.get(job_id)
+        if attempt is not None and attempt.verdict is None:
+            self._end_by_kill(attempt, LockGone(f"the lock was lost: {why}"))
+
+    def cut_off(self, attempt: Attempt) -> None:
+        """I9: hand the job back unharmed; only once its processes are dead, so that it never runs twice."""
+        if attempt.verdict is None:
+            self._end_by_kill(attempt, CutOff())
+
+    def _end_by_kill(self, attempt: Attempt, verdict: Verdict) -> None:
+        """Decide now, write when the runner is dead (`on_exit`)."""
+        attempt.verdict = verdict
+        if attempt.runner is None:
+            if attempt in self._unplaced:
+                self._unplaced.remove(attempt)
+            self._decide(attempt, verdict)
+        else:
+            self._runners.kill(attempt.runner)
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def _decide(self, attempt: Attempt, verdict: Verdict) -> None:
+        """The attempt is over; have its outcome written."""
+        attempt.verdict = verdict
+        attempt.ended_at = self._clock()
+        if attempt.deadline is not None:
+            attempt.deadline.cancel()
+        self._relay.finish(attempt)
+        outcome = finish.outcome_of(attempt.job, attempt.options, verdict, self._rules, self._rng)
+        if outcome is None:
+            self._forget(attempt)
+            why = verdict.why if isinstance(verdict, LockGone) else ""
+            log.error("job.outcome_dropped", **self._facts(attempt), why=why)
+            return
+        if isinstance(outcome, RateLimited):
+            self._exchanger.fetcher.hold(outcome.hold_ms / 1000)
+        self._exchanger.finish(attempt, outcome)
+
+    def written(self, attempt: Attempt, outcome: Outcome, result: Written) -> None:
+        """Redis answered for one outcome."""
+        if result.code == Code.GUILTY and not attempt.guilty:
+            self._try_as_failed(attempt, outcome, result.text)
+            return
+        self._forget(attempt)
+        if result.code != Code.DONE:
+            log.error(
+                "job.outcome_dropped", **self._facts(attempt), why=result.text or Code(result.code).name
+            )
+            return
+        self._count(outcome)
+        self._log_outcome(attempt, outcome)
+        reason = outcome.reason if isinstance(outcome, Failed | Retried) else None
+        self._listener.on_finished(self._settings.name, attempt.job.id, STATES[type(outcome)], reason)
+
+    def _try_as_failed(self, attempt: Attempt, outcome: Outcome, text: str) -> None:
+        """A key that belongs to the job is corrupt: the job fails with that sentence, alone."""
+        attempt.guilty = True
+        job = attempt.job
+        log.error("job.refused", **self._facts(attempt), error=text)
+        reason = f"its outcome could not be written ({STATES[type(outcome)]}): {text}"
+        keep = finish.keep_failed(attempt.options, self._rules)
+        self._exchanger.finish(
+            attempt,
+            Failed(job.id, job.token, reason, None, keep, attempt.options.attempts, spare_parent=True),
+        )
+
+    def unknown(self, attempt: Attempt, why: str) -> None:
+        """Whether the outcome is written cannot be told; the lease lapses and the stalled check recovers."""
+        self._forget(attempt)
+        log.error("job.outcome_unknown", **self._facts(attempt), why=why)
+
+    def _forget(self, attempt: Attempt) -> None:
+        self._leases.release(attempt.job.id, attempt.job.token)
+        if self.attempts.get(attempt.job.id) is attempt:
+            del self.attempts[attempt.job.id]
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed):
+            self.failed_for_good += 1
+        elif isinstance(outcome, Completed):
+            self.done += 1
+
+    # --- the log ----------------------------------------------------------------------------------------
+
+    def _facts(self, attempt: Attempt) -> dict[str, Any]:
+        job = attempt.job
+        return {
+            "queue": self._settings.name,
+            "job_id": job.id,
+            "job_name": job.name,
+            "attempt": job.attempts_made + 1,
+        }
+
+    def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The canonical line: one for each attempt."""
+        facts = self._facts(attempt)
+        if attempt.started_at:
+            facts["ran_ms"] = round((attempt.ended_at - attempt.started_at) * 1000)
+        match outcome:
+            case Completed():
+                log.info("job.completed", **facts)
+            case Failed():
+                log.error("job.failed", **facts, reason=outcome.reason)
+            case Retried():
+                log.warning("job.retried", **facts, reason=outcome.reason, delay_ms=outcome.delay_ms)
+            case Postponed():
+                log.info("job.delayed", **facts, delay_ms=outcome.delay_ms)
+            case RateLimited():
+                log.info("job.rate_limited", **facts, delay_ms=outcome.hold_ms)
+            case HandedBack():
+                log.info("job.handed_back", **facts)
+
+    def on_line(self, runner: Runner, stream: str, text: str) -> None:
+        attempt = self._by_runner.get(runner)
+        job_id = attempt.job.id if attempt is not None else ""
+        log.info(
+            "job.output",
+            queue=self._settings.name,
+            job_id=job_id,
+            stream=stream,
+            line=text,
+            runner=runner.pid,
+        )
+        if attempt is not None:
+            self._listener.on_output(self._settings.name, job_id, stream, text)
+            if self._settings.output_to_job_log:
+                self._relay.log(attempt, text)

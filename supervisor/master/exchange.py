@@ -1,0 +1,178 @@
+"""The calls that write outcomes and take jobs: one queue, as few calls as possible.
+
+Decides what goes into one call: all outcomes that are ready, and as many jobs as slots are free. While a call
+is on its way further outcomes gather for the next, so batches grow with the load and an idle queue is
+answered at once. What an outcome says is finish.py's, whether to ask for jobs is the fetcher's.
+
+Rule     I2, I3, I4; lost replies as in design.md section 3 (the transport sends a call again, marked)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from supervisor.errors import NotRepeatable, RedisRefused, RedisUnavailable
+from supervisor.master.attempt import Attempt
+from supervisor.master.fetcher import Fetcher
+from supervisor.observe.log import get
+from supervisor.protocol.codes import Code
+from supervisor.protocol.commands.work import Exchange, FetchedJob, FinishAndFetch, Limiter, Outcome, Written
+from supervisor.protocol.keys import QueueKeys
+
+log = get("exchange")
+
+# Two calls on their way keep Redis busy while we read the first reply; more would only make batches smaller.
+CALLS_AT_ONCE = 2
+MOST_OUTCOMES = 50
+
+Finished = tuple[Attempt, Outcome]
+
+
+class Redis(Protocol):
+    """What of transport.aio.Redis is needed here."""
+
+    async def execute_repeatable(
+        self, command: FinishAndFetch, *, give_up: Callable[[], bool] | None = None
+    ) -> Exchange: ...
+
+
+class Dispatch(Protocol):
+    """Who gets the jobs and the news of the outcomes."""
+
+    def free(self) -> int: ...
+    def take(self, job: FetchedJob, fetched_at: float) -> None: ...
+    def written(self, attempt: Attempt, outcome: Outcome, result: Written) -> None: ...
+    def unknown(self, attempt: Attempt, why: str) -> None: ...
+
+
+class Exchanger:
+    """The pump of one worker. `kick()` is cheap and may be called for every fact."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: QueueKeys,
+        *,
+        worker_id: str,
+        worker_name: str,
+        lock_ms: int,
+        limiter: Limiter | None,
+        metrics: int,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._worker_id = worker_id
+        self._worker_name = worker_name
+        self._lock_ms = lock_ms
+        self._limiter = limiter
+        self._metrics = metrics
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._loop = loop
+        self._outcomes: list[Finished] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._asked = 0  # jobs asked for by calls on their way
+        self._kicked = False
+        self.fetcher: Fetcher
+        self.dispatch: Dispatch
+        self.give_up: Callable[[], bool] = lambda: False
+
+    def finish(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._outcomes.append((attempt, outcome))
+        self.kick()
+
+    def kick(self) -> None:
+        """Look, once the facts of this turn of the loop are all in, whether a call is due."""
+        if not self._kicked:
+            self._kicked = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._kicked = False
+        while len(self._calls) < CALLS_AT_ONCE:
+            free = self.dispatch.free() - self._asked
+            want = self.fetcher.appetite(free, finishing=bool(self._outcomes))
+            if not (self._outcomes or want > 0):
+                return
+            batch, self._outcomes = self._outcomes[:MOST_OUTCOMES], self._outcomes[MOST_OUTCOMES:]
+            self._asked += want
+            call = self._loop.create_task(self._call(batch, want))
+            self._calls.add(call)
+            call.add_done_callback(self._called)
+
+    def _called(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and call.exception() is not None:
+            raise call.exception()  # type: ignore[misc]  # to the loop's handler: a bug of ours, loudly
+        self.kick()
+
+    @property
+    def busy(self) -> bool:
+        """Outcomes or fetched jobs may be on their way."""
+        return bool(self._calls or self._outcomes)
+
+    async def _call(self, batch: Sequence[Finished], want: int) -> None:
+        sent_at = self._clock()
+        try:
+            exchange = await self._redis.execute_repeatable(self._command(batch, want), give_up=self.give_up)
+        except RedisRefused as error:
+            self._asked -= want
+            await self._refused(batch, want, error)
+            return
+        except (NotRepeatable, RedisUnavailable) as error:
+            self._asked -= want
+            for attempt, _ in batch:
+                self.dispatch.unknown(attempt, str(error))
+            if want:
+                self.fetcher.hold(1.0)
+            return
+        self._asked -= want
+        self._settle(batch, want, exchange, sent_at)
+
+    def _command(self, batch: Sequence[Finished], want: int) -> FinishAndFetch:
+        self._number += 1
+        return FinishAndFetch(
+            queue=self._keys,
+            call_token=f"{self._worker_id}:{self._number}",
+            now_ms=int(self._wall_clock() * 1000),
+            lock_ms=self._lock_ms,
+            count=want,
+            outcomes=[outcome for _, outcome in batch],
+            limiter=self._limiter,
+            worker_name=self._worker_name,
+            metrics=self._metrics,
+        )
+
+    def _settle(self, batch: Sequence[Finished], want: int, exchange: Exchange, sent_at: float) -> None:
+        for (attempt, outcome), result in zip(batch, exchange.written, strict=True):
+            self.dispatch.written(attempt, outcome, result)
+        for job_id, why in exchange.dropped:
+            log.error("job.dropped", queue=self._keys.name, job_id=job_id, why=why)
+        for job in exchange.jobs:
+            self.dispatch.take(job, sent_at)
+        if want:
+            self.fetcher.learned(want, exchange)
+
+    async def _refused(self, batch: Sequence[Finished], want: int, error: RedisRefused) -> None:
+        """The call itself failed: outcomes are written one by one, so that the guilty alone is reported."""
+        log.error("queue.call_failed", queue=self._keys.name, error=str(error), outcomes=len(batch))
+        if want:
+            self.fetcher.hold(1.0)
+        for attempt, outcome in batch:
+            sent_at = self._clock()
+            try:
+                exchange = await self._redis.execute_repeatable(
+                    self._command([(attempt, outcome)], 0), give_up=self.give_up
+                )
+            except RedisRefused as refusal:
+                self.dispatch.written(attempt, outcome, Written(Code.GUILTY, str(refusal)))
+            except (NotRepeatable, RedisUnavailable) as lost:
+                self.dispatch.unknown(attempt, str(lost))
+            else:
+                self._settle([(attempt, outcome)], 0, exchange, sent_at)

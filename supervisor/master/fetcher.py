@@ -1,0 +1,147 @@
+"""When to ask Redis for jobs of one queue, and how long to wait when there are none.
+
+Decides only that. The call itself is made together with the outcomes (exchange.py), who runs what is the
+dispatcher's. A job is fetched only for a slot that is free (I2), so this module is asked with their number.
+
+Reads    replies to `FinishAndFetch`; the marker, on a connection of its own
+Writes   the base marker, when it popped one it had no use for
+Tells    `kick()`, when it is worth asking again
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from supervisor.observe.log import get
+from supervisor.protocol.commands.work import Exchange
+from supervisor.protocol.keys import QueueKeys
+
+log = get("fetcher")
+
+LONGEST_HOLD_S = 30.0  # of the limiter: delayed jobs are promoted by fetches, so one is made now and then
+LONGEST_BLOCK_S = 10.0  # when a delayed job's time is known
+ERROR_PAUSE_S = 1.0
+
+
+class Marker(Protocol):
+    """What of transport.marker.MarkerWaiter is needed here."""
+
+    async def wait(self, key: str, timeout_s: float) -> float | None: ...
+    def interrupt(self) -> None: ...
+
+
+class Fetcher:
+    """The appetite of one worker."""
+
+    def __init__(
+        self,
+        keys: QueueKeys,
+        marker: Marker,
+        *,
+        drain_delay_s: float,
+        free: Callable[[], int],
+        kick: Callable[[], None],
+        put_back_marker: Callable[[], None],
+        wall_clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._keys = keys
+        self._marker = marker
+        self._drain_delay_s = drain_delay_s
+        self._free = free
+        self._kick = kick
+        self._put_back_marker = put_back_marker
+        self._wall_clock = wall_clock
+        self._loop = loop
+        self._hungry = True  # there may be something to fetch
+        self._due_on = 0.0  # epoch ms of the next delayed job, 0 for none known
+        self._held_until = 0.0  # by the limiter or after an error, loop time
+        self._waiter_wanted = asyncio.Event()
+        self._release: asyncio.TimerHandle | None = None
+        self.quiet = False  # fetch nothing more (stop, TSTP)
+        self.found_empty = False  # the last fetch found nothing at all
+
+    def appetite(self, free: int, *, finishing: bool) -> int:
+        """How many jobs the next call may take. A call that finishes jobs asks along, as BullMQ's does."""
+        if self.quiet or free <= 0 or self._loop.time() < self._held_until:
+            return 0
+        return free if self._hungry or finishing else 0
+
+    def learned(self, asked: int, exchange: Exchange) -> None:
+        """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs."""
+        self.found_empty = not exchange.jobs and not exchange.limited_ms and not exchange.held
+        if exchange.fetch_error is not None:
+            log.error("queue.fetch_failed", queue=self._keys.name, error=exchange.fetch_error)
+            self.hold(ERROR_PAUSE_S)
+        elif exchange.limited_ms > 0:
+            self.hold(exchange.limited_ms / 1000)
+        elif len(exchange.jobs) + len(exchange.dropped) >= asked:
+            self._hungry = True  # as many as asked for: there may be more
+        else:
+            self._hungry = False
+            self._due_on = float(exchange.next_due_ms)
+            self._waiter_wanted.set()
+
+    def hold(self, for_s: float) -> None:
+        """Fetch nothing for a while: the limiter, a `RateLimited`, an error."""
+        self._held_until = max(self._held_until, self._loop.time() + min(for_s, LONGEST_HOLD_S))
+        if self._release is not None:
+            self._release.cancel()
+        self._release = self._loop.call_at(self._held_until, self.wake)
+
+    def wake(self) -> None:
+        """There may be something: ask once without waiting (new marker, reconnect, limiter over)."""
+        self._hungry = True
+        self._kick()
+
+    def freed(self) -> None:
+        """A slot came free while nothing was to be had: somebody must watch the marker."""
+        if not self._hungry:
+            self._waiter_wanted.set()
+
+    async def watch(self) -> None:
+        """Wait on the marker whenever slots are free and nothing is known to wait; ends by cancellation."""
+        while True:
+            await self._waiter_wanted.wait()
+            self._waiter_wanted.clear()
+            while not self._hungry and not self.quiet and self._free() > 0:
+                await self._watch_once()
+
+    async def _watch_once(self) -> None:
+        timeout_s = self._block_s()
+        if timeout_s <= 0:
+            self._due_on = 0.0
+            self.wake()
+            return
+        score = await self._marker.wait(self._keys.marker, timeout_s)
+        if score and score > self._wall_clock() * 1000:
+            # The delay marker: the time of the earliest delayed job. Remember the earlier of two.
+            self._due_on = min(self._due_on, score) if self._due_on else score
+            return
+        if score is not None and (self._free() <= 0 or self.quiet):
+            # Our slots were filled meanwhile: the marker belongs to another worker's idle slot.
+            self._put_back_marker()
+            return
+        self.wake()
+
+    def _block_s(self) -> float:
+        if not self._due_on:
+            return self._drain_delay_s
+        return min(self._due_on / 1000 - self._wall_clock(), LONGEST_BLOCK_S)
+
+    def interrupt(self) -> None:
+        """Stopping: do not wait for the block to end."""
+        self.quiet = True
+        self._marker.interrupt()
+        if self._release is not None:
+            self._release.cancel()
+
+    def pause(self) -> None:
+        """Fetch nothing until `resume`; a marker that is popped meanwhile is put back."""
+        self.quiet = True
+
+    def resume(self) -> None:
+        self.quiet = False
+        self.wake()

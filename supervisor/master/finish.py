@@ -1,0 +1,153 @@
+"""From what became of an attempt to what is written about it (core.md section 7.5).
+
+Pure: decides retry, delay or final failure. Does not send anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supervisor.errors import InvalidOptions
+from supervisor.protocol.backoff import delay_of
+from supervisor.protocol.commands.work import (
+    Completed,
+    Failed,
+    FetchedJob,
+    HandedBack,
+    Outcome,
+    Postponed,
+    RateLimited,
+    Retried,
+)
+from supervisor.protocol.job_options import JobOptions, Keep, KeepJobs, backoff_of, resolve_keep
+
+BUILT_IN_BACKOFFS = ("fixed", "exponential")
+
+
+# --- verdicts: what became of an attempt --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The processor returned; `value` is JSON text that nobody here parses."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The attempt failed.
+
+    final        whatever `attempts` say.
+    backoff_ms   what the processor's own backoff said; None without one.
+    """
+
+    reason: str
+    stack: str | None = None
+    final: bool = False
+    backoff_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedForDelay:
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskedForPause:
+    """`RateLimited`: back to the front, and nothing from this queue for a while."""
+
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """Stopped by us before it ended (I9): handed back unharmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockGone:
+    """The lock is lost or no longer trusted (I3): nothing is written."""
+
+    why: str
+
+
+Verdict = Returned | Raised | AskedForDelay | AskedForPause | CutOff | LockGone
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRules:
+    """What a worker's settings say about outcomes."""
+
+    keep_completed: Keep | None
+    keep_failed: Keep | None
+    max_started_attempts: int | None
+
+
+def outcome_of(
+    job: FetchedJob, options: JobOptions, verdict: Verdict, rules: FinishRules, rng: Callable[[], float]
+) -> Outcome | None:
+    """What to write, or None when nothing may be written."""
+    match verdict:
+        case Returned(value):
+            return Completed(
+                job.id, job.token, value, resolve_keep(options.remove_on_complete, rules.keep_completed)
+            )
+        case Raised():
+            return _failure(job, options, verdict, rules, rng)
+        case AskedForDelay(delay_ms):
+            return Postponed(job.id, job.token, delay_ms)
+        case AskedForPause(delay_ms):
+            return RateLimited(job.id, job.token, delay_ms)
+        case CutOff():
+            return HandedBack(job.id, job.token)
+        case LockGone():
+            return None
+
+
+def _failure(
+    job: FetchedJob, options: JobOptions, verdict: Raised, rules: FinishRules, rng: Callable[[], float]
+) -> Outcome:
+    reason, delay_ms = verdict.reason, -1
+    if not verdict.final and _may_retry(job, options, rules):
+        try:
+            delay_ms = _delay_ms(options, job.attempts_made + 1, verdict.backoff_ms, rng)
+        except InvalidOptions as error:
+            reason = f"{verdict.reason} (not tried again: {error})"
+    if delay_ms >= 0:
+        return Retried(
+            job.id, job.token, reason, verdict.stack, delay_ms, options.lifo, options.stack_trace_limit
+        )
+    keep = keep_failed(options, rules)
+    return Failed(job.id, job.token, reason, verdict.stack, keep, options.attempts, options.stack_trace_limit)
+
+
+def _may_retry(job: FetchedJob, options: JobOptions, rules: FinishRules) -> bool:
+    if job.attempts_made + 1 >= options.attempts:
+        return False
+    return rules.max_started_attempts is None or job.attempts_started < rules.max_started_attempts
+
+
+def _delay_ms(options: JobOptions, attempt: int, custom_ms: int | None, rng: Callable[[], float]) -> int:
+    """The pause before the next attempt; -1 for none. The job's own built-in backoff goes first."""
+    backoff = backoff_of(options)
+    if backoff is not None and backoff.type in BUILT_IN_BACKOFFS:
+        return delay_of(backoff, attempt, rng)
+    if custom_ms is not None:
+        return custom_ms
+    return 0 if backoff is None else delay_of(backoff, attempt, rng)  # raises: nobody knows this type
+
+
+def refuse_to_run(job: FetchedJob, rules: FinishRules, started_too_often: str) -> Raised | None:
+    """The failure of a job that must not be run at all, or None when it may."""
+    if job.deferred is not None:
+        return Raised(job.deferred, final=True)
+    if rules.max_started_attempts is not None and job.attempts_started > rules.max_started_attempts:
+        return Raised(started_too_often, final=True)
+    return None
+
+
+def keep_failed(options: JobOptions, rules: FinishRules) -> KeepJobs:
+    """How long a failed job stays: its own option, else the worker's."""
+    return resolve_keep(options.remove_on_fail, rules.keep_failed)

@@ -1,0 +1,139 @@
+"""Leases: the master's own view of the locks it holds in one queue.
+
+Redis decides who owns a job. This module decides only how long we go on believing that it is us.
+
+Reads    the monotonic clock; the replies to `ExtendLocks`
+Writes   nothing but renewals
+Tells    `on_lost(job_id, why)`, once per lease, from the event loop
+Rule     invariant I3; the server's half is lua/extendLocks.lua
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from supervisor.errors import RedisError
+from supervisor.observe.log import get
+from supervisor.protocol.commands.work import ExtendLocks, Lease
+from supervisor.protocol.keys import QueueKeys
+
+log = get("lease")
+
+MARGIN = 0.1  # of the duration: how much earlier than Redis we stop believing
+RETRY_S = 0.1
+
+
+class Extender(Protocol):
+    """What of a Redis connection is needed here."""
+
+    async def execute(self, command: ExtendLocks) -> frozenset[str]: ...
+
+
+@dataclass(slots=True)
+class Held:
+    token: str
+    sent_at: float
+    trusted_until: float
+
+
+class Leases:
+    """The leases of one queue, renewed together at half their duration."""
+
+    def __init__(
+        self,
+        redis: Extender,
+        keys: QueueKeys,
+        *,
+        duration_ms: int,
+        clock: Callable[[], float],
+        on_lost: Callable[[str, str], None],
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._duration_ms = duration_ms
+        self._duration_s = duration_ms / 1000
+        self._clock = clock
+        self._on_lost = on_lost
+        self._held: dict[str, Held] = {}
+        self._some = asyncio.Event()
+
+    def hold(self, job_id: str, token: str, sent_at: float) -> None:
+        """Believe in the lock that a call sent at `sent_at` (monotonic seconds) has set."""
+        # I3. Trust is counted from the moment we *asked*, not from the moment we were answered: Redis started
+        # its clock somewhere between the two. If the reply is slow we stop too early, which wastes work;
+        # counting from the reply we could stop too late, and two workers would run one job.
+        self._held[job_id] = Held(token, sent_at, sent_at + self._duration_s * (1 - MARGIN))
+        self._some.set()
+
+    def release(self, job_id: str, token: str) -> None:
+        """The outcome is written, or nobody cares for this lock any more."""
+        held = self._held.get(job_id)
+        if held is not None and held.token == token:
+            del self._held[job_id]
+
+    def trusted(self, job_id: str, token: str) -> bool:
+        held = self._held.get(job_id)
+        return held is not None and held.token == token and self._clock() < held.trusted_until
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def keep(self) -> None:
+        """Renew for ever; ends by being cancelled."""
+        while True:
+            if not self._held:
+                self._some.clear()
+                await self._some.wait()
+            await asyncio.sleep(min(self._until(self._duration_s / 2), self._until_distrust()))
+            self._give_up_distrusted()
+            # Those of a quarter's age come along, so that all of them are renewed in one call at half the
+            # duration at the latest.
+            if self._held and self._until(self._duration_s / 4) == 0:
+                await self._renew()
+
+    def _until(self, age_s: float) -> float:
+        """Seconds until the oldest lease has this age; 0 when it has."""
+        oldest = min((held.sent_at for held in self._held.values()), default=self._clock())
+        return max(0.0, oldest + age_s - self._clock())
+
+    def _until_distrust(self) -> float:
+        first = min(
+            (held.trusted_until for held in self._held.values()), default=self._clock() + self._duration_s
+        )
+        return max(0.001, first - self._clock())
+
+    def _give_up_distrusted(self) -> None:
+        now = self._clock()
+        for job_id, held in list(self._held.items()):
+            if held.trusted_until <= now:
+                del self._held[job_id]
+                log.error("lock.lost", queue=self._keys.name, job_id=job_id, why="not renewed in time")
+                self._on_lost(job_id, "it could not be renewed in time")
+
+    async def _renew(self) -> None:
+        """One call for all. A renewal that gets no answer is tried again until trust ends."""
+        leases = [Lease(job_id, held.token) for job_id, held in self._held.items()]
+        sent_at = self._clock()
+        try:
+            lost = await asyncio.wait_for(
+                self._redis.execute(ExtendLocks(self._keys, leases, self._duration_ms)),
+                self._until_distrust(),
+            )
+        except (RedisError, TimeoutError) as error:
+            log.warning("lock.renewal_failed", queue=self._keys.name, error=str(error) or "no answer")
+            await asyncio.sleep(min(RETRY_S, self._until_distrust()))
+            return
+        for lease in leases:
+            held = self._held.get(lease.job_id)
+            if held is None or held.token != lease.token:
+                continue  # finished while the renewal was on its way
+            if lease.job_id in lost:
+                del self._held[lease.job_id]
+                log.error("lock.lost", queue=self._keys.name, job_id=lease.job_id, why="gone or taken")
+                self._on_lost(lease.job_id, "it is gone or held by another worker")
+            elif sent_at > held.sent_at:
+                held.sent_at = sent_at
+                held.trusted_until = sent_at + self._duration_s * (1 - MARGIN)

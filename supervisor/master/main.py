@@ -1,0 +1,255 @@
+"""The master: puts its parts together, and decides one request at a time what happens to the whole.
+
+Composes only. The order of the start matters: the template is spawned before any connection to Redis exists,
+so that neither its memory nor its descriptors ever held one (I1), and no job is fetched before it has
+imported the processors (I10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from sandbox.linux import set_child_subreaper, set_dumpable
+from sandbox.policy import Policy
+from sandbox.titles import find_setter
+from supervisor.errors import OxherdError
+from supervisor.master import signals
+from supervisor.master.burst import QueuePaused, until_nothing_left
+from supervisor.master.plan import Plan
+from supervisor.master.runners import Runners
+from supervisor.master.settings import QueueSettings, settings_by_queue
+from supervisor.master.signals import Request
+from supervisor.master.stopping import Step, Stopping
+from supervisor.master.template import scrubbed
+from supervisor.master.worker import Surroundings, Worker
+from supervisor.observe.log import get
+from supervisor.protocol.keys import QueueKeys
+from supervisor.transport.aio import Redis
+from supervisor.transport.marker import MarkerWaiter
+
+log = get("master")
+
+CONNECT_PATIENCE_S = 5.0
+
+
+def run_master(plan: Plan) -> int:
+    """Run until told to stop, or with `plan.burst` until nothing is left; returns the exit status.
+
+    Raises `TemplateFailed` when a target cannot be imported, `RedisUnavailable` when Redis cannot be reached
+    at the start, `ConfigError`; no job was taken then.
+    """
+    return asyncio.run(Master(plan).run())
+
+
+class Master:
+    """One run of one master."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._inbox: asyncio.Queue[Request] = asyncio.Queue()
+        self._workers: list[Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping: Stopping | None = None
+        self._status = 0
+        self._sentence: OxherdError | None = None
+        self._broken: BaseException | None = None
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        set_child_subreaper(True)
+        if self._plan.config.policy.profile != "none":
+            set_dumpable(False)
+        find_setter()("oxherd: master")
+        signals.install(loop, self._inbox)
+        self._runners = runners = self._make_runners(loop)
+        try:
+            runners.spawn_template()
+            loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
+            settings, redis = await self._ready_to_work()
+            try:
+                await self._work(loop, redis, settings)
+            finally:
+                for worker in self._workers:
+                    await worker.close()
+                await redis.close()
+        finally:
+            await runners.close()
+            signals.uninstall(loop)
+        return self._outcome()
+
+    def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
+        plan, address = self._plan, self._plan.address
+        policy = plan.config.policy
+        secrets = [text for text in (address.password, plan.config.redis.url) if text]
+        return Runners(
+            loop,
+            env=scrubbed(os.environ, secrets),
+            targets=plan.targets,
+            policy=Policy(profile=policy.profile, result_bytes=policy.result_bytes),
+            title=" ".join(target.name for target in plan.targets),
+        )
+
+    async def _ready_to_work(self) -> tuple[list[QueueSettings], Redis]:
+        """Load the processors, then connect. Both fail the start with a sentence; no job was taken."""
+        facts = await self._runners.load()
+        settings = settings_by_queue(self._plan, facts)
+        redis_config = self._plan.config.redis
+        redis = await Redis.connect(
+            self._plan.address,
+            reply_timeout_s=self._reply_timeout_s(settings),
+            connect_timeout_s=redis_config.connect_timeout_ms / 1000,
+            on_state=self._redis_state,
+        )
+        return settings, redis
+
+    def _reply_timeout_s(self, settings: list[QueueSettings]) -> float:
+        """A dead connection must be noticed while there is time to renew on a fresh one."""
+        shortest_s = min(each.lock_ms for each in settings) / 1000
+        return min(self._plan.config.redis.reply_timeout_ms / 1000, max(0.5, shortest_s / 4))
+
+    def _redis_state(self, connected: bool, why: str) -> None:
+        if connected:
+            log.info("redis.connected", address=str(self._plan.address), why=why)
+            for worker in self._workers:
+                # The pop whose reply was lost may have eaten the marker: ask once without waiting.
+                worker.fetcher.wake()
+        else:
+            log.warning("redis.lost", address=str(self._plan.address), why=why)
+
+    async def _work(
+        self, loop: asyncio.AbstractEventLoop, redis: Redis, settings: list[QueueSettings]
+    ) -> None:
+        around = Surroundings(
+            redis=redis,
+            runners=self._runners,
+            listener=self._plan.listener,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            rng=random.random,
+            loop=loop,
+        )
+        slot = 1
+        for each in settings:
+            keys = QueueKeys(each.name, self._plan.config.redis.prefix)
+            suffix = f":w:{each.worker_name}" if each.worker_name else ""
+            marker = await MarkerWaiter.connect(self._plan.address, client_name=keys.client_name(suffix))
+            worker = Worker(keys, each, marker, around)
+            self._workers.append(worker)
+            slot = worker.open_slots(slot)
+            self._spawn(worker.run())
+        log.info(
+            "master.started",
+            queues=[each.name for each in settings],
+            slots=slot - 1,
+            redis=str(self._plan.address),
+            pid=os.getpid(),
+        )
+        if self._plan.burst:
+            self._spawn(self._burst(redis))
+        try:
+            await self._obey()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            for task in self._tasks:
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+        log.info("master.stopped", done=sum(w.dispatcher.done for w in self._workers))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+            self._inbox.put_nowait(Request.BROKEN)
+
+    async def _burst(self, redis: Redis) -> None:
+        try:
+            await until_nothing_left(redis, self._workers)
+        except QueuePaused as error:
+            self._sentence = error
+        self._inbox.put_nowait(Request.DONE)
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    async def _obey(self) -> None:
+        """One request after the other, until a stop has come to its end."""
+        stop: asyncio.Task[None] | None = None
+        while True:
+            asked = asyncio.ensure_future(self._inbox.get())
+            waiting = {asked} if stop is None else {asked, stop}
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if stop is not None and stop in done:
+                asked.cancel()
+                stop.result()
+                return
+            request = asked.result()
+            log.debug("request.received", request=request.value)
+            if request in (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, Request.HANGUP):
+                if request is Request.HANGUP and not _has_terminal():
+                    log.warning(
+                        "request.refused", request="reload", why="this version cannot reload; restart it"
+                    )
+                    continue
+                stop = self._stop(stop, request)
+            elif self._stopping is None:
+                self._tell_workers(request)
+
+    def _stop(self, stop: asyncio.Task[None] | None, request: Request) -> asyncio.Task[None]:
+        if stop is None:
+            config = self._plan.config.stop
+            self._stopping = Stopping(
+                self._workers,
+                cancel_after_s=config.cancel_after_ms / 1000,
+                kill_after_s=config.kill_after_ms / 1000,
+                deadline_s=config.deadline_ms / 1000,
+                clock=time.monotonic,
+            )
+            for worker in self._workers:
+                worker.exchanger.give_up = self._stopping.over
+            stop = asyncio.get_running_loop().create_task(self._stopping.run())
+        elif request is Request.STOP and self._stopping is not None:
+            self._stopping.hurry()
+        if request in (Request.HAND_BACK, Request.BROKEN) and self._stopping is not None:
+            self._stopping.hurry(Step.KILL)
+        return stop
+
+    def _tell_workers(self, request: Request) -> None:
+        for worker in self._workers:
+            match request:
+                case Request.QUIET:
+                    worker.fetcher.pause()
+                case Request.RESUME:
+                    worker.fetcher.resume()
+                case Request.REPORT:
+                    worker.report()
+        if request is not Request.REPORT:
+            log.info("master.quieted" if request is Request.QUIET else "master.resumed")
+
+    def _outcome(self) -> int:
+        if self._broken is not None:
+            raise self._broken
+        if self._sentence is not None:
+            raise self._sentence
+        if self._plan.burst and any(worker.dispatcher.failed_for_good for worker in self._workers):
+            return 1
+        return self._status
+
+
+def _has_terminal() -> bool:
+    """Is there a controlling terminal, whose end a SIGHUP then means?"""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return True

@@ -1,0 +1,126 @@
+"""The small bodies of frames, as the master writes and reads them: typed, bounded, never trusted (I7).
+
+The raw bodies (data, progress, result) are not for this module: they pass through as bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from sandbox.wire import START_META, FailureKind
+from supervisor.master.finish import AskedForDelay, AskedForPause, Raised, Verdict
+from supervisor.protocol.commands.work import FetchedJob
+from supervisor.protocol.job_options import JobOptions
+
+REASON_CHARS: Final = 16_384
+STACK_CHARS: Final = 65_536
+LONGEST_DELAY_MS: Final = 2**53
+
+
+class BadMessage(Exception):
+    """A body that no runner of ours sends."""
+
+
+class _StartMeta(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    queue: str
+    attempt: int
+    attempts: int
+    timestamp: int
+    priority: int
+    parent: msgspec.Raw
+    soft_timeout_ms: int
+    started: int
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    kind: str
+    reason: str = ""
+    stack: str | None = None
+    delay_ms: int = 0
+    backoff_ms: int | None = None
+    retire: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A runner's question. Which members belong to which `what` is relay.py's business."""
+
+    seq: int
+    what: Literal["add", "children_values"]
+    queue: str = ""
+    name: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    options: dict[str, msgspec.Raw] = {}
+
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+_FAILURE: Final = msgspec.json.Decoder(_Failure)
+_ASK: Final = msgspec.json.Decoder(Ask)
+_NO_PARENT: Final = msgspec.Raw(b"null")
+
+
+def start_frame(queue: str, job: FetchedJob, options: JobOptions, soft_timeout_ms: int) -> bytes:
+    """The body of a START frame."""
+    meta = _ENCODE(
+        _StartMeta(
+            job.id,
+            job.name,
+            queue,
+            job.attempts_made + 1,
+            options.attempts,
+            job.timestamp,
+            job.priority,
+            msgspec.Raw(job.parent) if job.parent else _NO_PARENT,
+            soft_timeout_ms,
+            job.attempts_started,
+        )
+    )
+    return START_META.pack(len(meta)) + meta + job.data
+
+
+def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
+    """What a FAILED frame says, and whether the runner must be retired. Raises `BadMessage`."""
+    try:
+        failure = _FAILURE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"a failure that cannot be read: {error}") from None
+    delay_ms = min(max(failure.delay_ms, 0), LONGEST_DELAY_MS)
+    match failure.kind:
+        case FailureKind.DELAYED:
+            return AskedForDelay(delay_ms), failure.retire
+        case FailureKind.RATE_LIMITED:
+            return AskedForPause(delay_ms), failure.retire
+        case FailureKind.RAISED | FailureKind.TIME_LIMIT:
+            final = False
+        case FailureKind.UNRECOVERABLE | FailureKind.BAD_DATA | FailureKind.BAD_RESULT:
+            final = True
+        case FailureKind.WAITING_CHILDREN:
+            return Raised(
+                "WaitingChildren cannot be raised yet: flows are not there", final=True
+            ), failure.retire
+        case _:
+            raise BadMessage(f"a failure of the unknown kind {failure.kind[:40]!r}")
+    # I10: never an empty reason.
+    reason = failure.reason[:REASON_CHARS] or "the processor failed without a reason"
+    stack = failure.stack[:STACK_CHARS] if failure.stack is not None else None
+    backoff_ms = failure.backoff_ms
+    if backoff_ms is not None:
+        backoff_ms = min(max(backoff_ms, -1), LONGEST_DELAY_MS)
+    return Raised(reason, stack, final, backoff_ms), failure.retire
+
+
+def read_ask(body: bytes) -> Ask:
+    try:
+        return _ASK.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"a question that cannot be read: {error}") from None
+
+
+def answer(seq: int, *, value: bytes | None = None, error: str | None = None) -> bytes:
+    """The body of an ANSWER frame: a value (JSON text) or one sentence."""
+    if error is not None:
+        return _ENCODE({"seq": seq, "error": error})
+    return _ENCODE({"seq": seq, "value": msgspec.Raw(value or b"null")})

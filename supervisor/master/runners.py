@@ -1,0 +1,418 @@
+"""Births and burials: every process of ours is registered here before it can speak, and buried here alone
+(I8).
+
+Decides when a runner is started again and when a template is replaced. What a job's end means is not decided
+here: the owner of the slot is told of frames, lines and the exit, and judges.
+
+Reads    pidfds, SIGCHLD, the template's control link
+Writes   signals to processes registered here, or found to be strays of a dead runner
+Tells    the slot's owner: `on_ready`, `on_frame`, `on_line`, `on_exit`
+Rule     invariants I5, I8, I10
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandbox.policy import Policy
+from sandbox.wire import FrameError, Kind
+from supervisor.errors import SandboxError, TemplateFailed
+from supervisor.master.killing import children_of, kill_tree
+from supervisor.master.phases import Fact, Phase, advance
+from supervisor.master.pipe import OutputPipe, Pipe
+from supervisor.master.plan import Target
+from supervisor.master.template import ProcessorFacts, Template
+from supervisor.observe.log import get
+
+log = get("runners")
+
+READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
+UNKILLABLE_AFTER_S = 2.0
+BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its exit status, or the signal that ended it."""
+
+    status: int | None
+    signal: int | None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal} ({_signal_name(self.signal)})"
+        return f"exit status {self.status}" if self.status is not None else "an unknown exit"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unnamed"
+
+
+class SlotOwner(Protocol):
+    """Who uses a slot's runner."""
+
+    def on_ready(self, runner: Runner) -> None: ...
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None: ...
+    def on_line(self, runner: Runner, stream: str, text: str) -> None: ...
+    def on_exit(self, runner: Runner, how: Exit) -> None: ...
+
+
+class Slot:
+    """The master's place for one job of one queue; it has a runner, or waits for one."""
+
+    def __init__(self, number: int, owner: SlotOwner) -> None:
+        self.number = number
+        self.owner = owner
+        self.runner: Runner | None = None
+        self.failures = 0  # starts in a row that came to nothing
+        self.closed = False  # no new runner is started for it
+
+
+class Runner:
+    """One runner process. `phase` changes only by `_advance`, following phases.TRANSITIONS."""
+
+    def __init__(self, slot: Slot, pid: int, pidfd: int) -> None:
+        self.slot = slot
+        self.pid = pid
+        self.pidfd = pidfd
+        self.phase = Phase.STARTING
+        self.layers: Sequence[Sequence[object]] = ()
+        self.pipe: Pipe
+        self.outputs: list[OutputPipe] = []
+        self.kill_timer: asyncio.TimerHandle | None = None
+        self.killed_because: str | None = (
+            None  # the failed reason of its job, when we killed it for its manners
+        )
+
+    def advance(self, fact: Fact) -> None:
+        self.phase = advance(self.phase, fact)
+
+    def drain_output(self) -> None:
+        """Take what the runner has written: everything it wrote before its last frame is in the pipes."""
+        for output in self.outputs:
+            output.drain()
+
+    def leave(self) -> None:
+        """Let it finish what it does and exit."""
+        self.advance(Fact.TOLD)
+        self.pipe.send(Kind.LEAVE)
+
+
+class Runners:
+    """The registry of template and runners. All methods belong to the event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        env: Mapping[str, str],
+        targets: Sequence[Target],
+        policy: Policy,
+        title: str,
+    ) -> None:
+        self._loop = loop
+        self._env = env
+        self._targets = targets
+        self._policy = policy
+        self._title = title
+        self._by_pid: dict[int, Runner] = {}
+        self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._template: Template | None = None
+        self._reviving: asyncio.Task[None] | None = None
+        # Children from before us (the embedded server) are somebody else's to end.
+        self._spared = frozenset(children_of(os.getpid()))
+        self._sweep_wanted = False
+        self.stopping = False
+        self.strays = 0
+
+    # --- the template ------------------------------------------------------------------------------
+
+    def spawn_template(self) -> Template:
+        """Start the first template; called before any connection to Redis exists."""
+        template = Template(self._loop, self._template_line)
+        template.spawn(self._env)
+        self._template = template
+        return template
+
+    async def load(self) -> list[ProcessorFacts]:
+        """Have the template import the targets; raises `TemplateFailed`."""
+        assert self._template is not None
+        facts = await self._template.load(self._targets, self._policy, self._title)
+        log.info("template.started", pid=self._template.pid, processors=len(facts))
+        return facts
+
+    def _template_line(self, stream: str, text: str) -> None:
+        log.info("template.output", stream=stream, line=text)
+
+    async def _revive(self) -> None:
+        """Replace a dead template. Runners that live go on; no new one is born meanwhile."""
+        pause = BACKOFF_FIRST_S
+        while not self.stopping:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, BACKOFF_LAST_S)
+            if self._template is not None:
+                self._template.close()
+            self.spawn_template()
+            try:
+                await self.load()
+            except TemplateFailed as error:
+                log.error("template.failed", error=str(error))
+                continue
+            return
+
+    # --- births -------------------------------------------------------------------------------------
+
+    def open(self, slot: Slot) -> None:
+        """Give the slot a runner, now or when one can be had, until the slot is closed."""
+        self._spawn(self._fill(slot))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _fill(self, slot: Slot) -> None:
+        while not (slot.closed or self.stopping):
+            if slot.failures:
+                await asyncio.sleep(min(BACKOFF_FIRST_S * 2**slot.failures, BACKOFF_LAST_S))
+            if self._reviving is not None:
+                await asyncio.wait([self._reviving])
+            if slot.closed or self.stopping:
+                return
+            try:
+                await self._start(slot)
+                return
+            except (SandboxError, OSError) as error:
+                slot.failures += 1
+                log.error("runner.failed", slot=slot.number, error=str(error), failures=slot.failures)
+
+    async def _start(self, slot: Slot) -> None:
+        """Have one runner forked, register it, and let it speak."""
+        assert self._template is not None
+        ours, theirs = socket.socketpair()
+        out_r, out_w = os.pipe()
+        err_r, err_w = os.pipe()
+        try:
+            pid = await self._template.fork(slot.number, [theirs.fileno(), out_w, err_w])
+            # The template told us a pid that is still ours to reap, dead or alive: it is our child, and the
+            # only place that reaps unknown children remembers them in _dead_at_birth.
+            if pid in self._dead_at_birth:
+                raise SandboxError(f"a new runner died at once with {self._dead_at_birth.pop(pid)}")
+            pidfd = os.pidfd_open(pid)
+        except BaseException:
+            ours.close()
+            os.close(out_r)
+            os.close(err_r)
+            raise
+        finally:
+            theirs.close()
+            os.close(out_w)
+            os.close(err_w)
+        self._register(Runner(slot, pid, pidfd), ours, out_r, err_r)
+        if self._sweep_wanted:
+            self._sweep()
+
+    def _register(self, runner: Runner, link: socket.socket, out_r: int, err_r: int) -> None:
+        slot = runner.slot
+        self._by_pid[runner.pid] = runner
+        slot.runner = runner
+        runner.pipe = Pipe(
+            self._loop,
+            link,
+            max_body=self._policy.result_bytes + 65536,
+            on_frame=lambda kind, body: self._frame(runner, kind, body),
+            on_bad=lambda error: self._bad_frame(runner, error),
+        )
+        for stream, fd in (("stdout", out_r), ("stderr", err_r)):
+            runner.outputs.append(
+                OutputPipe(self._loop, fd, lambda text, s=stream: slot.owner.on_line(runner, s, text))  # type: ignore[misc]
+            )
+        self._loop.add_reader(runner.pidfd, self._reap, runner)
+        runner.kill_timer = self._loop.call_later(READY_WITHIN_S, self._never_ready, runner)
+        go = {"slot": slot.number, "title": str(slot.number), "master_pid": os.getpid(), "limits": {}}
+        runner.pipe.send(Kind.GO, json.dumps(go).encode())
+
+    def _frame(self, runner: Runner, kind: Kind, body: bytes) -> None:
+        if kind is not Kind.READY:
+            runner.slot.owner.on_frame(runner, kind, body)
+            return
+        if runner.phase not in (Phase.STARTING, Phase.LEAVING):
+            self._bad_frame(runner, FrameError(kind, len(body)))
+            return
+        self._disarm(runner)
+        try:
+            runner.layers = json.loads(body)["layers"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._bad_frame(runner, FrameError(kind, len(body)))
+            return
+        runner.advance(Fact.READY)
+        if runner.phase is Phase.IDLE:
+            runner.slot.failures = 0
+            log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
+            runner.slot.owner.on_ready(runner)
+
+    def _never_ready(self, runner: Runner) -> None:
+        log.error(
+            "runner.failed",
+            slot=runner.slot.number,
+            error="it was not ready in time",
+            failures=runner.slot.failures,
+        )
+        self.kill(runner)
+
+    def _bad_frame(self, runner: Runner, error: FrameError) -> None:
+        """I7: there is no resynchronising."""
+        log.error("runner.bad_frame", slot=runner.slot.number, runner=runner.pid, error=str(error))
+        runner.killed_because = f"the runner sent a bad frame ({error}) and was killed"
+        self.kill(runner)
+
+    # --- burials ------------------------------------------------------------------------------------
+
+    def kill(self, runner: Runner) -> None:
+        """End the runner and all below it. The exit is told as any other; asking twice is harmless."""
+        if runner.phase is Phase.GONE:
+            return
+        runner.advance(Fact.TOLD)
+        self._disarm(runner)
+        kill_tree(runner.pid)
+        runner.kill_timer = self._loop.call_later(UNKILLABLE_AFTER_S, self._unkillable, runner)
+
+    def _unkillable(self, runner: Runner) -> None:
+        log.error("runner.unkillable", slot=runner.slot.number, runner=runner.pid)
+
+    def _disarm(self, runner: Runner) -> None:
+        if runner.kill_timer is not None:
+            runner.kill_timer.cancel()
+            runner.kill_timer = None
+
+    def _reap(self, runner: Runner) -> None:
+        """The pidfd says it has ended. What it said before counts, so the link is read first."""
+        if runner.phase is Phase.GONE:
+            return
+        ended = os.waitid(os.P_PIDFD, runner.pidfd, os.WEXITED | os.WNOHANG)
+        if ended is None:
+            return
+        how = Exit(ended.si_status, None) if ended.si_code == os.CLD_EXITED else Exit(None, ended.si_status)
+        self._loop.remove_reader(runner.pidfd)
+        runner.pipe.drain()
+        runner.drain_output()
+        if runner.phase is Phase.STARTING:
+            runner.slot.failures += 1
+        runner.advance(Fact.EXITED)
+        self._disarm(runner)
+        del self._by_pid[runner.pid]
+        os.close(runner.pidfd)
+        runner.pipe.close()
+        for output in runner.outputs:
+            output.close()
+        runner.slot.runner = None
+        self._sweep()
+        log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
+        runner.slot.owner.on_exit(runner, how)
+        if not (runner.slot.closed or self.stopping):
+            self.open(runner.slot)
+
+    def on_sigchld(self) -> None:
+        """Reap whatever ended: the template, a runner whose pidfd was not read yet, a stray.
+
+        Peeked with WNOWAIT and reaped by pid, never by waitpid(-1), which could take a registered child's
+        status away from the one who waits for it.
+        """
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            if pid in self._by_pid:
+                self._reap(self._by_pid[pid])
+            elif self._template is not None and pid == self._template.pid:
+                self._template_ended(self._template)
+            else:
+                self._reap_stray(pid)
+
+    def _reap_stray(self, pid: int) -> None:
+        _, status = os.waitpid(pid, os.WNOHANG)
+        if self._template is not None and self._template.forking:
+            # It may be a runner that died between its fork and the template's answer.
+            signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+            self._dead_at_birth[pid] = Exit(None if signum else os.WEXITSTATUS(status), signum)
+        else:
+            self._dead_at_birth.clear()
+            self.strays += 1
+
+    def _template_ended(self, template: Template) -> None:
+        status = template.reap()
+        if status is None or self.stopping:
+            return
+        loaded = self._reviving is None
+        log.error("template.exited", pid=template.pid, status=status)
+        if loaded:
+            self._reviving = asyncio.ensure_future(self._revive())
+            self._reviving.add_done_callback(self._revived)
+
+    def _revived(self, task: asyncio.Task[None]) -> None:
+        self._reviving = None
+
+    def _sweep(self) -> None:
+        """Kill strays: children of ours that are not registered, left behind by a dead runner.
+
+        While a fork is under way an unknown child may be a runner that is not registered yet, so the sweep
+        waits for the template's answer.
+        """
+        if self._template is not None and self._template.forking:
+            self._sweep_wanted = True
+            return
+        self._sweep_wanted = False
+        known = {*self._by_pid, *self._spared}
+        if self._template is not None:
+            known.add(self._template.pid)
+        for pid in children_of(os.getpid()):
+            if pid not in known:
+                below = kill_tree(pid)
+                log.warning("stray.killed", pid=pid, below=below)
+
+    async def close(self) -> None:
+        """End every runner, let the template go, and return when all are buried."""
+        self.stopping = True
+        for task in [*self._tasks, *([self._reviving] if self._reviving else [])]:
+            task.cancel()
+        for runner in list(self._by_pid.values()):
+            if runner.phase is Phase.IDLE:
+                runner.leave()
+            else:
+                self.kill(runner)
+        if not await self._until(lambda: not self._by_pid, 0.5):
+            for runner in list(self._by_pid.values()):
+                self.kill(runner)
+            await self._until(lambda: not self._by_pid, UNKILLABLE_AFTER_S)
+        template = self._template
+        if template is not None:
+            template.close()
+            if not await self._until(lambda: template.reap() is not None, 0.5):
+                template.kill()
+                await self._until(lambda: template.reap() is not None, UNKILLABLE_AFTER_S)
+        self._sweep()
+
+    async def _until(self, true: Callable[[], bool], limit_s: float) -> bool:
+        """Until `true()`, at most `limit_s`. Exits arrive on their own meanwhile."""
+        give_up_at = self._loop.time() + limit_s
+        while not true():
+            if self._loop.time() > give_up_at:
+                return False
+            await asyncio.sleep(0.002)
+            self.on_sigchld()
+        return True

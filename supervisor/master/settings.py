@@ -1,0 +1,104 @@
+"""What one queue's worker is to do, with decorator, config and flags brought together. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from supervisor.config.shapes import Keep
+from supervisor.errors import ConfigError
+from supervisor.master.finish import FinishRules
+from supervisor.master.plan import Plan
+from supervisor.master.template import ProcessorFacts
+from supervisor.protocol.commands.work import Limiter
+from supervisor.protocol.job_options import JobOptions, KeepJobs
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Wall-time limits in milliseconds; 0 for none."""
+
+    timeout_ms: int = 0
+    soft_timeout_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """One worker: one queue, its slots and its rules.
+
+    limits   of each processor of the queue by job name; under None that of the one that takes any name.
+    """
+
+    name: str
+    concurrency: int
+    lock_ms: int
+    stalled_interval_ms: int
+    stalled_skip: bool
+    max_stalled: int
+    drain_delay_ms: int
+    worker_name: str
+    metrics: int
+    limiter: Limiter | None
+    finish_rules: FinishRules
+    output_to_job_log: bool
+    limits: Mapping[str | None, Limits]
+    queue_limits: Limits
+
+    def limits_of(self, job_name: str, options: JobOptions) -> Limits:
+        """The smallest of what queue, processor and the job's own `timeout` allow."""
+        own = self.limits.get(job_name) or self.limits.get(None) or NO_LIMITS
+        of_job = max(1, int(options.timeout_ms)) if options.timeout_ms and options.timeout_ms > 0 else 0
+        return Limits(
+            smallest(self.queue_limits.timeout_ms, own.timeout_ms, of_job),
+            smallest(self.queue_limits.soft_timeout_ms, own.soft_timeout_ms),
+        )
+
+
+NO_LIMITS = Limits()
+
+
+def settings_by_queue(plan: Plan, facts: Sequence[ProcessorFacts]) -> list[QueueSettings]:
+    """One worker for each queue that the processors name. Raises `ConfigError` when none is left."""
+    queues = list(dict.fromkeys(each.queue for each in facts))
+    chosen = [queue for queue in queues if not plan.only_queues or queue in plan.only_queues]
+    if not chosen:
+        raise ConfigError(
+            f"no processor serves {' or '.join(map(repr, plan.only_queues))}; "
+            f"the targets serve {', '.join(map(repr, queues)) or 'no queue at all'}. No job was taken."
+        )
+    return [_settings_of(plan, queue, [each for each in facts if each.queue == queue]) for queue in chosen]
+
+
+def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> QueueSettings:
+    own = plan.config.effective(queue)
+    configured = plan.config.queues.get(queue)
+    declared = max((each.concurrency for each in facts if each.concurrency), default=None)
+    concurrency = plan.concurrency or (configured and configured.concurrency) or declared or own.concurrency
+    limiter = own.limiter
+    return QueueSettings(
+        name=queue,
+        concurrency=concurrency,
+        lock_ms=own.lock_ms,
+        stalled_interval_ms=own.stalled_interval_ms,
+        stalled_skip=own.skip_stalled,
+        max_stalled=own.max_stalled,
+        drain_delay_ms=own.drain_delay_ms,
+        worker_name=own.worker_name,
+        metrics=own.metrics,
+        limiter=Limiter(limiter.max, limiter.duration_ms) if limiter is not None else None,
+        finish_rules=FinishRules(
+            _keep(own.keep.completed), _keep(own.keep.failed), own.max_started_attempts or None
+        ),
+        output_to_job_log=own.job_output,
+        limits={each.name: Limits(each.timeout_ms, each.soft_timeout_ms) for each in facts},
+        queue_limits=Limits(own.policy.timeout_ms, own.policy.soft_timeout_ms),
+    )
+
+
+def _keep(keep: Keep) -> KeepJobs:
+    return KeepJobs(count=keep.count, age_s=keep.age_s, limit=keep.limit)
+
+
+def smallest(*limits_ms: int) -> int:
+    """The smallest limit that is set; 0 when none is."""
+    return min((limit for limit in limits_ms if limit > 0), default=0)

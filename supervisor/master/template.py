@@ -1,0 +1,221 @@
+"""The template as the master sees it: spawned, asked to load, asked for runners.
+
+Decides what the template's environment holds (I1). Does not decide when runners are wanted, nor when a dead
+template is replaced; that is `runners.py`'s.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import sandbox
+from sandbox.policy import Policy
+from sandbox.wire import MAX_CONTROL
+from supervisor.errors import SandboxError, TemplateFailed
+from supervisor.master.pipe import OutputPipe
+from supervisor.master.plan import Target
+
+# Started by path, not by `-m sandbox`: a user's own folder named `sandbox` in the working directory would be
+# found first. -P keeps the working directory out of sys.path until the template itself puts it there.
+BOOT: Final = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from sandbox.__main__ import main; main(sys.argv[1:])"
+)
+
+# systemd's notification variables would let user code speak for the service.
+NEVER_INHERITED: Final = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
+)
+
+
+def scrubbed(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
+    """The environment for template and runners: the user's own, without ours and without Redis (I1).
+
+    `secrets` are texts (the URL, the password) that no remaining value may contain.
+    """
+    return {
+        name: value
+        for name, value in env.items()
+        if not name.startswith("OXHERD_")
+        and name not in NEVER_INHERITED
+        and not any(secret and secret in value for secret in secrets)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorFacts:
+    """What the template found out about one processor."""
+
+    queue: str
+    name: str | None
+    target: str
+    concurrency: int | None
+    timeout_ms: int
+    soft_timeout_ms: int
+    custom_backoff: bool
+
+
+class Template:
+    """One template process. All methods belong to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str, str], None]) -> None:
+        """`on_line(stream, text)` gets what the user's module prints while it is imported."""
+        self._loop = loop
+        self._on_line = on_line
+        self._replies: dict[int, asyncio.Future[int]] = {}
+        self._loaded: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._requests = 0
+        self._last_words: deque[str] = deque(maxlen=40)
+        self._outputs: list[OutputPipe] = []
+        self.targets: tuple[Target, ...] = ()
+        self.pid = 0
+        self.alive = False
+
+    def spawn(self, env: Mapping[str, str]) -> None:
+        """Start the process. A spawn, not a fork (I5), in a session of its own, so Ctrl-C passes it by."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        out_r, out_w = os.pipe()
+        err_r, err_w = os.pipe()
+        try:
+            home = str(Path(sandbox.__file__).parent.parent)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", BOOT, home, "template", str(theirs.fileno())],
+                env=env,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=out_w,
+                stderr=err_w,
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(out_w)
+            os.close(err_w)
+        self.pid = self._process.pid
+        self.alive = True
+        self._link = ours
+        ours.setblocking(False)
+        self._loop.add_reader(ours.fileno(), self._readable)
+        for stream, fd in (("stdout", out_r), ("stderr", err_r)):
+            self._outputs.append(OutputPipe(self._loop, fd, lambda text, s=stream: self._line(s, text)))  # type: ignore[misc]
+
+    def _line(self, stream: str, text: str) -> None:
+        self._last_words.append(text)
+        self._on_line(stream, text)
+
+    async def load(self, targets: Sequence[Target], policy: Policy, title: str) -> list[ProcessorFacts]:
+        """Import the targets. Raises `TemplateFailed` with the traceback of the user's module."""
+        self.targets = tuple(targets)
+        self._send(
+            {
+                "what": "load",
+                "targets": [{"name": target.name, "queue": target.queue} for target in targets],
+                "policy": policy.to_json(),
+                "master_pid": os.getpid(),
+                "title": title,
+            }
+        )
+        reply = await self._loaded
+        if reply["what"] != "ready":
+            raise self._failure(reply["cause"], reply.get("traceback", ""))
+        known = ProcessorFacts.__slots__
+        return [ProcessorFacts(**{name: facts[name] for name in known}) for facts in reply["processors"]]
+
+    def _failure(self, cause: str, traceback: str) -> TemplateFailed:
+        for output in self._outputs:
+            output.drain()
+        names = " ".join(target.name for target in self.targets)
+        words = traceback.rstrip() or "\n".join(self._last_words)
+        shown = "".join(f"\n  | {line}" for line in words.splitlines())
+        return TemplateFailed(
+            f"cannot load {names}: {cause}\nNo job was taken from any queue."
+            + (shown and f" What it said:{shown}")
+        )
+
+    async def fork(self, slot: int, fds: Sequence[int]) -> int:
+        """Have a runner forked onto `fds` (link, stdout, stderr); returns its pid. The fds stay the caller's.
+
+        Raises `SandboxError` when the template refuses (it has threads, the host has no room) or is gone.
+        """
+        self._requests += 1
+        number = self._requests
+        reply = self._replies[number] = self._loop.create_future()
+        try:
+            self._send({"what": "fork", "request": number, "slot": slot}, fds)
+            return await reply
+        finally:
+            del self._replies[number]
+
+    def _send(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._link.sendmsg([json.dumps(packet).encode()], rights)
+        except OSError as error:
+            raise SandboxError(f"the template does not listen: {error}") from None
+
+    def _readable(self) -> None:
+        try:
+            data = self._link.recv(MAX_CONTROL)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._link.fileno())
+            return
+        packet = json.loads(data)
+        if packet["what"] in ("ready", "failed"):
+            if not self._loaded.done():
+                self._loaded.set_result(packet)
+            return
+        waiter = self._replies.get(packet["request"])
+        if waiter is None or waiter.done():
+            return
+        if packet["what"] == "forked":
+            waiter.set_result(packet["pid"])
+        else:
+            waiter.set_exception(SandboxError(f"the template did not fork a runner: {packet['reason']}"))
+
+    @property
+    def forking(self) -> bool:
+        """A fork was asked for and not answered: an unknown child may be a runner not registered yet (I8)."""
+        return bool(self._replies)
+
+    def reap(self) -> int | None:
+        """The exit status if the process has ended (negative: a signal), as `Popen.poll` gives it."""
+        status = self._process.poll()
+        if status is not None and self.alive:
+            self.alive = False
+            self._buried(status)
+        return status
+
+    def _buried(self, status: int) -> None:
+        self._readable()  # its last packet may still be there
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if not self._loaded.done():
+            self._loaded.set_result({"what": "failed", "cause": f"the template ended with {how}"})
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(SandboxError(f"the template ended with {how}"))
+
+    def close(self) -> None:
+        """Let go of it: end of file on the control link makes it exit."""
+        self._loop.remove_reader(self._link.fileno())
+        self._link.close()
+        for output in self._outputs:
+            output.close()
+
+    def kill(self) -> None:
+        if self.alive:
+            self._process.kill()

@@ -1,0 +1,184 @@
+"""The master's share in one queue: puts the parts of one worker together and runs their loops.
+
+Composes only; each decision is in the part that has its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sandbox.wire import Kind
+from supervisor.master.asks import Asks
+from supervisor.master.dispatcher import Dispatcher
+from supervisor.master.exchange import Exchanger
+from supervisor.master.fetcher import Fetcher
+from supervisor.master.lease import Leases
+from supervisor.master.notify import Listener
+from supervisor.master.relay import Relay
+from supervisor.master.runners import Runners, Slot
+from supervisor.master.settings import QueueSettings
+from supervisor.master.stalled import watch_stalled
+from supervisor.observe.log import get
+from supervisor.protocol.commands.queue import WakeWorker
+from supervisor.protocol.keys import QueueKeys
+from supervisor.transport.aio import Redis
+from supervisor.transport.marker import MarkerWaiter
+
+log = get("worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all workers of one master share."""
+
+    redis: Redis
+    runners: Runners
+    listener: Listener
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    rng: Callable[[], float]
+    loop: asyncio.AbstractEventLoop
+
+
+class Worker:
+    """One queue's worker."""
+
+    def __init__(
+        self, keys: QueueKeys, settings: QueueSettings, marker: MarkerWaiter, around: Surroundings
+    ) -> None:
+        self.keys = keys
+        self.settings = settings
+        self._around = around
+        self._marker = marker
+        loop = around.loop
+        self.exchanger = Exchanger(
+            around.redis,
+            keys,
+            worker_id=str(uuid.uuid4()),
+            worker_name=settings.worker_name,
+            lock_ms=settings.lock_ms,
+            limiter=settings.limiter,
+            metrics=settings.metrics,
+            clock=around.clock,
+            wall_clock=around.wall_clock,
+            loop=loop,
+        )
+        self.leases = Leases(
+            around.redis,
+            keys,
+            duration_ms=settings.lock_ms,
+            clock=around.clock,
+            on_lost=lambda job_id, why: self.dispatcher.lock_lost(job_id, why),
+        )
+        self.dispatcher = Dispatcher(
+            settings,
+            runners=around.runners,
+            exchanger=self.exchanger,
+            leases=self.leases,
+            relay=Relay(
+                around.redis,
+                keys,
+                asks=Asks(around.redis, keys, wall_clock=around.wall_clock),
+                listener=around.listener,
+                clock=around.clock,
+                loop=loop,
+            ),
+            listener=around.listener,
+            clock=around.clock,
+            rng=around.rng,
+            loop=loop,
+        )
+        self.fetcher = Fetcher(
+            keys,
+            marker,
+            drain_delay_s=settings.drain_delay_ms / 1000,
+            free=self.dispatcher.free,
+            kick=self.exchanger.kick,
+            put_back_marker=lambda: self._put_back_marker(),
+            wall_clock=around.wall_clock,
+            loop=loop,
+        )
+        self.exchanger.fetcher = self.fetcher
+        self.exchanger.dispatch = self.dispatcher
+        self.slots: list[Slot] = []
+
+    def open_slots(self, first: int) -> int:
+        """Ask for a runner for each slot; returns the number after the last slot's."""
+        for number in range(first, first + self.settings.concurrency):
+            slot = Slot(number, self.dispatcher)
+            self.slots.append(slot)
+            self._around.runners.open(slot)
+        return first + self.settings.concurrency
+
+    async def run(self) -> None:
+        """The worker's loops; ends by cancellation, or with the error of the first that breaks."""
+        loops = [self.leases.keep(), self.fetcher.watch()]
+        if not self.settings.stalled_skip:
+            loops.append(
+                watch_stalled(
+                    self._around.redis,
+                    self.keys,
+                    interval_ms=self.settings.stalled_interval_ms,
+                    max_stalled=self.settings.max_stalled,
+                    wall_clock=self._around.wall_clock,
+                    recovered=self.fetcher.wake,
+                )
+            )
+        async with asyncio.TaskGroup() as group:
+            for each in loops:
+                group.create_task(each)
+
+    def _put_back_marker(self) -> None:
+        sent = self._around.redis.submit(WakeWorker(self.keys))
+        sent.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # a hint; losing it costs latency
+
+    def report(self) -> None:
+        """One log line for each slot."""
+        for slot in self.slots:
+            runner = slot.runner
+            attempt = self.dispatcher.attempt_of(runner) if runner is not None else None
+            log.info(
+                "slot.reported",
+                queue=self.keys.name,
+                slot=slot.number,
+                runner=runner.pid if runner is not None else None,
+                phase=runner.phase.value if runner is not None else "empty",
+                job_id=attempt.job.id if attempt is not None else None,
+                running_ms=round((self._around.clock() - attempt.started_at) * 1000)
+                if attempt is not None
+                else None,
+            )
+
+    async def close(self) -> None:
+        await self._marker.close()
+
+    # --- stopping ---------------------------------------------------------------------------------------
+
+    def quiet(self) -> None:
+        self.fetcher.interrupt()
+        self.dispatcher.stopping = True
+
+    def running(self) -> int:
+        return sum(attempt.verdict is None for attempt in self.dispatcher.attempts.values())
+
+    def settled(self) -> bool:
+        """Nothing runs, and everything that was decided is written or given up."""
+        return not self.dispatcher.attempts and not self.exchanger.busy
+
+    def cancel(self, reason: str) -> None:
+        body = b'{"reason":"' + reason.encode() + b'"}'
+        for attempt in self.dispatcher.attempts.values():
+            if attempt.verdict is None and attempt.runner is not None:
+                attempt.runner.pipe.send(Kind.CANCEL, body)
+
+    def hand_back(self) -> int:
+        """Cut off whatever still runs; returns how many."""
+        running = [attempt for attempt in self.dispatcher.attempts.values() if attempt.verdict is None]
+        for attempt in running:
+            self.dispatcher.cut_off(attempt)
+        return len(running)
