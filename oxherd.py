@@ -163,7 +163,7 @@ def _trouble_with_packages() -> str | None:
 def _find_supervisor(path: Sequence[str]) -> str | None:
     """The metadata directory of the distribution `supervisor` on `path`.
 
-    Looked for by its name: `importlib.metadata` does the same, but its import alone costs every command 20 ms.
+    Looked for by its name: `importlib.metadata` does the same, but its import costs every command 20 ms.
     """
     for directory in path:
         try:

@@ -1,0 +1,106 @@
+"""Every log event there is: its level, its keys, and what it tells a reader.
+
+The one list: the log's lines, the counters and the reference page agree because they are all made from it,
+and a test finds every call that says something else. Names are `noun.past_participle`, keys carry their units.
+Job data and results have no key here, so they never appear in a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `keys` may be there; keys of every line (event, level, logger, timestamp) are not listed."""
+
+    level: str
+    keys: frozenset[str]
+    doc: str
+
+
+def _event(level: str, keys: str, doc: str) -> Event:
+    return Event(level, frozenset(keys.split()), doc)
+
+
+# Who an attempt is; and what is known of it when it is over.
+_JOB: Final = "queue job_id job_name attempt"
+_ATTEMPT: Final = f"{_JOB} waited_ms ran_ms runner peak_bytes"
+
+CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
+    {
+        # --- the master ---
+        "master.started": _event("info", "queues slots redis pid", "Everything is up; jobs are fetched."),
+        "master.stopped": _event("info", "done", "The last line of a master."),
+        "request.received": _event("debug", "request", "A signal asked for something."),
+        "request.refused": _event("warning", "request why", "A signal asked for what cannot be done."),
+        "stop.requested": _event("info", "running deadline_s", "Quiet: nothing is fetched any more."),
+        "stop.handing_back": _event("warning", "jobs", "The deadline is near: these jobs are cut off."),
+        "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
+        "slot.reported": _event(
+            "info", "queue slot runner phase job_id running_ms", "On request, one a slot."
+        ),
+        # --- template and runners ---
+        "template.started": _event("info", "pid processors", "The processors are imported."),
+        "template.output": _event("info", "stream line", "What a module printed while it was imported."),
+        "template.failed": _event("error", "error", "The processors could not be imported; tried again."),
+        "template.exited": _event("error", "pid status", "The template died; it is started again."),
+        "runner.started": _event(
+            "debug", "slot runner layers", "A runner is ready, isolated by these layers."
+        ),
+        "runner.exited": _event("debug", "slot runner how", "A runner is gone."),
+        "runner.failed": _event(
+            "error", "slot error failures", "A runner did not come up; tried again later."
+        ),
+        "runner.died": _event("error", "queue job_id runner how", "A runner died with a job."),
+        "runner.bad_frame": _event(
+            "error", "slot runner error", "A runner sent no frame and is killed (I7)."
+        ),
+        "runner.unkillable": _event("error", "slot runner", "Killed, and still there: stuck in the kernel."),
+        "stray.killed": _event("warning", "pid below", "A process left behind by a dead runner."),
+        # --- jobs ---
+        "job.completed": _event("info", _ATTEMPT, "The processor returned, and it is written."),
+        "job.failed": _event("error", f"{_ATTEMPT} reason", "Failed for good."),
+        "job.retried": _event("warning", f"{_ATTEMPT} reason delay_ms", "Failed, and will be tried again."),
+        "job.delayed": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a later time."),
+        "job.rate_limited": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a pause."),
+        "job.handed_back": _event("info", _ATTEMPT, "Cut off by a stop; first in its queue again (I9)."),
+        "job.outcome_dropped": _event(
+            "error", f"{_JOB} why", "Not ours any more, so nothing is written (I3)."
+        ),
+        "job.outcome_unknown": _event("error", f"{_JOB} why", "Redis never told whether it was written."),
+        "job.refused": _event("error", f"{_JOB} error", "Redis would not take the outcome of this job."),
+        "job.dropped": _event("error", "queue job_id why", "An id on a list without a usable job."),
+        "job.output": _event("info", "queue job_id stream line runner", "A line the processor printed."),
+        "relay.dropped": _event(
+            "warning", "queue job_id what error", "Progress or log row that Redis refused."
+        ),
+        # --- Redis ---
+        "redis.connected": _event("info", "address why", "The connection stands."),
+        "redis.lost": _event("warning", "address why", "No connection; running jobs go on meanwhile."),
+        "lock.lost": _event(
+            "error", "queue job_id why", "Trust in a lock has ended; the attempt is cut (I3)."
+        ),
+        "lock.renewal_failed": _event("warning", "queue error", "Tried again until trust ends."),
+        "stalled.recovered": _event(
+            "warning", "queue job_id", "A job of a worker that vanished is put back."
+        ),
+        "stalled.check_failed": _event("warning", "queue error", "The next check is due as usual."),
+        "queue.call_failed": _event("error", "queue error outcomes", "Redis refused a whole call."),
+        "queue.fetch_failed": _event("error", "queue error", "Redis refused to give jobs; asked again."),
+        "queue.held": _event("info", "queue why", "Paused, or at its limit: nothing is fetched."),
+        # --- the log itself ---
+        "log.dropped": _event("warning", "lines", "So many lines: nobody read them in time."),
+    }
+)
+
+
+def mistakes(event: str, fields: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a line, one sentence each. For tests, as a hook on the log."""
+    known = CATALOGUE.get(event)
+    if known is None:
+        return [f"{event!r} is not in the catalogue"]
+    return [f"{event!r} has no key {key!r}" for key in sorted(set(fields) - known.keys - {"exc_info"})]
