@@ -44,3 +44,7 @@ class TimeLimit(BaseException):
 
 class LoadError(Exception):
     """A target cannot be loaded; the message is one sentence for the user."""
+
+
+class AskFailed(Exception):
+    """The master could not do what the processor asked (`job.add`, `job.children_values`); it says why."""

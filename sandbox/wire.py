@@ -4,9 +4,9 @@ A frame is a header, kind (1 byte) and length of the body (4 bytes, network orde
 one stream socketpair a runner. Bodies of job data, progress and results are JSON text that the master carries
 and never parses; the small bodies with names below are JSON objects.
 
-Before an outcome frame the runner flushes its stdout and stderr, so everything its own code wrote during the job
-is in the two pipes when the frame is read: the master reads both until they would block, then closes the job's
-log. Nobody counts bytes: the runner cannot know what C code or a process of the job has written.
+Before an outcome frame the runner flushes its stdout and stderr, so everything its own code wrote during the
+job is in the two pipes when the frame is read: the master reads both until they would block, then closes the
+job's log. Nobody counts bytes: the runner cannot know what C code or a process of the job has written.
 
 There is no resynchronising: whoever reads a bad frame ends the other (I7).
 
@@ -22,6 +22,7 @@ from enum import IntEnum
 HEADER = struct.Struct("!BI")
 MAX_BODY = 64 * 1024 * 1024  # the cap of the format; the limits in force are smaller and configured
 MAX_CONTROL = 128 * 1024  # one packet of the control link
+MAX_SMALL = 60 * 1024  # what READY, LOG and FAILED stay within, however small the limit on results
 
 # A START frame: length of the meta object, the meta object, then the raw data.
 START_META = struct.Struct("!I")
@@ -29,9 +30,10 @@ START_META = struct.Struct("!I")
 
 class Kind(IntEnum):
     # --- master to runner ---
-    GO = 1  # {"slot", "title", "master_pid", "limits": {...}}: registered, may speak; answered by READY
+    GO = 1  # {"slot", "title", "master_pid", "limits": {...}}: registered, may speak; answered by READY.
+    #         title: what the process title begins with; limits: members of Policy that differ
     START = 2  # meta length, meta {"id","name","queue","attempt","attempts","timestamp","priority","parent",
-    #            "soft_timeout_ms","backoff","started"}, raw data
+    #            "soft_timeout_ms","started"}, raw data
     ANSWER = 3  # {"seq", "value"} or {"seq", "error"}: the reply to an ASK
     CANCEL = 4  # {"reason"}: sets job.cancelled
     LEAVE = 5  # empty: finish the job if there is one, then exit 0
@@ -77,7 +79,9 @@ def frame(kind: Kind, body: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(body)) + body
 
 
-def take_frame(buffer: bytearray, allowed: frozenset[Kind], max_body: int = MAX_BODY) -> tuple[Kind, bytes] | None:
+def take_frame(
+    buffer: bytearray, allowed: frozenset[Kind], max_body: int = MAX_BODY
+) -> tuple[Kind, bytes] | None:
     """Cut the first frame off `buffer`; None until it is complete.
 
     Raises `FrameError` as soon as the header is wrong, before any of the body is waited for.

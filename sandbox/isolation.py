@@ -1,0 +1,214 @@
+"""Isolation: ordered steps, each answering Applied or Refused(reason).
+
+Two groups. What is inherited by fork and does not hinder forking is done once, by the template, before it
+imports the user's module; what is a process's own is done by each runner before it may speak (I6). A step is
+read back from the kernel where the kernel tells; a layer is never claimed that was not read back.
+
+This module does not decide what a refusal means: the layers go to the master with READY, and a profile that
+requires a layer refuses the runner there. Only what a runner cannot work without raises `IsolationFailed`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sandbox import linux
+
+OOM_SCORE_ADJUSTMENT = 500  # the kernel ends a runner before it ends the master
+ADOPTION_TIMEOUT_S = 5.0  # how long a runner waits to become the master's child
+
+# Python ignores these two so that a closed pipe is an exception; user code counts on it.
+IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The step holds; read back where the kernel tells."""
+
+    name: str
+
+    def to_json(self) -> list[str | bool]:
+        return [self.name, True, ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The step does not hold, and why."""
+
+    name: str
+    reason: str
+
+    def to_json(self) -> list[str | bool]:
+        return [self.name, False, self.reason]
+
+
+Layer = Applied | Refused
+
+
+class IsolationFailed(Exception):
+    """A process without this step must not run."""
+
+
+def _apply(name: str, step: Callable[[], None]) -> Layer:
+    try:
+        step()
+    except OSError as error:
+        return Refused(name, error.strerror or str(error))
+    return Applied(name)
+
+
+def _check(holds: bool, what: str) -> None:
+    if not holds:
+        raise OSError(0, f"{what} did not take effect")
+
+
+# --- inherited: the template, before user code ----------------------------------------------------
+
+
+def isolate_template(profile: str) -> list[Layer]:
+    """Everything that a fork hands on. The order matters: oom_score_adj is not writable when not dumpable."""
+    if profile == "none":
+        return []
+    return [
+        _apply("oom_score_adj", _raise_oom_score),
+        _apply("no_core", _no_core),
+        _apply("no_new_privs", _no_new_privs),
+        _apply("not_dumpable", _not_dumpable),
+    ]
+
+
+def _raise_oom_score() -> None:
+    # Raw descriptors: a buffered file would hide the error until it is closed.
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if int(os.read(fd, 16)) < OOM_SCORE_ADJUSTMENT:
+            os.pwrite(fd, b"%d" % OOM_SCORE_ADJUSTMENT, 0)
+        _check(int(os.pread(fd, 16, 0)) >= OOM_SCORE_ADJUSTMENT, "oom_score_adj")
+    finally:
+        os.close(fd)
+
+
+def _no_core() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _check(resource.getrlimit(resource.RLIMIT_CORE) == (0, 0), "RLIMIT_CORE")
+
+
+def _no_new_privs() -> None:
+    linux.set_no_new_privs()
+    _check(linux.no_new_privs(), "NO_NEW_PRIVS")
+
+
+def _not_dumpable() -> None:
+    linux.set_dumpable(False)
+    _check(not linux.dumpable(), "DUMPABLE=0")
+
+
+def die_with(parent_pid: int) -> None:
+    """Be killed when the parent ends. For the template, which the master itself has started.
+
+    Raises `IsolationFailed` when the parent is gone already: then the signal would never come.
+    """
+    linux.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        raise IsolationFailed("the master has gone")
+
+
+# --- own: the runner, before it may speak ---------------------------------------------------------
+
+
+def isolate_runner(profile: str, master_pid: int, kept_fds: Iterable[int]) -> list[Layer]:
+    """What a runner does for itself, in this order. Raises `IsolationFailed` when it cannot go on.
+
+    kept_fds    open above 2 and still wanted: the link, and what the user's module opened when it was
+                imported (closing those under it would let a new descriptor take their numbers).
+    """
+    layers = [
+        _apply("own_session", _own_session),
+        _apply("signals_reset", _reset_signals),
+        _apply("stdin_null", _null_stdin),
+        _apply("descriptors_closed", lambda: _close_all_but(frozenset(kept_fds) | {0, 1, 2})),
+    ]
+    if profile != "none":
+        layers.append(_apply("subreaper", _subreaper))
+    layers.append(_apply("parent_death", lambda: _die_with_master(master_pid)))
+    return layers
+
+
+def _own_session() -> None:
+    os.setsid()
+    _check(os.getsid(0) == os.getpid(), "setsid")
+
+
+def _reset_signals() -> None:
+    """No handler of the template or of the user's import is left, and nothing is blocked.
+
+    SIGINT gets its default action too, not Python's: it would raise KeyboardInterrupt anywhere in our loop.
+    """
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        wanted = signal.SIG_IGN if signum in IGNORED_BY_PYTHON else signal.SIG_DFL
+        if signal.getsignal(signum) is not wanted:
+            try:
+                signal.signal(signum, wanted)
+            except OSError:  # the C library keeps 32 and 33 to itself
+                continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _check(not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "the empty signal mask")
+    # A crash in C says where; and SIGUSR1 makes the runner print its stack (`oxherd stack`, USR1 to the
+    # master).
+    faulthandler.enable(file=2)
+    faulthandler.register(signal.SIGUSR1, file=2)
+
+
+def _null_stdin() -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    if fd != 0:
+        os.dup2(fd, 0)
+        os.close(fd)
+
+
+def open_fds() -> set[int]:
+    """The descriptors of this process, without the one that lists them."""
+    directory = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return {int(name) for name in os.listdir(directory)} - {directory}
+    finally:
+        os.close(directory)
+
+
+def _close_all_but(kept: frozenset[int]) -> None:
+    """I1: nothing of the template's is left; not the control link, not a sibling's pipe.
+
+    By the list and not by close_range: the kept ones are scattered, and where a container forbids
+    close_range, its stand-in in the standard library tries two thousand million numbers.
+    """
+    for fd in open_fds() - kept:
+        os.close(fd)
+    _check(open_fds() <= kept, "closing descriptors")
+
+
+def _subreaper() -> None:
+    linux.set_child_subreaper(True)
+    _check(linux.child_subreaper(), "CHILD_SUBREAPER")
+
+
+def _die_with_master(master_pid: int) -> None:
+    """I8. Set before the middle process has gone, the signal would come from its end, not from the master's.
+
+    So: wait until the master is the parent, set it, and look again, because the master may have died in
+    between.
+    """
+    give_up_at = time.monotonic() + ADOPTION_TIMEOUT_S
+    while os.getppid() != master_pid:
+        if time.monotonic() > give_up_at:
+            raise IsolationFailed(f"the parent is {os.getppid()} and not the master, {master_pid}")
+        time.sleep(0.000_1)
+    linux.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != master_pid:
+        raise IsolationFailed("the master has gone")
+    _check(linux.parent_death_signal() == signal.SIGKILL, "PDEATHSIG")

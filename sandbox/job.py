@@ -1,0 +1,157 @@
+"""The Job that a processor is given.
+
+It turns calls into bytes and hands them to a `Channel`; it opens no socket and knows no frame, so a test, or
+`oxherd run --inline`, can give one to a processor by itself. It decides how often progress is sent: the
+newest value wins, a burst of 20, then 10 a second, and the last one always before the outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sandbox import codec
+from sandbox.wire import MAX_SMALL
+
+PROGRESS_BURST = 20.0
+PROGRESS_PER_S = 10.0
+
+
+class Channel(Protocol):
+    """Where a job's calls go. Every body is JSON text or UTF-8, within the limit the Job was given."""
+
+    def progress(self, encoded: bytes, value: Any) -> None: ...
+    def log(self, text: bytes) -> None: ...
+    def data(self, encoded: bytes) -> None: ...
+    def ask(self, what: str, arguments: dict[str, Any]) -> Any: ...
+    def cancelled(self) -> bool: ...
+
+
+class Job:
+    """One attempt at one job.
+
+    id          the job's id, text
+    name        what the producer called it
+    queue       the queue it came from
+    data        what the producer sent, decoded from JSON
+    attempt     the number of this attempt, from 1
+    attempts    how many attempts the job has in all
+    timestamp   when it was added, epoch milliseconds
+    priority    0 for none
+    parent      {"id", "queue"} of the parent in a flow, or None
+    """
+
+    __slots__ = (
+        "_channel", "_clock", "_ended", "_filled_at", "_max_bytes", "_pending", "_tokens",
+        "attempt", "attempts", "data", "id", "name", "parent", "priority", "queue", "timestamp",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        meta: dict[str, Any],
+        data: Any,
+        channel: Channel,
+        *,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id: str = meta["id"]
+        self.name: str = meta["name"]
+        self.queue: str = meta["queue"]
+        self.data = data
+        self.attempt: int = meta.get("attempt", 1)
+        self.attempts: int = meta.get("attempts", 1)
+        self.timestamp: int = meta.get("timestamp", 0)
+        self.priority: int = meta.get("priority", 0)
+        self.parent: dict[str, Any] | None = meta.get("parent")
+        self._channel = channel
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._tokens = PROGRESS_BURST
+        self._filled_at = 0.0
+        self._pending: tuple[bytes, Any] | None = None
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Job {self.queue}/{self.id} {self.name!r} attempt {self.attempt} of {self.attempts}>"
+
+    def progress(self, value: Any) -> None:
+        """Tell how far the job is: a number (0 to 100 is shown as a percentage) or anything JSON can say.
+
+        Cheap to call often: at most 10 a second are sent, the newest wins, and the last is never lost.
+        """
+        self._pending = (self._encode("progress", value), value)
+        self._send_pending()
+
+    def log(self, text: str) -> None:
+        """Add a row to the job's log. Longer than 60 KB is cut."""
+        self._must_be_open("log")
+        encoded = (text if isinstance(text, str) else str(text)).encode("utf-8", "backslashreplace")
+        if len(encoded) > MAX_SMALL:
+            kept = encoded[: MAX_SMALL - 64].decode("utf-8", "ignore").encode()
+            encoded = kept + f" ... {len(encoded) - len(kept)} bytes left out".encode()
+        self._channel.log(encoded)
+        self._send_pending()
+
+    def update_data(self, data: Any) -> None:
+        """Replace the job's data, here and in Redis; a later attempt sees the new data."""
+        self._channel.data(self._encode("update_data", data))
+        self.data = data
+
+    def children_values(self) -> dict[str, Any]:
+        """What the children of this job returned: job key to value. Asks the master, and waits."""
+        self._must_be_open("children_values")
+        values: dict[str, Any] = self._channel.ask("children_values", {})
+        return values
+
+    def add(self, queue: str, name: str, data: Any, **options: Any) -> str:
+        """Add a job, with the options of `Queue.add`, and return its id. The master does it; this waits.
+
+        Raises `AskFailed` with the master's sentence when the job was not added.
+        """
+        arguments = {"queue": queue, "name": name, "data": data, "options": options}
+        self._encode("add", arguments)
+        added: str = self._channel.ask("add", arguments)
+        return added
+
+    @property
+    def cancelled(self) -> bool:
+        """Someone asked for this job to end. Look from time to time, clean up, and raise or return."""
+        return not self._ended and self._channel.cancelled()
+
+    def end(self) -> None:
+        """Called by us when the processor is done: sends the last progress. No call is taken after it."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._channel.progress(*pending)
+        self._ended = True
+
+    def _send_pending(self) -> None:
+        if self._pending is None:
+            return
+        now_at = self._clock()
+        refill = (now_at - self._filled_at) * PROGRESS_PER_S
+        self._tokens = min(PROGRESS_BURST, self._tokens + refill)
+        self._filled_at = now_at
+        if self._tokens >= 1:
+            self._tokens -= 1
+            pending, self._pending = self._pending, None
+            self._channel.progress(*pending)
+
+    def _encode(self, call: str, value: Any) -> bytes:
+        self._must_be_open(call)
+        try:
+            encoded = codec.encode(value)
+        except codec.NotJson as error:
+            raise TypeError(f"job.{call}: JSON cannot say this value: {error}") from None
+        if len(encoded) > self._max_bytes:
+            raise ValueError(
+                f"job.{call}: {len(encoded)} bytes of JSON, more than the {self._max_bytes} allowed"
+            )
+        return encoded
+
+    def _must_be_open(self, call: str) -> None:
+        # A thread that outlives its job would speak in the name of the next one.
+        if self._ended:
+            raise RuntimeError(f"job.{call}: job {self.id} has ended")

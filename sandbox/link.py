@@ -1,0 +1,137 @@
+"""The runner's end of the link: whole frames in, whole frames out.
+
+It is the `Channel` of the jobs this runner is given. It decides nothing about jobs; it knows which frames may
+come while a processor runs (CANCEL, ANSWER) and keeps any other for the loop.
+
+Rule     a frame is never left half sent or half read by the soft time limit: sending and taking in are
+         shielded, only waiting is not (alarm.py).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from sandbox import codec, wire
+from sandbox.alarm import Shield
+from sandbox.errors import AskFailed
+from sandbox.wire import Kind
+
+CHUNK_BYTES = 64 * 1024
+
+
+def _no_notice(value: Any) -> None:
+    return None
+
+
+class Link:
+    """One stream socket to the master.
+
+    on_progress   told of each progress value that was really sent (for the process title).
+    """
+
+    def __init__(self, sock: socket.socket, shield: Shield) -> None:
+        self.on_progress: Callable[[Any], None] = _no_notice
+        self._sock = sock
+        self._shield = shield
+        self._pid = os.getpid()
+        self._buffer = bytearray()
+        self._kept: deque[tuple[Kind, bytes]] = deque()
+        self._sending = threading.Lock()
+        self._reading = threading.Lock()
+        self._seq = 0
+        self._answer: dict[str, Any] | None = None
+        self._cancelled = False
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    # --- the loop's side ---
+
+    def next_frame(self) -> tuple[Kind, bytes] | None:
+        """Wait for the next frame; None when the master has closed the link."""
+        if self._kept:
+            return self._kept.popleft()
+        while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is None:
+            data = self._sock.recv(CHUNK_BYTES)
+            if not data:
+                return None
+            self._buffer += data
+        return found
+
+    def start_job(self) -> None:
+        """Forget what belonged to the job before."""
+        self._cancelled = False
+
+    def send(self, kind: Kind, body: bytes) -> None:
+        # A process forked by the processor has a copy of the link and must not speak on it.
+        if os.getpid() != self._pid:
+            raise RuntimeError("only the process that was given the job may speak for it, not one it forked")
+        whole = wire.frame(kind, body)
+        try:
+            with self._sending, self._shield:
+                self._sock.sendall(whole)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # the master has gone: nobody is left to work for
+
+    # --- the job's side: Channel ---
+
+    def progress(self, encoded: bytes, value: Any) -> None:
+        self.send(Kind.PROGRESS, encoded)
+        self.on_progress(value)
+
+    def log(self, text: bytes) -> None:
+        self.send(Kind.LOG, text)
+
+    def data(self, encoded: bytes) -> None:
+        self.send(Kind.DATA, encoded)
+
+    def cancelled(self) -> bool:
+        if not self._cancelled and self._reading.acquire(blocking=False):
+            try:
+                self._take_in()
+            finally:
+                self._reading.release()
+        return self._cancelled
+
+    def ask(self, what: str, arguments: dict[str, Any]) -> Any:
+        """Ask the master and wait for the answer. One question at a time."""
+        with self._reading:
+            self._seq += 1
+            self._answer = None
+            self.send(Kind.ASK, codec.encode({"seq": self._seq, "what": what, **arguments}))
+            while self._answer is None:
+                self._poll.poll()
+                self._take_in()
+            answer = self._answer
+        if "error" in answer:
+            raise AskFailed(f"job.{what}: {answer['error']}")
+        return answer.get("value")
+
+    def _take_in(self) -> None:
+        """Read what is there, without waiting."""
+        with self._shield:
+            try:
+                data = self._sock.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not data:
+                os._exit(0)
+            self._buffer += data
+            while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is not None:
+                self._sort(*found)
+
+    def _sort(self, kind: Kind, body: bytes) -> None:
+        if kind is Kind.CANCEL:
+            self._cancelled = True
+        elif kind is Kind.ANSWER:
+            answer: dict[str, Any] = codec.decode(body)
+            # An older one belongs to a question that the time limit cut off.
+            if answer.get("seq") == self._seq:
+                self._answer = answer
+        else:
+            self._kept.append((kind, body))

@@ -1,0 +1,202 @@
+"""`@processor`: which function takes which jobs, and under which limits.
+
+Decorating registers and returns the function as it was. Which of the registered ones are served is the
+loader's decision; what the limits mean is the master's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sandbox.errors import LoadError
+
+if TYPE_CHECKING:
+    from sandbox.job import Job
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Backoff = Callable[[int, BaseException, "Job"], int]
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)")
+_SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)?\s*[KMGT](?:i?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processor:
+    """One function, the jobs it takes and the limits it asks for.
+
+    queue, name       jobs of this queue with this name; name None: all that no other processor takes.
+    target            `module:function`, for messages.
+    concurrency       how many at a time the decorator asks for; None: not said.
+    timeout_ms        the hard limit, kept by the master; None: not said.
+    soft_timeout_ms   after this TimeLimit is raised in the function; None: not said.
+    memory            as written, for example `512M`; recorded, and shown by READY as not applied.
+    backoff           (attempt, exception, job) to milliseconds, or -1 to give the job up.
+    """
+
+    queue: str
+    name: str | None
+    function: Callable[..., Any]
+    target: str
+    concurrency: int | None = None
+    timeout_ms: int | None = None
+    soft_timeout_ms: int | None = None
+    memory: str | None = None
+    backoff: Backoff | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "queue": self.queue,
+            "name": self.name,
+            "target": self.target,
+            "concurrency": self.concurrency,
+            "timeout_ms": self.timeout_ms or 0,
+            "soft_timeout_ms": self.soft_timeout_ms or 0,
+            "custom_backoff": self.backoff is not None,
+        }
+
+
+_registered: list[Processor] = []
+
+
+def processor(
+    queue: str,
+    *,
+    name: str | None = None,
+    concurrency: int | None = None,
+    timeout: str | None = None,
+    soft_timeout: str | None = None,
+    memory: str | None = None,
+    backoff: Backoff | None = None,
+) -> Callable[[Function], Function]:
+    """Take the jobs of a queue.
+
+    queue          the queue's name
+    name           only jobs of this name; without it every job of the queue that no other processor takes
+    concurrency    how many at a time in one `oxherd run`, unless the command line says otherwise
+    timeout        "60s", "500ms", "10m", "1h": then the job's processes are killed and the attempt has failed
+    soft_timeout   the same form: then `TimeLimit` is raised in the function
+    memory         "512M", "2G"
+    backoff        for jobs with a custom backoff: a function of (attempt, exception, job) that returns the
+                   milliseconds to wait before the next attempt, or -1 to give the job up
+
+    The function stays as it is and can be called as before. Raises `LoadError` for what cannot be.
+    """
+    if callable(queue):
+        raise LoadError(f'@processor needs a queue: write @processor("queue") above {_describe(queue)}')
+
+    def register(function: Function) -> Function:
+        target = _describe(function)
+        if not callable(function):
+            raise LoadError(f"@processor({queue!r}) stands above {target}, which is no function")
+        _check_queue(target, queue)
+        _check_choices(target, name, concurrency, backoff)
+        _add(
+            Processor(
+                queue=queue,
+                name=name,
+                function=function,
+                target=target,
+                concurrency=concurrency,
+                timeout_ms=duration_ms(target, "timeout", timeout),
+                soft_timeout_ms=duration_ms(target, "soft_timeout", soft_timeout),
+                memory=_checked_size(target, memory),
+                backoff=backoff,
+            )
+        )
+        return function
+
+    return register
+
+
+def registered() -> list[Processor]:
+    """All processors that have been decorated in this process, in order."""
+    return list(_registered)
+
+
+def forget_all() -> None:
+    """For tests, which load many modules into one process."""
+    _registered.clear()
+
+
+def refuse_second(first: Processor, second: Processor) -> LoadError:
+    """The sentence about two processors for the same jobs."""
+    jobs = f"jobs named {first.name!r} of queue" if first.name is not None else "the jobs of queue"
+    return LoadError(
+        f"two processors for {jobs} {first.queue!r}: {first.target} and {second.target}; "
+        f"one of them needs another queue or another name"
+    )
+
+
+def _add(new: Processor) -> None:
+    for n, known in enumerate(_registered):
+        if (known.queue, known.name) == (new.queue, new.name):
+            if not _is_reload(known, new):
+                raise refuse_second(known, new)
+            _registered[n] = new
+            return
+    _registered.append(new)
+
+
+def _is_reload(known: Processor, new: Processor) -> bool:
+    """The same line of the same file, run again by `importlib.reload`."""
+    first, second = (getattr(each.function, "__code__", None) for each in (known, new))
+    return (
+        first is not None
+        and second is not None
+        and (first.co_filename, first.co_firstlineno) == (second.co_filename, second.co_firstlineno)
+    )
+
+
+def _describe(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or repr(function)
+    return f"{getattr(function, '__module__', '?')}:{name}"
+
+
+def _check_queue(target: str, queue: Any) -> None:
+    if not isinstance(queue, str) or not queue:
+        raise LoadError(f"{target}: the queue must be a name, not {queue!r}")
+    if ":" in queue:
+        raise LoadError(f"{target}: the queue name {queue!r} contains ':', which BullMQ keeps for its keys")
+
+
+def _check_choices(target: str, name: Any, concurrency: Any, backoff: Any) -> None:
+    if name is not None and not isinstance(name, str):
+        raise LoadError(f"{target}: name must be a job's name, not {name!r}")
+    if concurrency is not None and (
+        isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+    ):
+        raise LoadError(f"{target}: concurrency must be a whole number, 1 or more, not {concurrency!r}")
+    if backoff is not None and not callable(backoff):
+        raise LoadError(f"{target}: backoff must be a function of (attempt, exception, job), not {backoff!r}")
+
+
+def duration_ms(target: str, option: str, text: Any) -> int | None:
+    """Milliseconds of "60s" and the like. A bare number is refused: nobody can see its unit."""
+    if text is None:
+        return None
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        raise LoadError(f'{target}: {option}={text!r} has no unit; write "{text:g}s" or "{text:g}ms"')
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        raise LoadError(
+            f'{target}: {option}={text!r} is no duration; write a number with ms, s, m, h or d, as in "60s"'
+        )
+    value_ms = int(Decimal(found[1]) * _UNITS_MS[found[2]])
+    if value_ms < 1:
+        raise LoadError(f"{target}: {option}={text!r} is less than a millisecond")
+    return value_ms
+
+
+def _checked_size(target: str, text: Any) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str) or _SIZE.fullmatch(text.strip()) is None:
+        raise LoadError(
+            f'{target}: memory={text!r} is no size; write a number with K, M, G or T, as in "512M"'
+        )
+    return text.strip()

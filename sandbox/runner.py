@@ -1,0 +1,117 @@
+"""The runner: isolates itself, waits for GO, then runs one job at a time until it is told to leave.
+
+It decides nothing about jobs. Its exit code is 0 when it was told to leave or the master has gone, 70 when
+something of ours broke; any other end is the user's code.
+
+Reads    GO, START, ANSWER, CANCEL, LEAVE from the link
+Writes   READY once, then per job PROGRESS, LOG, DATA, ASK and one outcome
+Rule     I6: own isolation is complete before the first byte of the job is read. I8: nothing is sent before
+         GO.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox import codec
+from sandbox.alarm import SoftLimit
+from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
+from sandbox.isolation import Layer, Refused, isolate_runner
+from sandbox.link import Link
+from sandbox.policy import Policy
+from sandbox.processors import Processor
+from sandbox.titles import percentage
+from sandbox.wire import START_META, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """What a new runner has from the template.
+
+    link_fd           its end of the link
+    kept_fds          what else stays open: the descriptors that the user's module opened at import
+    template_layers   the inherited isolation, reported with the runner's own
+    """
+
+    link_fd: int
+    kept_fds: frozenset[int]
+    slot: int
+    master_pid: int
+    policy: Policy
+    processors: Sequence[Processor]
+    template_layers: Sequence[Layer]
+    set_title: Callable[[str], None]
+
+
+def live(birth: Birth) -> int:
+    """The whole life of a runner; answers its exit code."""
+    layers = isolate_runner(birth.policy.profile, birth.master_pid, birth.kept_fds | {birth.link_fd})
+    limit = SoftLimit()
+    link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
+    first = link.next_frame()
+    if first is None or first[0] is Kind.LEAVE:
+        return 0
+    if first[0] is not Kind.GO:
+        return _confused(first[0])
+    go: dict[str, Any] = codec.decode(first[1])
+    policy = Policy.from_json({**birth.policy.to_json(), **(go.get("limits") or {})})
+    reported = [*birth.template_layers, *layers, *_not_applied(birth.processors)]
+    link.send(
+        Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
+    )
+    title = go.get("title") or f"oxherd: runner {birth.slot}"
+    return _serve(link, Attempts(birth.processors, policy, limit), birth.set_title, title)
+
+
+def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:
+    busy_title = title
+
+    def show_progress(value: Any) -> None:
+        set_title(busy_title + percentage(value))
+
+    link.on_progress = show_progress
+    idle_title = f"{title} idle"
+    set_title(idle_title)
+    while (found := link.next_frame()) is not None:
+        kind, body = found
+        if kind is Kind.START:
+            meta, raw = _cut_start(body)
+            busy_title = f"{title} {meta['queue']}/{meta['id']}"
+            set_title(busy_title)
+            link.start_job()
+            outcome = attempts.run(meta, raw, link)
+            flush_output()
+            link.send(*outcome)
+            set_title(idle_title)
+        elif kind is Kind.LEAVE:
+            break
+        elif kind is Kind.GO:
+            return _confused(kind)
+        # A CANCEL or ANSWER that comes now belongs to a job that has ended.
+    flush_output()
+    return 0
+
+
+def _cut_start(body: bytes) -> tuple[dict[str, Any], bytes]:
+    (length,) = START_META.unpack_from(body)
+    end = START_META.size + length
+    meta: dict[str, Any] = codec.decode(body[START_META.size : end])
+    return meta, body[end:]
+
+
+def _not_applied(processors: Sequence[Processor]) -> list[Layer]:
+    """Limits that a decorator asks for and this runner does not keep: said, not passed over."""
+    asked = ", ".join(f"{each.target} ({each.memory})" for each in processors if each.memory is not None)
+    if not asked:
+        return []
+    return [Refused("memory", f"asked for by {asked}; memory is not limited by this profile")]
+
+
+def _confused(kind: Kind) -> int:
+    print(f"oxherd: the runner did not expect a {kind.name} frame", file=sys.stderr, flush=True)
+    return EXIT_INTERNAL

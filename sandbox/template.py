@@ -1,0 +1,258 @@
+"""The template: imports the user's module once, then forks runners from itself.
+
+It decides whether it may fork (I5). It runs no job and reads no link. It is started by the master with
+`exec`, so it has never held what the master holds (I1), and it is not a sub-reaper, so that its runners
+become the master's own children when the middle process of the double fork ends (I8).
+
+Control link, one JSON object a packet. From the master: `load` once, then `fork` with three descriptors
+(link, stdout, stderr). To the master: `ready` or `failed` once, then `forked` or `refused` per request. End
+of file: exit 0.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from sandbox import codec, linux, runner, threads, titles, wire
+from sandbox.attempt import EXIT_INTERNAL
+from sandbox.errors import LoadError
+from sandbox.failures import shorten
+from sandbox.isolation import IsolationFailed, Layer, die_with, isolate_template, open_fds
+from sandbox.loader import ModuleBroken, load
+from sandbox.policy import Policy
+from sandbox.processors import Processor
+
+EXIT_FAILED = 1  # the targets cannot be loaded; the master has been told why
+MAX_CAUSE = 4 * 1024  # characters
+MAX_TRACEBACK = 8 * 1024
+
+_BIRTH_NOTE = struct.Struct("!i")  # from the middle process: the runner's pid, or an errno below zero
+
+
+def main(control_fd: int) -> int:
+    """Serve one master until it closes the control link. Answers the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    try:
+        packet, _ = _receive(control)
+        if packet is None:
+            return 0
+        template = _prepare(control, packet)
+        if template is None:
+            return EXIT_FAILED
+        return template.serve()
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    data, fds, _, _ = socket.recv_fds(control, wire.MAX_CONTROL, 3, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        return None, fds
+    packet: dict[str, Any] = codec.decode(data)
+    return packet, fds
+
+
+def _send(control: socket.socket, packet: dict[str, Any]) -> None:
+    data = codec.encode(packet)
+    if len(data) >= wire.MAX_CONTROL:
+        data = codec.encode(
+            _failed_packet(f"the list of processors is too long to be told: {len(data)} bytes")
+        )
+    control.sendall(data)
+
+
+def _failed_packet(cause: str, text: str = "") -> dict[str, Any]:
+    # The last 8 KB: the end of a traceback says most.
+    return {"what": "failed", "cause": shorten(cause, MAX_CAUSE), "traceback": text[-MAX_TRACEBACK:]}
+
+
+def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
+    """Isolate, import, freeze, check; None when the master was told that it cannot be."""
+    policy = Policy.from_json(packet["policy"])
+    set_title = titles.find_setter()
+    targets = _named_targets(packet)
+    set_title(packet.get("title") or f"oxherd: template {' '.join(name for name, _ in targets)}")
+    try:
+        die_with(packet["master_pid"])
+        # I6: before the first byte of user code.
+        layers = isolate_template(policy.profile)
+        _arrange_streams()
+        ours = open_fds()
+        _put_working_directory_first()
+        processors = load(targets)
+        _import_asyncio_if_wanted(processors)
+        threads.check()
+    except IsolationFailed:
+        return None
+    except ModuleBroken as error:
+        _send(control, _failed_packet(str(error), error.traceback))
+        return None
+    except (LoadError, threads.TemplateHasThreads) as error:
+        _send(control, _failed_packet(str(error)))
+        return None
+    gc.collect()
+    gc.freeze()
+    template = Template(
+        control=control,
+        master_pid=packet["master_pid"],
+        policy=policy,
+        processors=processors,
+        layers=layers,
+        user_fds=frozenset(open_fds() - ours),
+        set_title=set_title,
+    )
+    template.tell_ready()
+    return template
+
+
+def _named_targets(packet: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Each target with the queue it serves when it does not say so itself."""
+    default = packet.get("default_queue")
+    return [
+        (each, default) if isinstance(each, str) else (each["name"], each.get("queue") or default)
+        for each in packet["targets"]
+    ]
+
+
+def _arrange_streams() -> None:
+    """Line by line, and never an UnicodeEncodeError for a job that prints."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    linux.line_buffer_c_stdout()
+
+
+def _put_working_directory_first() -> None:
+    here = os.getcwd()
+    if not sys.path or sys.path[0] != here:
+        sys.path.insert(0, here)
+
+
+def _import_asyncio_if_wanted(processors: Sequence[Processor]) -> None:
+    # Before the fork it is paid once, after it by every runner; for plain functions by nobody.
+    import inspect
+
+    if any(inspect.iscoroutinefunction(each.function) for each in processors):
+        import asyncio  # noqa: F401
+
+
+@dataclass(slots=True, kw_only=True)
+class Template:
+    """A warm process, ready to fork.
+
+    user_fds   what the user's module opened at import; runners keep it open.
+    """
+
+    control: socket.socket
+    master_pid: int
+    policy: Policy
+    processors: Sequence[Processor]
+    layers: Sequence[Layer]
+    user_fds: frozenset[int]
+    set_title: Any
+
+    def tell_ready(self) -> None:
+        _send(
+            self.control,
+            {
+                "what": "ready",
+                "pid": os.getpid(),
+                "processors": [each.to_json() for each in self.processors],
+                "layers": [layer.to_json() for layer in self.layers],
+            },
+        )
+
+    def serve(self) -> int:
+        while True:
+            packet, fds = _receive(self.control)
+            if packet is None:
+                return 0
+            try:
+                answer = self._answer(packet, fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            _send(self.control, answer)
+
+    def _answer(self, packet: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        request = packet.get("request")
+        if packet.get("what") != "fork" or len(fds) != 3:
+            reason = f"expected fork with 3 descriptors, not {packet.get('what')!r} with {len(fds)}"
+            return {"what": "refused", "request": request, "reason": reason}
+        try:
+            threads.check()
+            pid = self._fork(packet["slot"], fds)
+        except (threads.TemplateHasThreads, OSError) as error:
+            return {"what": "refused", "request": request, "reason": shorten(str(error), MAX_CAUSE)}
+        return {"what": "forked", "request": request, "pid": pid}
+
+    def _fork(self, slot: int, fds: list[int]) -> int:
+        """Fork twice; the pid of the runner, the master's child once the middle process has ended."""
+        note_read, note_write = os.pipe()
+        try:
+            middle = os.fork()
+            if middle == 0:
+                self._be_middle(slot, fds, note_write)
+            os.close(note_write)
+            note_write = -1
+            note = os.read(note_read, _BIRTH_NOTE.size)
+            os.waitpid(middle, 0)
+        finally:
+            os.close(note_read)
+            if note_write >= 0:
+                os.close(note_write)
+        if len(note) < _BIRTH_NOTE.size:
+            raise OSError(0, "the middle process ended before it had forked")
+        (pid,) = _BIRTH_NOTE.unpack(note)
+        if pid < 0:
+            raise OSError(-pid, f"fork: {os.strerror(-pid)}")
+        return int(pid)
+
+    def _be_middle(self, slot: int, fds: list[int], note_write: int) -> NoReturn:
+        # Whatever happens, a forked body never unwinds into the template's own stack.
+        try:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                pid = -(error.errno or 1)
+            if pid == 0:
+                self._be_runner(slot, fds)
+            os.write(note_write, _BIRTH_NOTE.pack(pid))
+            os._exit(0)
+        finally:
+            os._exit(EXIT_INTERNAL)
+
+    def _be_runner(self, slot: int, fds: list[int]) -> NoReturn:
+        code = EXIT_INTERNAL
+        try:
+            link_fd, stdout_fd, stderr_fd = fds
+            os.dup2(stdout_fd, 1)
+            os.dup2(stderr_fd, 2)
+            self.control.detach()
+            birth = runner.Birth(
+                link_fd=link_fd,
+                kept_fds=self.user_fds,
+                slot=slot,
+                master_pid=self.master_pid,
+                policy=self.policy,
+                processors=self.processors,
+                template_layers=self.layers,
+                set_title=self.set_title,
+            )
+            code = runner.live(birth)
+        except BaseException:  # the border of the process: said on stderr, which the master logs
+            traceback.print_exc()
+        finally:
+            os._exit(code)

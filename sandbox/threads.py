@@ -1,0 +1,83 @@
+"""I5: the template has one kernel thread when it forks, or it refuses and says which library started the
+other.
+
+fork() copies every lock but only the calling thread: a lock that another thread held stays locked in the
+runner for ever. Kernel tasks are counted, not Python threads: numeric libraries start their own unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+ENDING_S = 0.2  # a thread that was joined may still be a kernel task for a moment
+
+# Part of a loaded library's file name, what it is called, and how it is kept to one thread at import.
+KNOWN_STARTERS = (
+    ("openblas", "OpenBLAS (numpy, scipy)", "OPENBLAS_NUM_THREADS=1"),
+    ("libmkl", "MKL (numpy, torch)", "MKL_NUM_THREADS=1"),
+    ("libgomp", "OpenMP", "OMP_NUM_THREADS=1"),
+    ("libiomp", "OpenMP", "OMP_NUM_THREADS=1"),
+    ("libomp", "OpenMP", "OMP_NUM_THREADS=1"),
+    ("libblis", "BLIS", "BLIS_NUM_THREADS=1"),
+    ("libtorch", "PyTorch", "OMP_NUM_THREADS=1"),
+    ("tensorflow", "TensorFlow", "TF_NUM_INTEROP_THREADS=1"),
+    ("libtbb", "TBB", ""),
+    ("libarrow", "Arrow (pyarrow)", "OMP_NUM_THREADS=1 ARROW_IO_THREADS=1"),
+    ("grpc", "gRPC", ""),
+    ("polars", "Polars", "POLARS_MAX_THREADS=1"),
+)
+
+
+class TemplateHasThreads(Exception):
+    """The message names the threads, the likely starter and the way out."""
+
+
+def check() -> None:
+    """Raise `TemplateHasThreads` when this process has more than one kernel thread."""
+    if len(_tasks()) == 1:
+        return
+    give_up_at = time.monotonic() + ENDING_S
+    while time.monotonic() < give_up_at:
+        time.sleep(0.001)
+        if len(_tasks()) == 1:
+            return
+    raise TemplateHasThreads(_sentence())
+
+
+def _tasks() -> list[str]:
+    return os.listdir("/proc/self/task")
+
+
+def _sentence() -> str:
+    others = [task for task in _tasks() if int(task) != os.getpid()]
+    names = sorted({_name_of(task) for task in others})
+    count = "1 thread" if len(others) == 1 else f"{len(others)} threads"
+    text = f"importing the targets left {count} running ({', '.join(names)}); forking beside them is not safe"
+    starters = _starters()
+    if starters:
+        called = ", ".join(sorted({name for name, _ in starters}))
+        variables = " ".join(sorted({hint for _, hint in starters if hint}))
+        text += f"; loaded and known to start some: {called}"
+        if variables:
+            text += f"; set {variables} in the environment"
+    return text + "; or start threads in the processor, not when the module is imported"
+
+
+def _name_of(task: str) -> str:
+    try:
+        with open(f"/proc/self/task/{task}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip() or task
+    except OSError:
+        return task  # it has just ended
+
+
+def _starters() -> list[tuple[str, str]]:
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            files = {os.path.basename(line.rstrip().rpartition(" ")[2]) for line in file if "/" in line}
+    except OSError:
+        return []
+    return [
+        (name, hint) for part, name, hint in KNOWN_STARTERS if any(part in each.lower() for each in files)
+    ]

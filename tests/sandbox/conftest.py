@@ -1,0 +1,258 @@
+"""A small master for the tests: it spawns a template, asks for runners and speaks frames with them, blocking.
+
+It is the parent of its runners as the real one is, so the test process becomes a sub-reaper. Everything it
+started is killed and reaped by pid when the test ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import linux, wire
+from sandbox.policy import Policy
+from sandbox.wire import Kind
+
+ROOT = Path(__file__).resolve().parents[2]
+PROCESSORS = ROOT / "tests" / "processors"
+PATIENCE_S = 20.0
+
+
+def wait_until(fact: Callable[[], bool], what: str) -> None:
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not fact():
+        assert time.monotonic() < give_up_at, f"waited in vain for {what}"
+        time.sleep(0.002)
+
+
+class Runner:
+    """The master's end of one runner."""
+
+    def __init__(self, pid: int, link: socket.socket, stdout: int, stderr: int) -> None:
+        self.pid = pid
+        self.link = link
+        self.outputs = {"stdout": stdout, "stderr": stderr}
+        self.pidfd = os.pidfd_open(pid)
+        self.status: int | None = None
+        self._buffer = bytearray()
+        link.settimeout(PATIENCE_S)
+        for fd in (stdout, stderr):
+            os.set_blocking(fd, False)
+
+    def send(self, kind: Kind, body: object = None) -> None:
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        self.link.sendall(wire.frame(kind, raw))
+
+    def take(self) -> tuple[Kind, bytes]:
+        """The next frame."""
+        while (found := wire.take_frame(self._buffer, wire.FROM_RUNNER)) is None:
+            data = self.link.recv(65536)
+            assert data, "the runner closed its link"
+            self._buffer += data
+        return found
+
+    def silent(self) -> bool:
+        """Nothing is there to be read."""
+        return not self._buffer and not select.select([self.link], [], [], 0)[0]
+
+    def go(self, **limits: Any) -> dict[str, Any]:
+        self.send(
+            Kind.GO, {"slot": 2, "title": "oxherd: runner 2", "master_pid": os.getpid(), "limits": limits}
+        )
+        kind, body = self.take()
+        assert kind is Kind.READY
+        return json.loads(body)
+
+    def start(self, name: str, data: object = None, *, raw: bytes | None = None, **meta: Any) -> None:
+        described = {
+            "id": "17",
+            "name": name,
+            "queue": "work",
+            "attempt": 1,
+            "attempts": 3,
+            "timestamp": 1_700_000_000_000,
+            "priority": 0,
+            "parent": None,
+            "soft_timeout_ms": 0,
+            "started": 1,
+            **meta,
+        }
+        head = json.dumps(described).encode()
+        body = json.dumps(data).encode() if raw is None else raw
+        self.send(Kind.START, wire.START_META.pack(len(head)) + head + body)
+
+    def outcome(self) -> tuple[Kind, Any, list[tuple[Kind, bytes]]]:
+        """The outcome of the job and the frames before it."""
+        before = []
+        while True:
+            kind, body = self.take()
+            if kind in (Kind.COMPLETED, Kind.FAILED):
+                return kind, json.loads(body), before
+            before.append((kind, body))
+
+    def run(self, name: str, data: object = None, **meta: Any) -> Any:
+        """The result of a job that completes."""
+        self.start(name, data, **meta)
+        kind, body, _ = self.outcome()
+        assert kind is Kind.COMPLETED, body
+        return body
+
+    def fail(self, name: str, data: object = None, **meta: Any) -> dict[str, Any]:
+        """The failure of a job that fails."""
+        self.start(name, data, **meta)
+        kind, body, _ = self.outcome()
+        assert kind is Kind.FAILED, body
+        return body
+
+    def output(self, stream: str) -> str:
+        """What is in the pipe now."""
+        text = b""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.outputs[stream], 65536):
+                text += data
+        return text.decode()
+
+    def wait(self) -> int:
+        """Its exit code; a signal is negative."""
+        if self.status is None:
+            assert select.select([self.pidfd], [], [], PATIENCE_S)[0], "the runner did not end"
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status
+
+    def close(self) -> None:
+        if self.status is None:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self.wait()
+        self.link.close()
+        for fd in (self.pidfd, *self.outputs.values()):
+            os.close(fd)
+
+
+class Master:
+    """Spawns one template in tests/processors and speaks with it."""
+
+    def __init__(self, python: str = sys.executable, cwd: Path = PROCESSORS, **popen: Any) -> None:
+        self.runners: list[Runner] = []
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.settimeout(PATIENCE_S)
+        self.errors_read, errors_write = os.pipe()
+        self._requests = 0
+        with theirs:
+            self.process = subprocess.Popen(
+                [python, "-P", "-W", "error", "-m", "sandbox", "template", str(theirs.fileno())],
+                cwd=cwd,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=errors_write,
+                stderr=errors_write,
+                start_new_session=True,
+                **popen,
+            )
+        os.close(errors_write)
+
+    def load(
+        self, *targets: str, queue: str | None = None, profile: str = "process", **policy: Any
+    ) -> dict[str, Any]:
+        self.control.sendall(
+            json.dumps(
+                {
+                    "what": "load",
+                    "targets": targets,
+                    "default_queue": queue,
+                    "policy": Policy(profile=profile, **policy).to_json(),
+                    "master_pid": os.getpid(),
+                    "title": f"oxherd: template {' '.join(targets)}",
+                }
+            ).encode()
+        )
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        data = self.control.recv(wire.MAX_CONTROL)
+        assert data, f"the template has ended: {self.last_words()}"
+        return json.loads(data)
+
+    def last_words(self) -> str:
+        os.set_blocking(self.errors_read, False)
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.errors_read, 65536).decode()
+        return ""
+
+    def ask_for_fork(self, slot: int = 2) -> tuple[dict[str, Any], socket.socket, int, int]:
+        self._requests += 1
+        ours, theirs = socket.socketpair()
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        packet = json.dumps({"what": "fork", "request": self._requests, "slot": slot}).encode()
+        socket.send_fds(self.control, [packet], [theirs.fileno(), out_write, err_write])
+        theirs.close()
+        os.close(out_write)
+        os.close(err_write)
+        return self.answer(), ours, out_read, err_read
+
+    def fork(self, slot: int = 2) -> Runner:
+        answer, *ends = self.ask_for_fork(slot)
+        assert answer["what"] == "forked", answer
+        assert answer["request"] == self._requests
+        runner = Runner(answer["pid"], *ends)
+        self.runners.append(runner)
+        return runner
+
+    def runner(self, **limits: Any) -> Runner:
+        """A runner that is ready."""
+        runner = self.fork()
+        runner.go(**limits)
+        return runner
+
+    def close(self) -> None:
+        for runner in self.runners:
+            runner.close()
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
+        os.close(self.errors_read)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _adopt_runners() -> None:
+    linux.set_child_subreaper(True)
+
+
+@pytest.fixture
+def new_master() -> Iterator[Callable[..., Master]]:
+    masters: list[Master] = []
+
+    def make(**how: Any) -> Master:
+        masters.append(Master(**how))
+        return masters[-1]
+
+    try:
+        yield make
+    finally:
+        for each in masters:
+            each.close()
+
+
+@pytest.fixture
+def master(new_master: Callable[..., Master]) -> Master:
+    return new_master()
+
+
+@pytest.fixture
+def runner(master: Master) -> Runner:
+    """A ready runner with the processors of tests/processors/simple.py."""
+    assert master.load("simple")["what"] == "ready"
+    return master.runner()
