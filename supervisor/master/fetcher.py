@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from supervisor.errors import RedisError
 from supervisor.observe.log import get
 from supervisor.protocol.commands.work import Exchange
 from supervisor.protocol.keys import QueueKeys
@@ -115,7 +116,12 @@ class Fetcher:
             self._due_on = 0.0
             self.wake()
             return
-        score = await self._marker.wait(self._keys.marker, timeout_s)
+        try:
+            score = await self._marker.wait(self._keys.marker, timeout_s)
+        except RedisError as error:  # a corrupt marker key, say: look now and then instead
+            log.error("queue.fetch_failed", queue=self._keys.name, error=str(error))
+            await asyncio.sleep(ERROR_PAUSE_S)
+            score = None
         if score and score > self._wall_clock() * 1000:
             # The delay marker: the time of the earliest delayed job. Remember the earlier of two.
             self._due_on = min(self._due_on, score) if self._due_on else score

@@ -93,7 +93,7 @@ class Master:
             env=scrubbed(os.environ, secrets),
             targets=plan.targets,
             policy=Policy(profile=policy.profile, result_bytes=policy.result_bytes),
-            title=" ".join(target.name for target in plan.targets),
+            title="oxherd: template " + " ".join(target.name for target in plan.targets),
         )
 
     async def _ready_to_work(self) -> tuple[list[QueueSettings], Redis]:
@@ -139,7 +139,7 @@ class Master:
         for each in settings:
             keys = QueueKeys(each.name, self._plan.config.redis.prefix)
             suffix = f":w:{each.worker_name}" if each.worker_name else ""
-            marker = await MarkerWaiter.connect(self._plan.address, client_name=keys.client_name(suffix))
+            marker = MarkerWaiter(self._plan.address, client_name=keys.client_name(suffix))
             worker = Worker(keys, each, marker, around)
             self._workers.append(worker)
             slot = worker.open_slots(slot)

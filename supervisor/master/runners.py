@@ -240,14 +240,19 @@ class Runners:
             )
         self._loop.add_reader(runner.pidfd, self._reap, runner)
         runner.kill_timer = self._loop.call_later(READY_WITHIN_S, self._never_ready, runner)
-        go = {"slot": slot.number, "title": str(slot.number), "master_pid": os.getpid(), "limits": {}}
+        go = {
+            "slot": slot.number,
+            "title": f"oxherd: runner {slot.number}",
+            "master_pid": os.getpid(),
+            "limits": {},
+        }
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
 
     def _frame(self, runner: Runner, kind: Kind, body: bytes) -> None:
         if kind is not Kind.READY:
             runner.slot.owner.on_frame(runner, kind, body)
             return
-        if runner.phase not in (Phase.STARTING, Phase.LEAVING):
+        if runner.phase is not Phase.STARTING and runner.phase is not Phase.LEAVING:
             self._bad_frame(runner, FrameError(kind, len(body)))
             return
         self._disarm(runner)

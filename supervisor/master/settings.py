@@ -90,7 +90,7 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
             _keep(own.keep.completed), _keep(own.keep.failed), own.max_started_attempts or None
         ),
         output_to_job_log=own.job_output,
-        limits={each.name: Limits(each.timeout_ms, each.soft_timeout_ms) for each in facts},
+        limits={each.name: Limits(each.timeout_ms or 0, each.soft_timeout_ms or 0) for each in facts},
         queue_limits=Limits(own.policy.timeout_ms, own.policy.soft_timeout_ms),
     )
 

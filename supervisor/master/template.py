@@ -61,8 +61,8 @@ class ProcessorFacts:
     name: str | None
     target: str
     concurrency: int | None
-    timeout_ms: int
-    soft_timeout_ms: int
+    timeout_ms: int | None
+    soft_timeout_ms: int | None
     custom_backoff: bool
 
 
@@ -120,7 +120,8 @@ class Template:
         self._send(
             {
                 "what": "load",
-                "targets": [{"name": target.name, "queue": target.queue} for target in targets],
+                "targets": [target.name for target in targets],
+                "default_queue": next((target.queue for target in targets if target.queue), None),
                 "policy": policy.to_json(),
                 "master_pid": os.getpid(),
                 "title": title,
@@ -165,6 +166,8 @@ class Template:
             raise SandboxError(f"the template does not listen: {error}") from None
 
     def _readable(self) -> None:
+        if self._link.fileno() < 0:
+            return
         try:
             data = self._link.recv(MAX_CONTROL)
         except BlockingIOError:
@@ -211,8 +214,9 @@ class Template:
 
     def close(self) -> None:
         """Let go of it: end of file on the control link makes it exit."""
-        self._loop.remove_reader(self._link.fileno())
-        self._link.close()
+        if self._link.fileno() >= 0:
+            self._loop.remove_reader(self._link.fileno())
+            self._link.close()
         for output in self._outputs:
             output.close()
 
