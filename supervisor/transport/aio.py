@@ -20,21 +20,21 @@ import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
 import hiredis
 
 from supervisor import lua
-from supervisor.errors import NotRepeatable, OxherdError, RedisError, RedisRefused, RedisUnavailable
-from supervisor.protocol.commands.base import Command, ReadCommand, RepeatableCommand, Reply
+from supervisor.errors import NotRepeatable, RedisError, RedisRefused, RedisUnavailable
+from supervisor.protocol.commands.base import Command, ReadCommand, RepeatableCommand
 from supervisor.transport.address import Address
 from supervisor.transport.answers import DID_NOT_RUN, NO_SCRIPT, READ_ONLY, pause_s, word_of
-from supervisor.transport.call import Call, decoded
+from supervisor.transport.call import Call, LoadCall, decoded
 from supervisor.transport.link import ConnectionLost, Link
-from supervisor.transport.opening import LoginRefused, Opened, Server, kill, open_link
+from supervisor.transport.opening import Server
 from supervisor.transport.requests import Scripts
+from supervisor.transport.session import Session, Settings
 
 T = TypeVar("T")
 
@@ -45,51 +45,20 @@ _BLOCK_MARGIN_S: Final = 5.0
 _CLOSED: Final = "the connection to Redis was closed on our side"
 
 
-@dataclass(slots=True)
-class _Grave:
-    """A connection that was lost with replies due. `sealed`: nothing sent on it can run any more."""
-
-    opened: Opened
-    sealed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    client_name: str | None
-    reply_timeout_s: float
-    connect_timeout_s: float
-    patience_s: float
-    clock: Callable[[], float]
-    rng: Callable[[], float]
-    on_state: Callable[[bool, str], None]
-
-
 class Redis:
-    """One server and the connection to it. Made by `connect`; `close` it.
+    """One server and the connection to it. Made by `connect`; `close` it."""
 
-    reconnects   how often the connection was opened again. After each, fetch once without waiting: a pop
-                 whose reply was lost may have eaten the marker.
-    """
-
-    def __init__(self, address: Address, scripts: Scripts, settings: _Settings) -> None:
-        self.address = address
-        self.reconnects = 0
+    def __init__(self, session: Session, scripts: Scripts) -> None:
+        self.address = session.address
+        self._session = session
         self._scripts = scripts
-        self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._opened: Opened | None = None  # None while there is no usable connection
-        self._up = asyncio.Event()
-        self._last: Opened
-        self._graves: list[_Grave] = []
         self._order = 0  # counts the calls written
-        self._loaded: dict[str, int] = {}  # script name: the count at which it was loaded on this connection
         self._load_errors: dict[str, str] = {}
         self._doubts: dict[Call[Any], Callable[[], bool]] = {}
+        self._doubt_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_readers: list[Link] = []
-        self._retired_at = -math.inf
-        self._trouble = ""
-        self._closed = False
 
     @classmethod
     async def connect(
@@ -119,45 +88,39 @@ class Redis:
         """
         if isinstance(address, str):
             address = Address.parse(address)
-        settings = _Settings(
-            client_name, reply_timeout_s, connect_timeout_s, patience_s, clock, rng, on_state or _tell_nobody
-        )
-        redis = cls(address, Scripts(sources), settings)
-        until = clock() + (retry_for_s or 0.0)
-        tries = 0
-        while True:
-            try:
-                opened = await redis._open(reply_timeout_s)
-            except LoginRefused:
-                raise
-            except RedisUnavailable:
-                if clock() >= until:
-                    raise
-            else:
-                if redis._install(opened):
-                    return redis
-            await asyncio.sleep(pause_s(tries, rng()))
-            tries += 1
+        told = on_state or _tell_nobody
+        settings = Settings(client_name, reply_timeout_s, connect_timeout_s, patience_s, clock, rng, told)
+        session = Session(address, settings)
+        await session.start(retry_for_s or 0.0)
+        return cls(session, Scripts(sources))
 
     # --- what is known ---------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
-        return self._opened is not None
+        return self._session.opened is not None
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was opened again.
+
+        After each, fetch once without waiting: a pop whose reply was lost may have eaten the marker.
+        """
+        return self._session.reconnects
 
     @property
     def server(self) -> Server:
         """Who answered last."""
-        return self._last.server
+        return self._session.last.server
 
     @property
     def client_id(self) -> int | None:
-        return self._last.client_id
+        return self._session.last.client_id
 
     @property
     def warning(self) -> str | None:
         """What was wrong with the last login without hindering it: a refused client name."""
-        return self._last.warning
+        return self._session.last.warning
 
     # --- commands --------------------------------------------------------------------------------------
 
@@ -179,8 +142,8 @@ class Redis:
         of a script was lost: it ran or not. What only reads is then asked again.
         """
         call = self._call(command, patience_s)
-        if self._opened is not None:
-            await self._opened.link.room()
+        if self._session.opened is not None:
+            await self._session.opened.link.room()
         self._start(call)
         return await call.future
 
@@ -191,12 +154,12 @@ class Redis:
         """
         calls = [self._call(command, None) for command in commands]
         for call in calls:
-            if self._opened is not None:
-                await self._opened.link.room()
+            if self._session.opened is not None:
+                await self._session.opened.link.room()
             self._start(call)
         results = await asyncio.gather(*(call.future for call in calls), return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, RedisError | OxherdError):
+            if isinstance(result, BaseException) and not isinstance(result, RedisError):
                 raise result
         return cast("list[T | RedisError]", results)
 
@@ -215,11 +178,10 @@ class Redis:
         call.repeatable = True
         if give_up is not None:
             self._doubts[call] = give_up
-            if len(self._doubts) == 1:
-                self._loop.call_later(_DOUBT_S, self._ask_doubts)
+            self._watch_doubts()
         try:
-            if self._opened is not None:
-                await self._opened.link.room()
+            if self._session.opened is not None:
+                await self._session.opened.link.room()
             self._start(call)
             return await call.future
         finally:
@@ -234,7 +196,7 @@ class Redis:
         """
         while self._idle_readers and not self._idle_readers[-1].usable:
             self._idle_readers.pop()
-        link = self._idle_readers.pop() if self._idle_readers else (await self._open(None)).link
+        link = self._idle_readers.pop() if self._idle_readers else (await self._session.open(None)).link
         try:
             async with asyncio.timeout(timeout_s + _BLOCK_MARGIN_S):
                 replies = await link.ask_all(command.requests())
@@ -245,7 +207,7 @@ class Redis:
         except BaseException:
             link.abort("the blocking read was given up")  # its reply would be taken for that of the next one
             raise
-        if self._closed:
+        if self._session.closed:
             link.abort("closed")
         else:
             self._idle_readers.append(link)
@@ -256,17 +218,11 @@ class Redis:
 
     async def close(self) -> None:
         """End the connections. Calls without a reply get `RedisUnavailable`."""
-        if self._closed:
-            return
-        self._closed = True
-        opened, self._opened = self._opened, None
-        self._up.clear()
         for task in self._tasks:
             task.cancel()
         for reader in self._idle_readers:
             reader.abort("closed")
-        if opened is not None:
-            opened.link.abort("the connection was closed on our side")
+        await self._session.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports close their sockets in the next turn of the loop
 
@@ -285,15 +241,16 @@ class Redis:
         word = word_of(text)
         if word == NO_SCRIPT and call.script is not None and call.reloads < _RELOADS:
             name = call.script.name
-            if self._loaded.get(name, -1) <= call.order:  # else it was loaded again after this call was sent
-                self._loaded.pop(name, None)
+            loaded = self._session.last.loaded
+            if loaded.get(name, -1) < call.order:  # else it was loaded again after this call was sent
+                loaded.pop(name, None)
             call.reloads += 1
             self._start(call)
         elif word in DID_NOT_RUN:
             call.sent = call.grave is not None
             if word == READ_ONLY:
-                self._retire(text)
-            self._start_later(call, pause_s(call.tries, self._settings.rng()), text)
+                self._session.retire(text)
+            self._start_later(call, pause_s(call.tries, self._session.settings.rng()), text)
             call.tries += 1
         else:
             name = call.script.name if call.script is not None else ""
@@ -301,13 +258,13 @@ class Redis:
 
     def lost(self, call: Call[Any], lost: ConnectionLost) -> None:
         """The connection ended before the reply."""
-        if self._closed:
+        if self._session.closed:
             call.fail(RedisUnavailable(_CLOSED, sent=lost.sent or call.grave is not None))
             return
         if not lost.sent:
             call.sent = call.grave is not None
         elif call.repeatable:
-            call.grave = self._graves[-1]
+            call.grave = self._session.last_grave
         elif not call.only_reads:
             call.fail(
                 RedisUnavailable(
@@ -320,20 +277,21 @@ class Redis:
         self._start_later(call, 0.0, str(lost))
 
     def _call(self, command: Command[T], patience_s: float | None) -> Call[T]:
-        until = self._settings.clock() + (self._settings.patience_s if patience_s is None else patience_s)
+        settings = self._session.settings
+        until = settings.clock() + (settings.patience_s if patience_s is None else patience_s)
         return Call(self, command, self._scripts, self._loop.create_future(), until)
 
     def _start(self, call: Call[Any]) -> None:
         """Write it now; without a connection, when there is one."""
-        opened = self._opened
+        opened = self._session.opened
         if opened is None:
-            self._start_later(call, 0.0, self._trouble)
+            self._start_later(call, 0.0, self._session.trouble)
             return
         script = call.script
         self._order += 1
-        if script is not None and script.name not in self._loaded:
-            self._loaded[script.name] = self._order
-            opened.link.send(script.load, _Load(script.name, self._load_errors))
+        if script is not None and script.name not in opened.loaded:
+            opened.loaded[script.name] = self._order
+            opened.link.send(script.load, LoadCall(script.name, self._load_errors))
             self._order += 1
         call.order = self._order
         call.sent = True
@@ -342,7 +300,7 @@ class Redis:
     def _start_later(self, call: Call[Any], wait_s: float, why: str) -> None:
         if call.future.done():
             return
-        if self._closed:
+        if self._session.closed:
             call.fail(RedisUnavailable(_CLOSED, sent=call.sent))
         else:
             self._spawn(self._resume(call, wait_s, why))
@@ -350,10 +308,10 @@ class Redis:
     async def _resume(self, call: Call[Any], wait_s: float, why: str) -> None:
         """Write a call again, in a while, with a connection, unless its time is over."""
         try:
-            left_s = call.until - self._settings.clock()
+            left_s = call.until - self._session.settings.clock()
             async with asyncio.timeout(None if left_s == math.inf else left_s):
                 await asyncio.sleep(wait_s)
-                await self._up.wait()
+                await self._session.up.wait()
         except TimeoutError:
             call.fail(
                 RedisUnavailable(
@@ -376,129 +334,32 @@ class Redis:
             call.fail(
                 NotRepeatable(
                     f"the reply of Redis at {self.address} was lost, and Redis does not let this user end "
-                    "the old connection (CLIENT KILL, CLIENT ID). Whether the call ran is unknown, so it is not "
-                    "sent again."
+                    "the old connection (CLIENT KILL, CLIENT ID). Whether the call ran is unknown, so it "
+                    "is not sent again."
                 )
             )
             return False
         call.repeat(self._scripts)
         return True
 
+    def _watch_doubts(self) -> None:
+        if self._doubts and self._doubt_timer is None:
+            self._doubt_timer = self._loop.call_later(_DOUBT_S, self._ask_doubts)
+
     def _ask_doubts(self) -> None:
+        self._doubt_timer = None
         for call, give_up in list(self._doubts.items()):
             if not call.future.done() and give_up():
-                why = self._trouble or "it did not answer"
+                why = self._session.trouble or "it did not answer"
                 call.fail(
                     RedisUnavailable(f"gave up waiting for Redis at {self.address}: {why}", sent=call.sent)
                 )
-        if self._doubts:
-            self._loop.call_later(_DOUBT_S, self._ask_doubts)
-
-    # --- the connection --------------------------------------------------------------------------------
-
-    async def _open(self, reply_timeout_s: float | None) -> Opened:
-        return await open_link(
-            self.address,
-            client_name=self._settings.client_name,
-            connect_timeout_s=self._settings.connect_timeout_s,
-            reply_timeout_s=reply_timeout_s,
-        )
-
-    def _install(self, opened: Opened) -> bool:
-        """Use this connection from now on. False if it has ended meanwhile."""
-        if not opened.link.usable:
-            return False
-        opened.link.on_lost = self._connection_lost
-        self._opened = self._last = opened
-        self._loaded.clear()
-        self._trouble = ""
-        self._up.set()
-        return True
-
-    def _connection_lost(self, link: Link, why: str) -> None:
-        """Called once for each connection in use, before its calls are told."""
-        if self._closed:
-            return
-        if link.unanswered:
-            self._graves.append(_Grave(self._last))
-        self._down(why)
-        self._spawn(self._connect_again())
-
-    def _retire(self, why: str) -> None:
-        """We speak to a replica: what is due may come, then connect again and hope for the new master."""
-        now_at = self._settings.clock()
-        if self._opened is not None and now_at - self._retired_at >= 1.0:
-            self._retired_at = now_at
-            link = self._opened.link
-            self._down(why)
-            link.retire(why)
-
-    def _down(self, why: str) -> None:
-        if self._opened is not None:
-            self._opened = None
-            self._up.clear()
-            self._trouble = why
-            self._settings.on_state(False, why)
-
-    async def _connect_again(self) -> None:
-        tries = 0
-        lost_at = self._settings.clock()
-        while True:
-            try:
-                opened = await self._open(self._settings.reply_timeout_s)
-                await self._seal_graves(opened)
-            except RedisUnavailable as error:
-                self._trouble = str(error)
-            else:
-                if self._install(opened):
-                    break
-            await asyncio.sleep(pause_s(tries, self._settings.rng()))
-            tries += 1
-        self.reconnects += 1
-        away_s = self._settings.clock() - lost_at
-        self._settings.on_state(True, f"connected again to {self.address} after {away_s:.3g} s")
-
-    async def _seal_graves(self, opened: Opened) -> None:
-        """Kill the lost connections from the new one, before anything is repeated.
-
-        A request may still sit in the server's input buffer. It would run after its own repetition, and the
-        outcome would be written, or jobs fetched, twice.
-        """
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                for grave in self._graves:
-                    grave.sealed = await kill(opened.link, opened.server, opened.client_id, grave.opened)
-        except TimeoutError:
-            opened.link.abort("no answer to CLIENT KILL")
-            raise RedisUnavailable("Redis did not answer CLIENT KILL", sent=True) from None
-        self._graves.clear()
+        self._watch_doubts()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _Load:
-    """Waits for the reply to a SCRIPT LOAD that travels in front of the first call of its script."""
-
-    __slots__ = ("_errors", "_name")
-
-    abandoned = False
-
-    def __init__(self, name: str, errors: dict[str, str]) -> None:
-        self._name = name
-        self._errors = errors
-
-    def take(self, reply: Reply) -> bool:
-        if isinstance(reply, hiredis.ReplyError):
-            self._errors[self._name] = str(reply)
-        else:
-            self._errors.pop(self._name, None)
-        return True
-
-    def lose(self, lost: ConnectionLost) -> None:
-        """The call behind it is lost with it and tells."""
 
 
 def _tell_nobody(connected: bool, why: str) -> None:

@@ -149,3 +149,25 @@ def decoded(command: Command[T], reply: Reply) -> T:
     except _UNREADABLE as error:
         name = name_of(command) or type(command).__name__
         raise WrongReply(f"the reply to {name} cannot be read ({error!r}): {reply!r:.300}") from error
+
+
+class LoadCall:
+    """Waits for the reply to a SCRIPT LOAD that travels in front of the first call of its script."""
+
+    __slots__ = ("_errors", "_name")
+
+    abandoned = False
+
+    def __init__(self, name: str, errors: dict[str, str]) -> None:
+        self._name = name
+        self._errors = errors
+
+    def take(self, reply: Reply) -> bool:
+        if isinstance(reply, hiredis.ReplyError):
+            self._errors[self._name] = str(reply)
+        else:
+            self._errors.pop(self._name, None)
+        return True
+
+    def lose(self, lost: ConnectionLost) -> None:
+        """The call behind it is lost with it and tells."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import hiredis
@@ -52,12 +52,18 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A connection that is logged in. `client_id` is None when the server does not tell it."""
+    """A connection that is logged in.
+
+    client_id   None when the server does not tell it.
+    warning     what was wrong without hindering the login: a refused client name.
+    loaded      the scripts made known on this connection, with the count of calls at that time.
+    """
 
     link: Link
     server: Server
     client_id: int | None
     warning: str | None
+    loaded: dict[str, int] = field(default_factory=dict)
 
 
 class LoginRefused(RedisUnavailable):
@@ -87,19 +93,19 @@ async def open_link(
             link.abort("could not be opened")
 
 
-async def kill(link: Link, server: Server, new_id: int | None, old: Opened) -> bool:
-    """End the old connection from this new one. False if we cannot know that it has ended.
+async def kill(new: Opened, old: Opened) -> bool:
+    """End the old connection from the new one. False if we cannot know that it has ended.
 
     After True nothing that was sent on the old one can still run. Without, a request may sit in the server's
     input buffer long after our side of the socket is closed.
     """
     if old.client_id is None:
         return False
-    if server.run_id and old.server.run_id and server.run_id != old.server.run_id:
+    if new.server.run_id and old.server.run_id and new.server.run_id != old.server.run_id:
         return True  # that process is gone, and its connections with it; the number may be a stranger's now
-    if new_id is not None and new_id <= old.client_id:
+    if new.client_id is not None and new.client_id <= old.client_id:
         return True  # ids only grow, so this is another process too
-    reply = await link.ask("CLIENT", "KILL", "ID", old.client_id)
+    reply = await new.link.ask("CLIENT", "KILL", "ID", old.client_id)
     return isinstance(reply, int)
 
 

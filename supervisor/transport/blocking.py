@@ -1,0 +1,337 @@
+"""`Redis` for code without `await`: commands over a pool of redis-py connections.
+
+The same decisions as `aio`, in the same words; only `execute_repeatable` is missing, which is the master's.
+redis-py by itself would repeat a slow script ten times: its retry is off, and nothing of it is used but its
+connections and their pool.
+
+Reads    sockets, `clock` and `rng` as passed in; `sleep` waits while Redis is away, loading or busy
+Rule     safe to share between threads; after a fork the pool of the child starts empty
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+
+from supervisor import lua
+from supervisor.errors import OxherdError, RedisError, RedisRefused, RedisUnavailable
+from supervisor.protocol.commands.base import Command, ReadCommand, Reply, ScriptCommand
+from supervisor.transport.address import Address
+from supervisor.transport.answers import (
+    DID_NOT_RUN,
+    NO_SCRIPT,
+    READ_ONLY,
+    cannot_reach,
+    pause_s,
+    why_login_refused,
+    why_unreachable,
+    word_of,
+)
+from supervisor.transport.call import decoded
+from supervisor.transport.requests import Script, Scripts, name_of, pack_reads, pack_script
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 10.0
+MAX_CONNECTIONS: Final = 64
+_RELOADS: Final = 3
+_AT_ONCE: Final = 1_000  # commands in one write
+_BLOCK_MARGIN_S: Final = 5.0
+
+
+class _Connection(Protocol):
+    """What is used of redis-py's connections."""
+
+    def send_packed_command(self, command: Sequence[bytes], check_health: bool) -> object: ...
+    def read_response(self, disable_decoding: bool, *, timeout: float, disconnect_on_error: bool) -> Any: ...
+    def disconnect(self) -> None: ...
+
+
+class _ErrorReply(str):
+    """The text of an error reply, with its first word."""
+
+
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    """One command on its way. When it is settled, `result` or `error` is set."""
+
+    command: Command[T]
+    request: bytes
+    due: int
+    script: Script | None
+    replies: list[Reply] = field(default_factory=list)
+    lost: str = ""
+    reloads: int = 0
+    settled: bool = False
+    result: T | None = None
+    error: RedisError | OxherdError | None = None
+
+    def fail(self, error: OxherdError) -> None:
+        self.settled, self.error = True, error
+
+
+class Redis:
+    """One server, by as many connections as there are threads in it at a time."""
+
+    def __init__(
+        self,
+        address: Address | str,
+        *,
+        client_name: str | None = None,
+        sources: Callable[[str], str] = lua.source,
+        reply_timeout_s: float = 10.0,
+        connect_timeout_s: float = 5.0,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is opened yet; `connect` opens at once and is the better way to find a wrong address.
+
+        reply_timeout_s   silence for so long means the reply is lost.
+        patience_s        how long to wait while Redis is loading, busy or without a master, and, once it was
+                          reached, also while it is away.
+        """
+        self.address = Address.parse(address) if isinstance(address, str) else address
+        self._scripts = Scripts(sources)
+        self._reply_timeout_s = reply_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._patience_s = patience_s
+        self._clock, self._rng, self._sleep = clock, rng, sleep
+        self._was_up = False
+        self._loaded: set[str] = set()
+        self._load_errors: dict[str, str] = {}
+        if client_name is not None and not _can_be_a_name(client_name):
+            client_name = None
+        self._pool = _pool(self.address, client_name, connect_timeout_s, reply_timeout_s)
+
+    @classmethod
+    def connect(cls, address: Address | str, **options: Any) -> Self:
+        """A client that has reached its server. Raises `RedisUnavailable` with a sentence that names it."""
+        client = cls(address, **options)
+        client._pool.release(client._connection())
+        return client
+
+    def execute(self, command: Command[T], *, timeout_s: float | None = None) -> T:
+        """Run one command once.
+
+        timeout_s   how long the reply may take; None: `reply_timeout_s`.
+
+        Raises `RedisRefused` with Redis' own words, `RedisUnavailable(sent=False)` when it did not run, and
+        `RedisUnavailable(sent=True)` when the reply of a script was lost: it ran or not. What only reads is
+        then asked again.
+        """
+        reply_timeout_s = self._reply_timeout_s if timeout_s is None else timeout_s
+        return self._alone(self._entry(command), reply_timeout_s, self._patience_s)
+
+    def read_blocking(self, command: ReadCommand[T], timeout_s: float) -> T:
+        """Run a read that blocks on the server (`XREAD BLOCK`).
+
+        timeout_s   how long the server may block; we wait a little longer than that.
+
+        Raises `RedisUnavailable` at once when Redis is away: the caller decides whether to read on.
+        """
+        return self._alone(self._entry(command), timeout_s + _BLOCK_MARGIN_S, 0.0)
+
+    def execute_many(self, commands: Sequence[Command[T]]) -> list[T | RedisError]:
+        """Run commands in one pipeline; each entry is a result or the error `execute` would have raised."""
+        entries = [self._entry(command) for command in commands]
+        for start in range(0, len(entries), _AT_ONCE):
+            self._settle(entries[start : start + _AT_ONCE], self._reply_timeout_s, self._patience_s)
+        results: list[T | RedisError] = []
+        for entry in entries:
+            if entry.error is not None and not isinstance(entry.error, RedisError):
+                raise entry.error
+            results.append(cast(T, entry.result) if entry.error is None else entry.error)
+        return results
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _entry(self, command: Command[T]) -> _Entry[T]:
+        name = name_of(command)
+        if name is None:
+            request, due = pack_reads(cast("ReadCommand[T]", command))
+            return _Entry(command, request, due, None)
+        script = self._scripts.get(name)
+        return _Entry(command, pack_script(script, cast("ScriptCommand[T]", command)), 1, script)
+
+    def _alone(self, entry: _Entry[T], timeout_s: float, patience_s: float) -> T:
+        self._settle([entry], timeout_s, patience_s)
+        if entry.error is not None:
+            raise entry.error
+        return cast(T, entry.result)
+
+    def _settle(self, entries: Sequence[_Entry[Any]], timeout_s: float, patience_s: float) -> None:
+        """Exchange until every entry has its result or error; what did not run is sent again."""
+        until = self._clock() + patience_s
+        tries = 0
+        left = list(entries)
+        while True:
+            try:
+                connection = self._connection()
+            except RedisUnavailable as error:
+                if not self._was_up:
+                    raise
+                waits = [str(error)]
+            else:
+                self._exchange(connection, left, timeout_s)
+                waits = [why for entry in left if not entry.settled and (why := self._judge(entry))]
+            left = [entry for entry in left if not entry.settled]
+            if not left:
+                return
+            if waits:  # else only scripts were unknown, which the next exchange loads
+                if self._clock() >= until:
+                    why = f"Redis at {self.address} cannot be used: {waits[0]}. Nothing was done."
+                    for entry in left:
+                        entry.fail(RedisUnavailable(why, sent=False))
+                    return
+                self._sleep(pause_s(tries, self._rng()))
+                tries += 1
+
+    def _judge(self, entry: _Entry[Any]) -> str | None:
+        """Settle an entry by its replies, or say why it should wait; None for go on at once."""
+        if entry.lost:
+            entry.replies = []
+            why, entry.lost = entry.lost, ""
+            return why
+        refusal = next((reply for reply in entry.replies if isinstance(reply, _ErrorReply)), None)
+        if refusal is None:
+            try:
+                entry.result = decoded(
+                    entry.command, entry.replies if entry.script is None else entry.replies[0]
+                )
+                entry.settled = True
+            except OxherdError as error:
+                entry.fail(error)
+            return None
+        word = word_of(refusal)
+        name = entry.script.name if entry.script is not None else ""
+        entry.replies = []
+        if word == NO_SCRIPT and entry.script is not None and entry.reloads < _RELOADS:
+            entry.reloads += 1
+            self._loaded.discard(name)
+            return None
+        if word in DID_NOT_RUN:
+            if word == READ_ONLY:
+                self._pool.disconnect(inuse_connections=False)  # the next one may reach the new master
+            return str(refusal)
+        entry.fail(
+            RedisRefused(self._load_errors.get(name, str(refusal)) if word == NO_SCRIPT else str(refusal))
+        )
+        return None
+
+    def _exchange(self, connection: _Connection, entries: Sequence[_Entry[Any]], timeout_s: float) -> None:
+        """One write and its replies. A script that gets none is settled with an error that says so."""
+        loads = {e.script.name: e.script for e in entries if e.script and e.script.name not in self._loaded}
+        parts = [script.load for script in loads.values()] + [entry.request for entry in entries]
+        clean = False
+        try:
+            connection.send_packed_command([b"".join(parts)], check_health=False)
+            for name in loads:
+                reply = _read(connection, timeout_s)
+                if isinstance(reply, _ErrorReply):
+                    self._load_errors[name] = str(reply)
+                else:
+                    self._loaded.add(name)
+            for entry in entries:
+                entry.replies = [_read(connection, timeout_s) for _ in range(entry.due)]
+            clean = True
+        except (redis.RedisError, OSError) as error:
+            why = f"Redis at {self.address} was lost before it answered ({error})."
+            for entry in entries:
+                if len(entry.replies) < entry.due:
+                    entry.lost = why
+                    if entry.script is not None:
+                        entry.fail(RedisUnavailable(f"{why} Whether the request ran is unknown.", sent=True))
+        finally:
+            if not clean:  # also for an interrupt: replies may still come
+                connection.disconnect()
+            self._pool.release(connection)
+
+    def _connection(self) -> _Connection:
+        """A connection that is open and logged in; a stale one of the pool is opened again."""
+        try:
+            connection: _Connection = self._pool.get_connection()
+        except redis.RedisError as error:
+            text = _text_of(error)
+            if text is not None:
+                why = why_login_refused(text)
+            else:
+                cause = error.__cause__ or error.__context__ or error
+                why = why_unreachable(cause, self._connect_timeout_s)
+            raise RedisUnavailable(cannot_reach(self.address, why), sent=False) from error
+        self._was_up = True
+        return connection
+
+
+def _pool(address: Address, client_name: str | None, connect_timeout_s: float, reply_timeout_s: float) -> Any:
+    options: dict[str, Any] = {
+        "db": address.db,
+        "username": address.user,
+        "password": address.password,
+        "client_name": client_name,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": connect_timeout_s,
+        "socket_timeout": reply_timeout_s,
+        "health_check_interval": 0,
+        "connection_class": Connection,
+    }
+    if address.path is not None:
+        options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
+    else:
+        options |= {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if address.tls is not None:
+        options |= {
+            "connection_class": SSLConnection,
+            "ssl_cert_reqs": address.tls.cert_reqs,
+            "ssl_ca_certs": address.tls.ca_certs,
+            "ssl_certfile": address.tls.certfile,
+            "ssl_keyfile": address.tls.keyfile,
+            "ssl_check_hostname": address.tls.check_hostname and address.tls.cert_reqs == "required",
+        }
+    make: Any = redis.BlockingConnectionPool  # it has no types
+    return make(max_connections=MAX_CONNECTIONS, timeout=reply_timeout_s, **options)
+
+
+def _read(connection: _Connection, timeout_s: float) -> Reply:
+    """One reply, as Redis sent it; an error reply as its text. Raises only when no reply came."""
+    try:
+        return connection.read_response(disable_decoding=True, timeout=timeout_s, disconnect_on_error=False)
+    except redis.RedisError as error:
+        text = _text_of(error)
+        if text is None:
+            raise
+        return _ErrorReply(text)
+
+
+def _text_of(error: redis.RedisError) -> str | None:
+    """What Redis said; None when it said nothing. redis-py takes the first word off errors it knows."""
+    word = getattr(error, "status_code", None)
+    if word is not None:
+        return f"{word} {error}"
+    return str(error) if isinstance(error, redis.ResponseError) else None
+
+
+def _can_be_a_name(name: str) -> bool:
+    return all("!" <= character <= "~" for character in name)

@@ -1,0 +1,184 @@
+"""Waiting for work: the blocking pop on a queue's marker, on a connection of its own.
+
+It decides how long to block and when a silent connection is given up. What a score means, and what to fetch,
+the fetcher decides. No answer is no error here: a Redis that is away costs time, and then `wait` says None.
+
+Reads    the socket, `clock` and `rng` as passed in
+Tells    `on_state(connected, why)` at each loss and each return
+Rule     one waits at a time; a pop whose reply was lost may have eaten the marker, so `wait` returns at once
+         after a reconnect, and the fetcher fetches
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+
+from supervisor.errors import RedisRefused, RedisUnavailable, WrongReply
+from supervisor.transport.address import Address
+from supervisor.transport.answers import DID_NOT_RUN, pause_s, word_of
+from supervisor.transport.link import ConnectionLost
+from supervisor.transport.opening import Opened, open_link
+
+MARGIN_S: Final = 2.0  # the server wakes its blocked clients ten times a second; a slow script may add to it
+_SHORTEST_S: Final = 0.001
+_SHORTEST_BEFORE_7_0_8_S: Final = 0.002  # shorter ones were rounded to 0 there, which blocks for ever
+_UNBLOCKED: Final = "UNBLOCKED"
+
+
+class MarkerWaiter:
+    """Waits on one queue's marker. Connects by itself when it is first used.
+
+    reconnects   how often the connection was opened again.
+    warning      the sentence about a client name that Redis refused, else None.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        client_name: str | None = None,
+        connect_timeout_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+        on_state: Callable[[bool, str], None] | None = None,
+    ) -> None:
+        self.address = address
+        self.reconnects = 0
+        self.warning: str | None = None
+        self._client_name = client_name
+        self._connect_timeout_s = connect_timeout_s
+        self._clock = clock
+        self._rng = rng
+        self._on_state = on_state
+        self._opened: Opened | None = None
+        self._ever_opened = False
+        self._failures = 0
+        self._interrupted: asyncio.Future[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._opened is not None and self._opened.link.usable
+
+    async def wait(self, key: str, timeout_s: float) -> float | None:
+        """The score of the marker popped from `key`; None when there was none in time, or we cannot know.
+
+        None comes early after `interrupt()`, and after a reconnect. While Redis is away it comes at the end
+        of the time. Raises `RedisRefused` for an error that waiting does not cure.
+        """
+        if self._interrupted is not None:
+            raise RuntimeError("a marker waiter waits once at a time")
+        self._interrupted = asyncio.get_running_loop().create_future()
+        work = asyncio.ensure_future(self._wait(key, self._clock() + timeout_s))
+        try:
+            waits: set[asyncio.Future[Any]] = {work, self._interrupted}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            self._interrupted = None
+            if not work.done():
+                work.cancel()
+                self._drop("the wait was interrupted")  # its reply would be taken for the next one's
+                await asyncio.gather(work, return_exceptions=True)
+
+    def interrupt(self) -> None:
+        """Make the present `wait`, if any, return None at once. A marker it was about to pop may be lost."""
+        if self._interrupted is not None and not self._interrupted.done():
+            self._interrupted.set_result(None)
+
+    async def close(self) -> None:
+        self.interrupt()
+        self._drop("closed")
+        await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
+
+    async def _wait(self, key: str, until: float) -> float | None:
+        while True:
+            opened = await self._connected(until)
+            if opened is None:
+                return None
+            if self._failures:  # we are back: whoever waits should look first
+                self._failures = 0
+                return None
+            left_s = until - self._clock()
+            shortest_s = _SHORTEST_S if opened.server.version >= (7, 0, 8) else _SHORTEST_BEFORE_7_0_8_S
+            block_s = max(shortest_s, math.floor(left_s * 1000) / 1000)
+            try:
+                async with asyncio.timeout(block_s + MARGIN_S):
+                    reply = await opened.link.ask("BZPOPMIN", key, f"{block_s:.3f}")
+            except (TimeoutError, ConnectionLost) as error:
+                self._fail(str(error) or f"Redis did not answer a pop of {block_s:g} s")
+                continue
+            if not isinstance(reply, hiredis.ReplyError):
+                return _score(reply)
+            self._judge(str(reply))
+            await asyncio.sleep(min(max(until - self._clock(), 0.0), self._pause_s()))
+
+    async def _connected(self, until: float) -> Opened | None:
+        """The connection, opened when there is none; None when the time is over first."""
+        while not self.connected:
+            if self._opened is not None:
+                self._fail("Redis closed the connection")
+            left_s = until - self._clock()
+            if left_s <= 0:
+                return None
+            try:
+                opened = await open_link(
+                    self.address,
+                    client_name=self._client_name,
+                    connect_timeout_s=min(self._connect_timeout_s, max(left_s, 0.1)),
+                    reply_timeout_s=None,
+                )
+            except RedisUnavailable as error:
+                self._fail(str(error))
+                await asyncio.sleep(min(max(until - self._clock(), 0.0), self._pause_s()))
+                continue
+            self._opened = opened
+            self.warning = opened.warning
+            if self._ever_opened:
+                self.reconnects += 1
+                if self._on_state is not None:
+                    self._on_state(True, f"connected again to {self.address}")
+            self._ever_opened = True
+        return self._opened
+
+    def _judge(self, text: str) -> None:
+        """An error reply: go on after a pause, on a new connection where that may help; else raise it."""
+        word = word_of(text)
+        if word in ("READONLY", _UNBLOCKED, "NOAUTH"):
+            self._fail(text)
+        elif word in DID_NOT_RUN:
+            self._failures += 1
+        else:
+            raise RedisRefused(text)
+
+    def _pause_s(self) -> float:
+        return pause_s(max(self._failures - 1, 0), self._rng())
+
+    def _fail(self, why: str) -> None:
+        self._failures += 1
+        if self._opened is not None:
+            self._drop(why)
+            if self._on_state is not None:
+                self._on_state(False, why)
+
+    def _drop(self, why: str) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.link.abort(why)
+
+
+def _score(reply: object) -> float | None:
+    if reply is None:
+        return None
+    if isinstance(reply, list) and len(reply) == 3:
+        try:
+            return float(reply[2])
+        except (TypeError, ValueError):
+            pass
+    raise WrongReply(f"the reply to BZPOPMIN cannot be read: {reply!r:.300}")
