@@ -49,6 +49,12 @@ OPTION_NAMES: Final = {
     "remove_dependency_on_failure": "rdof",
 }
 
+# --- fields of a queue's `meta` (core.md section 1.3) ----------------------------------------------
+META_PAUSED: Final = "paused"
+META_CONCURRENCY: Final = "concurrency"
+META_MAX: Final = "max"
+META_DURATION: Final = "duration"
+
 # --- states, in BullMQ's words --------------------------------------------------------------------
 WAITING: Final = "waiting"
 PRIORITIZED: Final = "prioritized"

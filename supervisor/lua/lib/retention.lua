@@ -2,8 +2,9 @@
 
 local TRIM_AT_ONCE = 1000
 
+-- How many keys there were.
 local function delete_job(key)
-  redis.call("DEL", key, key .. ":logs", key .. ":dependencies", key .. ":processed",
+  return redis.call("DEL", key, key .. ":logs", key .. ":dependencies", key .. ":processed",
     key .. ":failed", key .. ":unsuccessful")
 end
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.outcomes import Outcome, Written
+from supervisor.protocol.job_record import number_of
 from supervisor.protocol.keys import QueueKeys
 
 
@@ -153,11 +154,11 @@ def _job(row: list[bytes | None], token: str) -> FetchedJob:
         _text(name or b""),
         b"{}" if data is None else data,
         b"{}" if opts is None else opts,
-        _number(timestamp),
-        _number(priority),
-        _number(made if made_before is None else made_before),
-        _number(started),
-        _number(stalled),
+        number_of(timestamp),
+        number_of(priority),
+        number_of(made if made_before is None else made_before),
+        number_of(started),
+        number_of(stalled),
         None if deferred is None else _text(deferred),
         parent,
     )
@@ -165,16 +166,3 @@ def _job(row: list[bytes | None], token: str) -> FetchedJob:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def _number(raw: bytes | int | None) -> int:
-    """What a field says as an integer. Others write these fields: nonsense in one counts as 0."""
-    if raw is None:
-        return 0
-    try:
-        return int(raw)
-    except ValueError:
-        try:
-            return int(float(raw))
-        except (ValueError, OverflowError):
-            return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.exchange import Exchange, FetchedJob, FinishAndFetch, Limiter
 from supervisor.protocol.commands.locks import ExtendLocks, Lease, RecoverStalled
@@ -21,9 +22,11 @@ from supervisor.protocol.commands.outcomes import (
     Retried,
     Written,
 )
+from supervisor.protocol.job_record import number_of
 from supervisor.protocol.keys import QueueKeys
 
 __all__ = [
+    "AnyStarted",
     "Completed",
     "CountWork",
     "Exchange",
@@ -68,7 +71,7 @@ class CountWork:
             ("LLEN", queue.wait),
             ("LLEN", queue.paused),
             ("ZCARD", queue.prioritized),
-            ("HEXISTS", queue.meta, "paused"),
+            ("HEXISTS", queue.meta, fields.META_PAUSED),
             ("ZRANGE", queue.delayed, 0, _DELAYED_LOOKED_AT - 1),
         )
 
@@ -80,3 +83,17 @@ class CountWork:
             paused=bool(paused),
             delayed_ids=[job_id.decode("utf-8", "replace") for job_id in delayed],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AnyStarted:
+    """Was any of these jobs started before (`ats` > 0)? A delayed one that was is a retry."""
+
+    queue: QueueKeys
+    job_ids: Sequence[str]
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        return [("HGET", self.queue.job(job_id), fields.ATTEMPTS_STARTED) for job_id in self.job_ids]
+
+    def decode(self, reply: Reply) -> bool:
+        return any(number_of(raw) > 0 for raw in reply)
