@@ -1,7 +1,7 @@
 """The command line: which subcommands there are, and what becomes of an error.
 
 A subcommand is one module of this package, imported when it is called and not before, so that `oxherd --help`
-needs neither Redis nor the config. Its module has one name that counts: `command`.
+needs neither Redis nor the config. What counts in its module has the module's own name.
 
 Exit status: 0 done; 1 the answer is no, or a job failed; 2 wrong usage or config; 3 Redis unreachable;
 70 a mistake of ours; 130 interrupted; 141 the reader of our output has gone.
@@ -54,7 +54,7 @@ class Subcommands(click.Group):
             return None
         # At the top of the file it would load every subcommand, and Redis with them, for each call.
         module = importlib.import_module(f"supervisor.cli.{cmd_name}")
-        command: click.Command = module.command
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +54,7 @@ _JSON: Final = click.Option(["--json"], is_flag=True, help="one JSON object per 
 class OxherdCommand(click.Command):
     """A command whose help tells what the answer means before it lists the flags."""
 
+    settings: Sequence[click.Parameter] = ()
     exits: str = ""
     example: str = ""
 
@@ -61,9 +63,13 @@ class OxherdCommand(click.Command):
         formatter.write_usage(ctx.command_path, " ".join([*arguments, "[options]"]), prefix="usage: ")
         self.format_help_text(ctx, formatter)
         formatter.write_paragraph()
-        records = [param.get_help_record(ctx) for param in self.get_params(ctx)]
-        with formatter.indentation():
-            formatter.write_dl([record for record in records if record is not None], col_max=34)
+        params = self.get_params(ctx)
+        self._write_options(ctx, formatter, [param for param in params if param not in self.settings])
+        if self.settings:
+            formatter.write_paragraph()
+            formatter.write_text("settings, which may also stand in the config:")
+            formatter.write_paragraph()
+            self._write_options(ctx, formatter, self.settings)
         formatter.write_paragraph()
         formatter.write_text(f"exit status: {self.exits}")
         formatter.write_paragraph()
@@ -71,13 +77,25 @@ class OxherdCommand(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
-        formatter.write_text(self.help or "")
+        formatter.write_text(inspect.cleandoc(self.help or ""))
+
+    @staticmethod
+    def _write_options(
+        ctx: click.Context, formatter: click.HelpFormatter, params: Sequence[click.Parameter]
+    ) -> None:
+        rows = []
+        for param in params:
+            record = param.get_help_record(ctx)
+            if isinstance(param, click.Option) and record is not None:
+                rows.append((record[0], param.help or ""))
+        with formatter.indentation():
+            formatter.write_dl(rows, col_max=34)
 
 
-def command(name: str, *, exits: str, example: str, json: bool = True) -> Callable[[Callback], click.Command]:
+def command(name: str, *, exits: str, example: str, json: bool = True) -> Callable[[Callback], OxherdCommand]:
     """Make a subcommand of a function that takes `common: Common` first. Its docstring is the help text."""
 
-    def make(function: Callback) -> click.Command:
+    def make(function: Callback) -> OxherdCommand:
         @functools.wraps(function)
         def callback(
             redis: str | None, prefix: str | None, config: Path | None, json: bool = False, **rest: Any

@@ -73,7 +73,10 @@ def pairs(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values in two columns."""
     known = list(rows)
     width = max((len(name) for name, _ in known), default=0)
-    return "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in known)
+    below = "\n" + " " * (width + 2)
+    return "\n".join(
+        f"{name.ljust(width)}  {value.replace(chr(10), below)}".rstrip() for name, value in known
+    )
 
 
 def as_json(value: Any) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import msgspec
 
 from supervisor.client.backoff import Backoff
 from supervisor.config.shapes import BACKOFF
-from supervisor.config.units import parse_duration, parse_size
+from supervisor.config.units import parse_duration
 from supervisor.errors import OxherdError
+from supervisor.protocol.jsontext import decode
 
 
 class Parsed(click.ParamType[Any]):
@@ -32,18 +32,17 @@ class Parsed(click.ParamType[Any]):
 
 def _read_backoff(text: str) -> Backoff:
     parsed = BACKOFF.read(text)
-    return Backoff(parsed.type, parsed.delay_ms, parsed.jitter)
+    return Backoff(parsed.kind, parsed.delay_ms, parsed.jitter)
 
 
 def read_json(text: str | bytes) -> Any:
-    """The value, or `ValueError` that says where it stops being JSON."""
+    """The value, or `ValueError` that says where the text stops being JSON."""
+    raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"this is not JSON: {error}") from None
+        return decode(raw)
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error})") from None
 
 
 DURATION = Parsed("duration", parse_duration)
-SIZE = Parsed("size", parse_size)
 BACKOFF_TYPE = Parsed("backoff", _read_backoff)
-JSON_TYPE = Parsed("json", read_json)

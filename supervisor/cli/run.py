@@ -1,0 +1,139 @@
+"""`oxherd run`: turn flags and config into a plan, and give it to the master."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from supervisor.cli.command import Common, command
+from supervisor.cli.display import burst_listener
+from supervisor.cli.redis_choice import chosen_redis
+from supervisor.config.load import DEFAULT, Loaded, flags
+from supervisor.config.model import Config
+from supervisor.errors import ConfigError, UsageError
+from supervisor.master.notify import Listener, Nobody
+from supervisor.master.plan import Plan, Target
+from supervisor.observe import log
+from supervisor.protocol.keys import QueueKeys
+from supervisor.transport.address import Address
+
+_OF_EVERY_COMMAND: Final = ("--redis", "--prefix")
+_OPTIONS: Final = {flag.parameter: flag for flag in flags() if flag.name not in _OF_EVERY_COMMAND}
+
+
+def _option(parameter: str) -> click.Option:
+    flag = _OPTIONS[parameter]
+    metavar = "|".join(flag.choices) or flag.metavar or "true|false"
+    return click.Option(
+        [flag.name, parameter], metavar=metavar, help=f"{flag.help} (default: {flag.default})"
+    )
+
+
+@command(
+    "run",
+    exits="0 stopped as asked, 1 with --burst: a job failed for good or a queue is paused, 2 wrong usage, "
+    "config or processor, 3 Redis unreachable",
+    example="oxherd run thumbnails:resize --queue thumbnails --concurrency 2 --timeout 60s",
+)
+@click.argument("targets", metavar="[TARGET...]", nargs=-1)
+@click.option(
+    "--queue", metavar="QUEUE", help="serve this queue only; needed for a plain function (default: all)"
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1, max=1024),
+    metavar="N",
+    help="slots of each queue: jobs that run at once, each in a process of its own (default: what decorator "
+    "or config say, else one for each usable CPU)",
+)
+@click.option("--burst", is_flag=True, help="stop when nothing is left to do")
+@click.option(
+    "--inline", is_flag=True, help="one job at a time in this very process, for breakpoint(); no isolation"
+)
+def run(common: Common, targets: tuple[str, ...], **rest: Any) -> int:
+    """Run the processors of each TARGET: `module` for what it decorates, or `module:function`.
+
+    Without a TARGET the config says which queue is run by what. Nothing is fetched before every processor
+    could be imported. TERM or Ctrl-C stops: running jobs may end within the stop deadline, those cut off go
+    back to the front of their queue; a second one does not wait for them.
+    """
+    if sys.platform != "linux":
+        raise UsageError(
+            "oxherd run needs Linux; here, run it in a container, like "
+            "docker run --rm -v .:/app -w /app -e OXHERD_REDIS_URL python:3.12 "
+            "sh -c 'pip install oxherd && oxherd run TARGET'. Every other command works here too"
+        )
+    asked = {name: rest.pop(name) for name in list(rest) if name in _OPTIONS}
+    loaded = common.load({_OPTIONS[name].name: value for name, value in asked.items() if value is not None})
+    return _run(common, loaded, targets, **rest)
+
+
+run.settings = [_option(parameter) for parameter in _OPTIONS]
+run.params += run.settings
+
+
+def _run(
+    common: Common,
+    loaded: Loaded,
+    names: tuple[str, ...],
+    queue: str | None,
+    concurrency: int | None,
+    burst: bool,
+    inline: bool,
+) -> int:
+    config = loaded.config
+    if queue is not None:
+        QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
+    targets = tuple(_targets(config, names, queue))
+    if not targets:
+        raise ConfigError(
+            "there is nothing to run: name a TARGET (module, or module:function with --queue), "
+            "or give the config a [queue.NAME] with a target"
+        )
+    if inline:
+        raise UsageError("--inline is not in this version; --profile none gives the least isolation there is")
+    log.configure(config.log.format, config.log.level)
+    with chosen_redis(config, long_lived=True) as choice:
+        # At the top it would load all of the master before a mistake in the flags could be told.
+        from supervisor.master.main import run_master
+
+        address = Address.parse(choice.url)
+
+        def plan(listener: Listener) -> Plan:
+            return Plan(
+                address=address,
+                config=config,
+                targets=targets,
+                only_queues=() if queue is None else (queue,),
+                concurrency=concurrency,
+                burst=burst,
+                listener=listener,
+            )
+
+        if not burst:
+            return run_master(plan(Nobody()))
+        # A picture of all slots says more than a line for each job; who names a level gets that level.
+        level = "warning" if loaded.origin("log", "level") == DEFAULT else config.log.level
+        with burst_listener(as_json=common.json, log_level=level) as listener:
+            return run_master(plan(listener))
+
+
+def _targets(config: Config, names: tuple[str, ...], queue: str | None) -> Iterator[Target]:
+    """The targets of the command line, else those of the config; each with the queue it serves by default."""
+    configured = [
+        Target(name=name, queue=own)
+        for own, settings in config.queues.items()
+        for name in settings.target
+        if queue is None or own == queue
+    ]
+    if not names:
+        yield from configured
+    for name in dict.fromkeys(names):
+        of_config = [target for target in configured if target.name == name]
+        if queue is not None or not of_config:
+            yield Target(name=name, queue=queue)
+        else:
+            yield from of_config

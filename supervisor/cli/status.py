@@ -1,0 +1,154 @@
+"""`oxherd status`: how many jobs of which queues are in which state."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from supervisor.cli.command import Common, command
+from supervisor.cli.render import as_json, clean, note, out, table
+from supervisor.cli.session import Session, converse
+from supervisor.errors import RedisRefused
+from supervisor.protocol import fields
+from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.commands.read import GetCounts, GetMeta, IsPaused
+from supervisor.protocol.keys import QueueKeys
+from supervisor.transport.aio import Redis
+
+_STATES: Final = (
+    fields.WAITING,
+    fields.PRIORITIZED,
+    fields.DELAYED,
+    fields.ACTIVE,
+    fields.COMPLETED,
+    fields.FAILED,
+    fields.WAITING_CHILDREN,
+)
+_KEYS_A_STEP: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanQueues:
+    """One step through all keys. Decodes to the next cursor and the queues found on the way."""
+
+    prefix: str
+    cursor: str = "0"
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        pattern = re.sub(r"([*?\[\]^\\])", r"\\\1", self.prefix) + ":*:meta"
+        return [["SCAN", self.cursor, "MATCH", pattern, "COUNT", _KEYS_A_STEP, "TYPE", "hash"]]
+
+    def decode(self, reply: Reply) -> tuple[str, set[str]]:
+        ((cursor, keys),) = reply
+        names = (key.decode("utf-8", "replace")[len(self.prefix) + 1 : -len(":meta")] for key in keys)
+        return cursor.decode(), {name for name in names if name and ":" not in name}
+
+
+@dataclass(frozen=True, slots=True)
+class _ClientNames:
+    """The names of all connections of the server."""
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        return [["CLIENT", "LIST"]]
+
+    def decode(self, reply: Reply) -> list[str]:
+        return re.findall(r"\bname=(\S+)", reply[0].decode("utf-8", "replace"))
+
+
+@command(
+    "status",
+    exits="0 done, 1 there is no such queue, 2 wrong usage or config, 3 Redis unreachable",
+    example="oxherd status thumbnails --json | jq .failed",
+)
+@click.argument("queues", metavar="[QUEUE...]", nargs=-1)
+def status(common: Common, queues: tuple[str, ...]) -> int:
+    """Count the jobs of each QUEUE by state.
+
+    Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
+    connections that fetch from the queue, whatever program they belong to; nothing is changed.
+    """
+    return converse(common, lambda session: _status(session, queues))
+
+
+async def _status(session: Session, names: Sequence[str]) -> int:
+    for name in names:
+        QueueKeys(name, session.prefix)  # refuses a name that no queue can have
+    async with await session.connect() as redis:
+        return await _count(session, redis, names)
+
+
+async def _count(session: Session, redis: Redis, names: Sequence[str]) -> int:
+    found = sorted(set(names) or await _queues(redis, session.prefix))
+    if not found:
+        note(f"oxherd: there is no queue with the prefix {session.prefix!r}")
+        return 0
+    keys = [QueueKeys(name, session.prefix) for name in found]
+    workers = await _workers(redis, keys)
+    records = await asyncio.gather(*(_record(redis, each, workers) for each in keys))
+    absent = [record["queue"] for record in records if not record.pop("exists")]
+    if session.json:
+        for record in records:
+            out(as_json(record))
+    else:
+        out(_as_table(records))
+    if names and absent:
+        note(f"oxherd: no job was ever added to {', '.join(absent)} (prefix {session.prefix!r})")
+        return 1
+    return 0
+
+
+async def _queues(redis: Redis, prefix: str) -> set[str]:
+    cursor, found = await redis.execute(_ScanQueues(prefix))
+    while cursor != "0":
+        cursor, names = await redis.execute(_ScanQueues(prefix, cursor))
+        found |= names
+    return found
+
+
+async def _workers(redis: Redis, queues: Sequence[QueueKeys]) -> dict[str, int] | None:
+    """How many workers each queue has; None where the server does not tell us."""
+    try:
+        clients = await redis.execute(_ClientNames())
+    except RedisRefused:
+        return None
+    counts = {}
+    for keys in queues:
+        plain = keys.client_name("")
+        counts[keys.name] = sum(client == plain or client.startswith(f"{plain}:w:") for client in clients)
+    return counts
+
+
+async def _record(redis: Redis, keys: QueueKeys, workers: dict[str, int] | None) -> dict[str, Any]:
+    counts, paused, meta = await asyncio.gather(
+        redis.execute(GetCounts(keys)), redis.execute(IsPaused(keys)), redis.execute(GetMeta(keys))
+    )
+    return {
+        "queue": keys.name,
+        **{state.replace("-", "_"): counts[state] for state in _STATES},
+        "paused": paused,
+        "workers": None if workers is None else workers[keys.name],
+        "exists": bool(meta) or any(counts.values()),
+    }
+
+
+def _as_table(records: Sequence[dict[str, Any]]) -> str:
+    # Waiting-children only says something where flows are used.
+    states = [state.replace("-", "_") for state in _STATES]
+    if not any(record["waiting_children"] for record in records):
+        states.remove("waiting_children")
+    rows = [
+        [
+            clean(record["queue"]),
+            *(f"{record[state]:,}" for state in states),
+            "?" if record["workers"] is None else str(record["workers"]),
+            "paused" if record["paused"] else "",
+        ]
+        for record in records
+    ]
+    header = ["queue", *(state.replace("_", "-") for state in states), "workers", ""]
+    return table(header, rows, right=range(1, len(header) - 1))
