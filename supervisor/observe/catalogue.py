@@ -1,8 +1,8 @@
 """Every log event there is: its level, its keys, and what it tells a reader.
 
 The one list: the log's lines, the counters and the reference page agree because they are all made from it,
-and a test finds every call that says something else. Names are `noun.past_participle`, keys carry their units.
-Job data and results have no key here, so they never appear in a log.
+and a test finds every call that says something else. Names are `noun.past_participle`, keys carry their
+units. Job data and results have no key here, so they never appear in a log.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
-from supervisor.observe.writer import LineWriter
+from supervisor.observe.writer import LineWriter, StreamWriter, writer_for
 
 Fields = dict[str, Any]
 Hook = Callable[[str, Fields], None]
@@ -34,7 +34,8 @@ class _State:
 
     least: int = LEVELS["info"]
     bound: Any = None  # structlog's logger, None until the first line
-    writer: LineWriter | None = None
+    writer: LineWriter | StreamWriter | None = None
+    started_for: TextIO | None = None  # the stream that `writer` writes to
     format: str = "auto"
     stream: TextIO | None = None
     hooks: tuple[Hook, ...] = ()
@@ -72,8 +73,7 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     _State.least = LEVELS[level]
     _State.format = format
     _State.stream = stream
-    _State.bound = None
-    _State.writer = None
+    _State.bound = _State.writer = _State.started_for = None
 
 
 def flush() -> None:
@@ -97,8 +97,12 @@ def _emit(name: str, level: str, event: str, fields: Fields) -> None:
         hook(event, fields)
     if LEVELS[level] < _State.least:
         return
-    if _State.bound is None:
-        _State.bound = _start()
+    stream = _State.stream or sys.stderr
+    if stream is None:  # the process was started without one
+        return
+    if stream is not _State.started_for:  # the first line, or sys.stderr was replaced
+        _State.started_for = stream
+        _State.bound = _start(stream)
     writer = _State.writer
     if writer is not None and writer.dropped:
         count, writer.dropped = writer.dropped, 0
@@ -106,12 +110,11 @@ def _emit(name: str, level: str, event: str, fields: Fields) -> None:
     getattr(_State.bound, level)(event, logger=name, **fields)
 
 
-def _start() -> Any:
+def _start(stream: TextIO) -> Any:
     """structlog, set up for the stream. The first line pays for its import."""
     structlog = _import_structlog()
-    stream = _State.stream if _State.stream is not None else sys.stderr
     as_json = _State.format == "json" or (_State.format == "auto" and not stream.isatty())
-    _State.writer = LineWriter(stream.fileno())
+    _State.writer = writer_for(stream)
     shared = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
     time = structlog.processors.TimeStamper
     if as_json:

@@ -14,14 +14,14 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TextIO
 
 PIECE: Final = select.PIPE_BUF  # a pipe that is ready takes so many bytes without blocking
 MAX_WAITING_BYTES: Final = 1024 * 1024
 
 
 class LineWriter:
-    """Writes whole lines, in order, without ever blocking but in `flush`."""
+    """Writes whole lines, in order, without ever blocking but in `flush`. For one thread."""
 
     def __init__(self, fd: int, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         self._fd = fd
@@ -84,3 +84,29 @@ class LineWriter:
         del self._waiting[int(self._torn)]
         self._waiting_bytes -= len(line)
         self.dropped += 1
+
+
+class StreamWriter:
+    """The same face for a stream without a descriptor, as tests have. It cannot block."""
+
+    dropped = 0
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: bytes) -> None:
+        if not self._stream.closed:
+            self._stream.write(line.decode("utf-8", "backslashreplace") + "\n")
+
+    debug = info = warning = error = critical = msg = write
+
+    def flush(self) -> None:
+        if not self._stream.closed:
+            self._stream.flush()
+
+
+def writer_for(stream: TextIO) -> LineWriter | StreamWriter:
+    try:
+        return LineWriter(stream.fileno())
+    except OSError:  # io.UnsupportedOperation among them
+        return StreamWriter(stream)
