@@ -107,8 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _carried_out(argv: list[str]) -> int:
     try:
-        result: Any = group.main(args=argv, prog_name="oxherd", standalone_mode=False)
-    except click.Abort:
+        # Not `group.main`: that one ends the process, with status 1, when the reader of our output has gone.
+        with group.make_context("oxherd", argv) as ctx:
+            result: Any = group.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except click.ClickException as error:
         return _wrong_usage(error)

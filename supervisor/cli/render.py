@@ -23,9 +23,8 @@ def clean(text: str) -> str:
 
 
 def _escaped(char: str) -> str:
-    return {"\n": " ", "\t": " ", "\r": ""}.get(char) or char.encode(
-        "unicode_escape", "backslashreplace"
-    ).decode()
+    spelled = char.encode("unicode_escape", "backslashreplace").decode()
+    return {"\n": " ", "\t": " ", "\r": ""}.get(char, spelled)
 
 
 def clipped(text: str, width: int) -> str:
