@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from supervisor.errors import InvalidJob
+from supervisor.protocol.validate import check_jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,7 @@ class Backoff:
             raise InvalidJob("backoff: the kind is text: fixed, exponential, or a name the worker knows")
         if not isinstance(self.delay_ms, int) or isinstance(self.delay_ms, bool) or self.delay_ms < 0:
             raise InvalidJob("backoff: the delay is a whole number of milliseconds, 0 or more")
-        if not isinstance(self.jitter, (int, float)) or isinstance(self.jitter, bool):
-            raise InvalidJob("backoff: the jitter is a number between 0 and 1")
-        if not 0 <= self.jitter <= 1:
-            raise InvalidJob("Jitter should be between 0 and 1")
+        check_jitter(self.jitter)
 
 
 def fixed(delay_ms: int, *, jitter: float = 0) -> Backoff:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from supervisor.protocol import fields
+from supervisor.protocol.commands.add import NewJob
+from supervisor.protocol.job_record import JobRecord
+from supervisor.protocol.jsontext import decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +60,73 @@ class Job:
     scheduler_id: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+
+def added_job(queue: str, job: NewJob, job_id: str, data: Any) -> Job:
+    """The job as it was just added; nothing is read for it."""
+    options = decode(job.opts)
+    return Job(
+        id=job_id,
+        queue=queue,
+        name=job.name,
+        data=data,
+        options=options,
+        timestamp=job.timestamp,
+        delay_ms=job.delay_ms,
+        priority=job.priority,
+        attempts=_attempts(options),
+    )
+
+
+def job_of(queue: str, record: JobRecord) -> Job:
+    """The job as its hash says."""
+    problems: list[str] = []
+
+    def parsed(field_name: str, text: bytes | None, missing: Any) -> Any:
+        if text is None:
+            return missing
+        try:
+            return decode(text)
+        except ValueError as error:
+            problems.append(f"its {field_name} is not JSON: {error}")
+            return None
+
+    options = parsed("options", record.opts, {})
+    stacktrace = parsed("stack traces", record.stacktrace, [])
+    return Job(
+        queue=queue,
+        data=parsed("data", record.data, {}),
+        options=options if isinstance(options, dict) else {},
+        attempts=_attempts(options),
+        progress=parsed("progress", record.progress, 0),
+        returned=parsed("result", record.returned, None),
+        stacktrace=tuple(map(str, stacktrace)) if isinstance(stacktrace, list) else (),
+        parent=parsed("parent", record.parent, None),
+        problems=tuple(problems),
+        **{name: getattr(record, name) for name in _AS_THEY_ARE},
+    )
+
+
+def _attempts(options: Any) -> int:
+    attempts = options.get(fields.OPTION_NAMES["attempts"], 0) if isinstance(options, dict) else 0
+    return attempts if isinstance(attempts, int) else 0
+
+
+_AS_THEY_ARE: Final = (
+    "id",
+    "name",
+    "timestamp",
+    "delay_ms",
+    "priority",
+    "attempts_made",
+    "attempts_started",
+    "stalled_count",
+    "failed_reason",
+    "processed_on",
+    "finished_on",
+    "processed_by",
+    "deferred_failure",
+    "deduplication_id",
+    "scheduler_id",
+    "extra",
+)

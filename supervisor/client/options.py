@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from supervisor.client.backoff import Backoff
-from supervisor.errors import DataTooLarge, InvalidJob
+from supervisor.errors import InvalidJob
 from supervisor.protocol import fields
+from supervisor.protocol.commands.add import NewJob
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.jsontext import encode
-from supervisor.protocol.validate import check_job_id, check_priority
+from supervisor.protocol.validate import check_job_id, check_priority, check_size
 
 Json: TypeAlias = Any
 
@@ -40,7 +40,7 @@ class AddOptions(TypedDict, total=False):
     attempts              how often to try in all; 0 and 1 are both once.
     backoff               milliseconds between attempts, or `fixed(...)`, `exponential(...)`, `custom(...)`.
     timeout_ms            wall time of one attempt; the worker's own limit holds if it is smaller.
-    remove_on_complete    True removes the finished job, n keeps the n newest, `KeepJobs(...)` by count and age.
+    remove_on_complete    True removes the finished job, n keeps the n newest, `KeepJobs(...)` says more.
     remove_on_fail        the same for a job that failed for good.
     keep_logs             the newest n rows of the job's log stay.
     stack_trace_limit     the newest n entries of its stack traces stay.
@@ -67,48 +67,45 @@ class JobSpec(NamedTuple):
     """One job of a bulk add; a plain tuple of the same parts will do."""
 
     name: str
-    data: Json = {}
-    options: AddOptions = {}
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedJob:
-    """A job that passed every check: what is stored, as bytes, and what decides where it goes."""
-
-    name: str
-    data: bytes
-    opts: bytes
-    stored: Mapping[str, Any]
-    job_id: str
-    timestamp: int | None
-    delay_ms: int
-    priority: int
-    lifo: bool
+    data: Json
+    options: AddOptions = {}  # noqa: RUF012 (only read)
 
 
 def encode_job(
-    spec: JobSpec, *, defaults: AddOptions | None = None, max_data_bytes: int = MAX_DATA_BYTES
-) -> EncodedJob:
+    spec: JobSpec, *, now_ms: int, defaults: AddOptions | None = None, max_data_bytes: int = MAX_DATA_BYTES
+) -> NewJob:
     """Check one job and encode it. Raises `InvalidJob` or `DataTooLarge`; nothing was sent then."""
-    _check_text(spec.name, "the name of a job")
-    merged = {**(defaults or {}), **spec.options}
-    options = {name: value for name, value in merged.items() if value is not None or name not in _ENCODERS}
+    check_text(spec.name, "the name of a job")
+    merged: dict[str, Any] = {**(defaults or {}), **spec.options}
+    options = {
+        name: value for name, value in merged.items() if name not in _ENCODERS or _is_given(name, value)
+    }
     stored = encode_options(options)
-    data = encode(spec.data, what=f"the data of job {spec.name!r}")
-    limit = min(max_data_bytes, options.get("size_limit", max_data_bytes))
-    if len(data) > limit:
-        raise DataTooLarge(f"The size of job {spec.name} exceeds the limit {limit} bytes")
-    return EncodedJob(
+    data = encode_json(spec.data, f"job {spec.name!r}")
+    check_size(spec.name, data, min(max_data_bytes, options.get("size_limit", max_data_bytes)))
+    return NewJob(
         name=spec.name,
         data=data,
-        opts=encode(stored, what=f"the options of job {spec.name!r}"),
-        stored=stored,
-        job_id=options.get("job_id", ""),
-        timestamp=options.get("timestamp"),
+        opts=encode(stored),
+        timestamp=options.get("timestamp", now_ms),
         delay_ms=options.get("delay_ms", 0),
         priority=options.get("priority", 0),
         lifo=options.get("lifo", False),
+        job_id=options.get("job_id"),
     )
+
+
+def check_defaults(defaults: AddOptions | None) -> AddOptions:
+    """The defaults of a queue, checked when the queue is made and not at its first job."""
+    given = AddOptions(**(defaults or {}))
+    if "job_id" in given:
+        raise InvalidJob("job_id cannot be a default: the second job would never be added")
+    encode_options({name: value for name, value in given.items() if value is not None})
+    return given
+
+
+def _is_given(name: str, value: Any) -> bool:
+    return value is not None and not (name == "job_id" and value == "")
 
 
 def encode_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +124,36 @@ def as_spec(job: JobSpec | tuple[Any, ...]) -> JobSpec:
     """A `JobSpec` of what `add_bulk` was given."""
     if isinstance(job, JobSpec):
         return job
-    if not isinstance(job, (tuple, list)) or not 1 <= len(job) <= len(JobSpec._fields):
-        raise InvalidJob("each job of a bulk add is a JobSpec or a tuple of name, data and options")
+    if not isinstance(job, (tuple, list)) or not 2 <= len(job) <= len(JobSpec._fields):
+        raise InvalidJob("each job of a bulk add is a JobSpec or a tuple of name, data and, if any, options")
     spec = JobSpec(*job)
     if not isinstance(spec.options, Mapping):
         raise InvalidJob(f"the options of job {spec.name!r} are a mapping, not {_kind(spec.options)}")
     return spec
+
+
+def encode_json(value: Json, whose: str) -> bytes:
+    """`value` as JSON text; else `InvalidJob` with a sentence that says what is wrong and where."""
+    try:
+        return encode(value)
+    except InvalidJob as error:
+        path = _path_of_the_unsayable(value)
+        raise InvalidJob(f"{whose}: {error} (at {path})" if path else f"{whose}: {error}") from None
+
+
+def _path_of_the_unsayable(value: Any, depth: int = 100) -> str:
+    """Where in `value` the first part is that JSON cannot say, as `[3].when`; empty for the value itself."""
+    parts: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping):
+        parts = [(f".{key}" if isinstance(key, str) else f"[{key!r}]", part) for key, part in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [(f"[{place}]", part) for place, part in enumerate(value)]
+    for path, part in parts if depth else ():
+        try:
+            encode(part)
+        except InvalidJob:
+            return path + _path_of_the_unsayable(part, depth - 1)
+    return ""
 
 
 # --- one check for each kind of value --------------------------------------------------------------
@@ -142,7 +163,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _check_text(value: object, what: str) -> None:
+def check_text(value: object, what: str) -> None:
     if not isinstance(value, str):
         raise InvalidJob(f"{what} is text, not {_kind(value)}")
     try:
@@ -157,7 +178,7 @@ def _unknown_option(name: object) -> str:
     return f"a job has no option {name!r}{hint}"
 
 
-def _whole(least: int, most: int = MAX_WHOLE) -> Callable[[str, Any], int]:
+def whole(least: int, most: int = MAX_WHOLE) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise InvalidJob(f"{name} is a whole number, not {_kind(value)}")
@@ -182,7 +203,7 @@ def _priority(name: str, value: Any) -> int:
 
 
 def _job_id(name: str, value: Any) -> str:
-    _check_text(value, name)
+    check_text(value, name)
     check_job_id(value)
     return str(value)
 
@@ -194,7 +215,7 @@ def _backoff(name: str, value: Any) -> dict[str, Any]:
         except TypeError:
             raise InvalidJob(f"{name} has kind, delay_ms and jitter, not {sorted(map(str, value))}") from None
     elif not isinstance(value, Backoff):
-        value = Backoff("fixed", _whole(0)(name, value))
+        value = Backoff("fixed", whole(0)(name, value))
     stored: dict[str, Any] = {"type": value.kind, "delay": value.delay_ms}
     if value.jitter:
         stored["jitter"] = value.jitter
@@ -208,26 +229,29 @@ def _keep(name: str, value: Any) -> bool | int | dict[str, int]:
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return _whole(-1)(name, value)
+        return whole(-1)(name, value)
     if isinstance(value, KeepJobs):
         value = {part: getattr(value, part) for part in _KEEP_NAMES if getattr(value, part) is not None}
     if not isinstance(value, Mapping) or not value or not set(value) <= set(_KEEP_NAMES):
         raise InvalidJob(f"{name} is True, False, a number of jobs, or KeepJobs(count=, age_s=, limit=)")
-    return {_KEEP_NAMES[part]: _whole(-1 if part == "count" else 0)(f"{name}.{part}", n) for part, n in value.items()}
+    return {
+        _KEEP_NAMES[part]: whole(-1 if part == "count" else 0)(f"{name}.{part}", n)
+        for part, n in value.items()
+    }
 
 
 _ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "delay_ms": _whole(0, MAX_DELAY_MS),
+    "delay_ms": whole(0, MAX_DELAY_MS),
     "priority": _priority,
     "job_id": _job_id,
     "lifo": _flag,
-    "attempts": _whole(0),
+    "attempts": whole(0),
     "backoff": _backoff,
-    "timeout_ms": _whole(0),
+    "timeout_ms": whole(0),
     "remove_on_complete": _keep,
     "remove_on_fail": _keep,
-    "keep_logs": _whole(0),
-    "stack_trace_limit": _whole(0),
-    "size_limit": _whole(0),
-    "timestamp": _whole(0),
+    "keep_logs": whole(0),
+    "stack_trace_limit": whole(0),
+    "size_limit": whole(0),
+    "timestamp": whole(0),
 }

@@ -17,6 +17,7 @@ from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.keys import QueueKeys
 
 START: Final = "0-0"
+EVENTS_PER_READ: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class QueueEvent:
     name     `added`, `waiting`, `active`, `progress`, `completed`, `failed`, `drained`...
     job_id   the job it is about; None when it is about the queue.
     told_on  epoch milliseconds by the server's clock.
-    values   the rest: `returned`, `failed_reason`, `progress`, `prev`, `due_on`, `attempts_made`, `job_name`...
+    values   the rest: `returned`, `failed_reason`, `progress`, `prev`, `due_on`, `attempts_made`...
     """
 
     id: str
@@ -48,7 +49,7 @@ class LastEvent:
 
     def decode(self, reply: Reply) -> str:
         (entries,) = reply
-        return entries[0][0].decode() if entries else START
+        return str(entries[0][0].decode()) if entries else START
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class ReadEvents:
     queue: QueueKeys
     since: str
     block_ms: int = 0
-    count: int = 1_000
+    count: int = EVENTS_PER_READ
 
     def requests(self) -> Sequence[Sequence[Arg]]:
         wait: list[Arg] = ["BLOCK", self.block_ms] if self.block_ms > 0 else []

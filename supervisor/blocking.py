@@ -1,0 +1,6 @@
+"""The client without asyncio: `from supervisor.blocking import Queue`."""
+
+from supervisor.client import AddOptions, Backoff, Job, JobSpec, KeepJobs, custom, exponential, fixed
+from supervisor.client.blocking import Queue
+
+__all__ = ["AddOptions", "Backoff", "Job", "JobSpec", "KeepJobs", "Queue", "custom", "exponential", "fixed"]

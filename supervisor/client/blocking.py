@@ -1,0 +1,239 @@
+"""`Queue` without asyncio, for Django, Flask and scripts: the twin of `queue.py`, without await.
+
+It decides nothing: what an operation does stands in `core.py`, `edit.py` and `listen.py`, for both. A test
+keeps the two alike.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from supervisor.client import core, edit, listen
+from supervisor.client.core import Action, Context
+from supervisor.client.job import Job
+from supervisor.client.options import AddOptions, JobSpec, Json, check_defaults
+from supervisor.client.queue import epoch_ms
+from supervisor.client.where import Where, find, resolve_url
+from supervisor.errors import RedisUnavailable
+from supervisor.protocol import fields
+from supervisor.protocol.commands.base import Command
+from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
+from supervisor.protocol.queue_events import QueueEvent, ReadEvents
+from supervisor.protocol.steps import Steps, drive_blocking
+from supervisor.transport.blocking import Redis
+
+T = TypeVar("T")
+
+
+class Queue:
+    """One queue, seen by who adds jobs to it and looks at them.
+
+        with Queue("thumbnails") as queue:
+            job = queue.add("resize", {"path": "a.jpg"}, attempts=3, backoff=exponential(1_000))
+            print(queue.result(job, timeout_ms=30_000))
+
+    name         any text without ":".
+    url          redis://, rediss:// or unix://, or `embedded` for the user's own server if it runs. If not
+                 given, OXHERD_REDIS_URL and oxherd.toml name the Redis, the prefix and the defaults; where
+                 they do not, `ConfigError`.
+    redis        a connection to share with others, who close it; then `url` is not looked at.
+    prefix       what every key starts with, `bull` as a rule; all clients of a queue must agree on it.
+    defaults     options for each job that does not give its own.
+    clock        tells epoch milliseconds.
+
+    Nothing is sent before the first operation, or `with`. One connection, which operations share.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        redis: Redis | None = None,
+        prefix: str | None = None,
+        defaults: AddOptions | None = None,
+        clock: core.Clock = epoch_ms,
+    ) -> None:
+        found = find(name, os.environ) if url is None and redis is None else None
+        if prefix is None:
+            prefix = found.prefix if found is not None else DEFAULT_PREFIX
+        if defaults is None and found is not None:
+            defaults = AddOptions(**found.defaults)  # type: ignore[typeddict-item]
+        self.context = Context(QueueKeys(name, prefix), clock, check_defaults(defaults))
+        self._url = url if found is None else found.url
+        self._state_dir = None if found is None else found.state_dir
+        self._where: Where | None = None
+        self._redis = self._shared = redis
+        self._connecting = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.context.keys.name
+
+    @property
+    def keys(self) -> QueueKeys:
+        """The names of its keys in Redis."""
+        return self.context.keys
+
+    # --- adding ------------------------------------------------------------------------------------------
+
+    def add(self, name: str, data: Json, **options: Unpack[AddOptions]) -> Job:
+        """Add one job and return it.
+
+        name      what the processor tells jobs apart by; any text.
+        data      anything JSON can say, at most 60 MiB once encoded.
+        options   `delay_ms`, `priority`, `job_id`, `attempts`, `backoff`...: see `AddOptions`.
+
+        Raises `InvalidJob` or `DataTooLarge` before anything is sent, and `RedisUnavailable` when no answer
+        came: if its `sent` is true the job may exist or not, so try again with a `job_id`.
+
+        Wire: addJobs; events `added`, then `waiting` or `delayed`; or `duplicated` alone.
+        """
+        return self._drive(core.add(self.context, JobSpec(name, data, options)))
+
+    def add_bulk(self, jobs: Iterable[JobSpec | tuple[Any, ...]]) -> list[Job]:
+        """Add many jobs in one round trip; they come back in their order.
+
+        jobs   each a `JobSpec` or a tuple of name, data and options.
+
+        All are checked before the first is sent. If Redis then refuses one, its error is raised and the
+        others have been added all the same.
+        """
+        many = core.bulk(self.context, jobs)
+        redis = self.connect()
+        return many.jobs(redis.execute_many(many.commands()))
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """The job as it is now; None if there is none of this id."""
+        return self._drive(core.get(self.context, job_id))
+
+    def state(self, job_id: str) -> str:
+        """Where the job is: `waiting`, `delayed`, `active`, `completed`..., or `unknown`."""
+        return self._drive(core.state(self.context, job_id))
+
+    def jobs(self, state: str, start: int = 0, end: int = 99, *, newest_first: bool = False) -> list[Job]:
+        """The jobs in one state, from place `start` to place `end`, both included; -1 is the last.
+
+        Waiting jobs come in the order in which they will run, finished ones in that in which they ended.
+        """
+        return self._drive(core.jobs(self.context, state, start, end, newest_first))
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        return self._drive(core.counts(self.context))
+
+    def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
+        """The rows of the job's log from place `start` to place `end`, oldest first; -1 is the last."""
+        return self._drive(core.logs(self.context, job_id, start, end))
+
+    def is_paused(self) -> bool:
+        """Whether nothing is fetched from this queue."""
+        return self._drive(core.is_paused(self.context))
+
+    # --- waiting -----------------------------------------------------------------------------------------
+
+    def result(self, job: Job | str, *, timeout_ms: int | None = None) -> Json:
+        """Wait until the job has ended and return what its processor returned.
+
+        job          what `add` returned, or an id.
+        timeout_ms   wait so long at most; without it, for ever.
+
+        Raises `JobFailed` with the job's failed reason, `ResultTimeout` when it had not ended in time (it
+        goes on), `JobNotFound` when it is not there: a job that is removed as it ends leaves no result to
+        who comes later.
+        """
+        job_id = job.id if isinstance(job, Job) else job
+        return self.run(listen.result(job_id, timeout_ms, time.monotonic))
+
+    def events(self, *, since: str | None = None) -> Iterator[QueueEvent]:
+        """What happens in the queue, as it happens, without end.
+
+        since   go on after the event of this `id`; `0-0` for all that is still stored; now if not given.
+        """
+        place = self.run(listen.first_place(since))
+        while True:
+            for event in self.run(listen.next_events(place)):
+                place = event.id
+                yield event
+
+    # --- acting ------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Let nobody fetch from this queue until `resume`. Jobs may be added; running ones go on."""
+        self._drive(core.pause(self.context))
+
+    def resume(self) -> None:
+        """Let workers fetch from this queue again."""
+        self._drive(core.resume(self.context))
+
+    def retry(self, job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = False) -> None:
+        """Put a failed (or `state` completed) job back to be run again.
+
+        reset_attempts   count its attempts from the start.
+
+        Raises `JobNotFound`, or `JobNotInState` when it is not in `state`.
+        """
+        self.run(edit.retry(job_id, state=state, reset_attempts=reset_attempts))
+
+    def remove(self, job_id: str) -> None:
+        """Remove a job and its log, if it is there. One that a worker holds is refused: `JobError`."""
+        self.run(edit.remove(job_id))
+
+    def promote(self, job_id: str) -> None:
+        """Let a delayed job run now. Raises `JobNotInState` when it is not delayed."""
+        self.run(edit.promote(job_id))
+
+    def run(self, action: Action[T]) -> T:
+        """Carry out an action of `supervisor.client.edit`, such as `change_delay("17", 5_000)`."""
+        return self._drive(action(self.context))
+
+    # --- the connection ----------------------------------------------------------------------------------
+
+    def connect(self) -> Redis:
+        """The connection; opened now if it was not yet."""
+        with self._connecting:
+            if self._redis is None:
+                if self._where is None:
+                    self._where = resolve_url(self._url or "", self._state_dir)
+                self._redis = Redis(self._where.url)
+            return self._redis
+
+    def close(self) -> None:
+        """End the connection. A later operation opens it again."""
+        redis, self._redis = self._redis, self._shared
+        where, self._where = self._where, None
+        if redis is not None and self._shared is None:
+            redis.close()
+        if where is not None:
+            where.close()
+
+    def _drive(self, steps: Steps[T]) -> T:
+        return drive_blocking(steps, self._execute)
+
+    def _execute(self, command: Command[Any]) -> Any:
+        redis = self.connect()
+        if not isinstance(command, ReadEvents) or command.block_ms == 0:
+            return redis.execute(command)
+        try:
+            return redis.execute(command, timeout_s=command.block_ms / 1000)
+        except RedisUnavailable:
+            # Redis is away. Asking without waiting is patient, and then what may have been missed is seen.
+            return redis.execute(replace(command, block_ms=0))
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,142 @@
+"""What the clients do, written once: each operation as the commands it takes, driven by either client.
+
+An operation is an `Action`: a function that is given the queue's `Context` and yields commands. The asyncio
+and the blocking client run the same actions, so they cannot drift apart. What is done to one job, and what
+only a few callers need, stands in `edit.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from supervisor.client.job import Job, added_job, job_of
+from supervisor.client.options import MAX_DATA_BYTES, AddOptions, JobSpec, as_spec, encode_job
+from supervisor.errors import OxherdError, RedisRefused, UsageError
+from supervisor.protocol import fields
+from supervisor.protocol.codes import Code, error_of
+from supervisor.protocol.commands.add import JOBS_PER_CALL, AddJobs, AddResult, NewJob, NotAdded
+from supervisor.protocol.commands.base import Command
+from supervisor.protocol.commands.queue import PauseQueue, resume_queue
+from supervisor.protocol.commands.read import (
+    GetCounts,
+    GetJob,
+    GetJobIds,
+    GetJobs,
+    GetLogs,
+    GetState,
+    IsPaused,
+)
+from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.steps import Steps
+
+T = TypeVar("T")
+Clock: TypeAlias = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One queue as its client sees it. `clock` tells epoch milliseconds."""
+
+    keys: QueueKeys
+    clock: Clock
+    defaults: AddOptions
+    max_data_bytes: int = MAX_DATA_BYTES
+
+
+Action: TypeAlias = Callable[[Context], Steps[T]]
+
+
+def ask(command: Command[T]) -> Steps[T]:
+    """The operation that is one command."""
+    reply: T = yield command
+    return reply
+
+
+def add(context: Context, spec: JobSpec) -> Steps[Job]:
+    job = _encoded(context, spec)
+    (result,) = yield AddJobs(context.keys, [job])
+    return added_job(context.keys.name, job, _id_of(result, job), spec.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A bulk add that passed every check: one pipeline of `commands`, then `jobs` of their results."""
+
+    context: Context
+    specs: Sequence[JobSpec]
+    encoded: Sequence[NewJob]
+
+    def commands(self) -> list[AddJobs]:
+        starts = range(0, len(self.encoded), JOBS_PER_CALL)
+        return [AddJobs(self.context.keys, self.encoded[at : at + JOBS_PER_CALL]) for at in starts]
+
+    def jobs(self, replies: Iterable[list[AddResult] | OxherdError]) -> list[Job]:
+        """The jobs; or the first error, after which the others have been added all the same."""
+        results: list[AddResult] = []
+        for reply in replies:
+            if isinstance(reply, OxherdError):
+                raise reply
+            results += reply
+        return [
+            added_job(self.context.keys.name, job, _id_of(result, job), spec.data)
+            for spec, job, result in zip(self.specs, self.encoded, results, strict=True)
+        ]
+
+
+def bulk(context: Context, jobs: Iterable[JobSpec | tuple[Any, ...]]) -> Bulk:
+    """Check every job before the first is sent."""
+    specs = [as_spec(job) for job in jobs]
+    return Bulk(context, specs, [_encoded(context, spec) for spec in specs])
+
+
+def get(context: Context, job_id: str) -> Steps[Job | None]:
+    record = yield GetJob(context.keys, job_id)
+    return None if record is None else job_of(context.keys.name, record)
+
+
+def jobs(context: Context, state: str, start: int, end: int, newest_first: bool) -> Steps[list[Job]]:
+    if state not in fields.STATES:
+        raise UsageError(f"there is no state {state!r}; the states are {', '.join(fields.STATES)}")
+    job_ids = yield GetJobIds(context.keys, state, start, end, newest_first)
+    records = yield GetJobs(context.keys, job_ids)
+    return [job_of(context.keys.name, record) for record in records if record is not None]
+
+
+def counts(context: Context) -> Steps[dict[str, int]]:
+    return ask(GetCounts(context.keys))
+
+
+def is_paused(context: Context) -> Steps[bool]:
+    return ask(IsPaused(context.keys))
+
+
+def pause(context: Context) -> Steps[None]:
+    return ask(PauseQueue(context.keys))
+
+
+def resume(context: Context) -> Steps[None]:
+    return resume_queue(context.keys)
+
+
+def state(context: Context, job_id: str) -> Steps[str]:
+    return ask(GetState(context.keys, job_id))
+
+
+def logs(context: Context, job_id: str, start: int, end: int) -> Steps[list[str]]:
+    return ask(GetLogs(context.keys, job_id, start, end))
+
+
+def _encoded(context: Context, spec: JobSpec) -> NewJob:
+    return encode_job(
+        spec, now_ms=context.clock(), defaults=context.defaults, max_data_bytes=context.max_data_bytes
+    )
+
+
+def _id_of(result: AddResult, job: NewJob) -> str:
+    if not isinstance(result, NotAdded):
+        return result
+    if result.code == Code.GUILTY:
+        raise RedisRefused(f"job {job.name!r} was not added: {result.text}")
+    raise error_of(result.code, job_id=job.job_id or "", call="addJob")

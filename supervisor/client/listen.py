@@ -1,0 +1,123 @@
+"""Listening: what happens in a queue, live, and waiting for the end of one job.
+
+Reads    the event stream and, because events may be missed (the stream is trimmed, a connection may break),
+         the sets and the hash of the job that is waited for
+Writes   nothing
+Rule     an end that is seen in either place is the end; one that was only missed is found at the next look
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisor.client.core import Action, Context, ask
+from supervisor.errors import JobFailed, JobNotFound, ResultTimeout
+from supervisor.protocol import fields
+from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.jsontext import decode
+from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.queue_events import EVENTS_PER_READ, LastEvent, QueueEvent, ReadEvents
+from supervisor.protocol.steps import Steps
+
+# How long one read of the stream waits. Also how soon an end whose event was lost is found.
+LOOK_EVERY_MS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job stands: its state as far as it is one of the finished ones, and what is stored of its end."""
+
+    exists: bool
+    state: str | None
+    returned: bytes | None
+    failed_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnding:
+    """How a job ended, if it did. The sets are asked, not the hash: a retried job keeps its old reasons."""
+
+    queue: QueueKeys
+    job_id: str
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        return [
+            ["HMGET", self.queue.job(self.job_id), fields.NAME, fields.RETURN_VALUE, fields.FAILED_REASON],
+            ["ZSCORE", self.queue.completed, self.job_id],
+            ["ZSCORE", self.queue.failed, self.job_id],
+        ]
+
+    def decode(self, reply: Reply) -> Ending:
+        (name, returned, reason), completed, failed = reply
+        state = fields.COMPLETED if completed is not None else fields.FAILED if failed is not None else None
+        return Ending(name is not None, state, returned, reason and reason.decode(errors="replace"))
+
+
+def result(job_id: str, timeout_ms: int | None, monotonic: Callable[[], float]) -> Action[Any]:
+    """What the job returned. Raises `JobFailed`, `ResultTimeout` or `JobNotFound`."""
+
+    def steps(context: Context) -> Steps[Any]:
+        until = None if timeout_ms is None else monotonic() + timeout_ms / 1000
+        # The place in the stream first: what ends after it is told there, what ended before is in the sets.
+        since = yield LastEvent(context.keys)
+        gone = False
+        while True:
+            ending = yield ReadEnding(context.keys, job_id)
+            if ending.state is not None:
+                return _told(job_id, ending.state, _value(ending.returned), ending.failed_reason)
+            if gone and not ending.exists:
+                raise JobNotFound(
+                    f"job {job_id} is not there: it was never added, or it was removed when it ended and its "
+                    "result with it"
+                )
+            left_ms = LOOK_EVERY_MS if until is None else int((until - monotonic()) * 1000)
+            if left_ms <= 0:
+                raise ResultTimeout(
+                    f"job {job_id} had not finished after {timeout_ms} ms; it was left as it is"
+                )
+            # A job that is not there may have ended since we took our place: then its event is there already.
+            wait_ms = min(left_ms, LOOK_EVERY_MS) if ending.exists else 0
+            events = yield ReadEvents(context.keys, since, wait_ms)
+            gone = not ending.exists and len(events) < EVENTS_PER_READ
+            for event in events:
+                since = event.id
+                if event.job_id == job_id and event.name in fields.FINISHED:
+                    reason = event.values.get("failed_reason")
+                    return _told(job_id, event.name, event.values.get("returned"), reason)
+
+    return steps
+
+
+def _told(job_id: str, state: str, returned: Any, failed_reason: str | None) -> Any:
+    if state == fields.FAILED:
+        raise JobFailed(failed_reason or f"job {job_id} failed without a reason")
+    return returned
+
+
+def _value(text: bytes | None) -> Any:
+    try:
+        return None if text is None else decode(text)
+    except ValueError:
+        return text.decode(errors="replace") if text else None
+
+
+def first_place(since: str | None) -> Action[str]:
+    """Where listening starts: after `since`, else after all that has happened so far."""
+
+    def steps(context: Context) -> Steps[str]:
+        if since is not None:
+            return since
+        return (yield from ask(LastEvent(context.keys)))
+
+    return steps
+
+
+def next_events(since: str, block_ms: int = LOOK_EVERY_MS) -> Action[list[QueueEvent]]:
+    """What happened after `since`; waits for it up to `block_ms`."""
+
+    def steps(context: Context) -> Steps[list[QueueEvent]]:
+        return ask(ReadEvents(context.keys, since, block_ms))
+
+    return steps

@@ -1,0 +1,244 @@
+"""`Queue` for asyncio: add jobs, look at them, wait for them. Its twin without await is `blocking.py`.
+
+It decides nothing: what an operation does stands in `core.py`, `edit.py` and `listen.py`, for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from supervisor.client import core, edit, listen
+from supervisor.client.core import Action, Context
+from supervisor.client.job import Job
+from supervisor.client.options import AddOptions, JobSpec, Json, check_defaults
+from supervisor.client.where import Where, find, resolve_url
+from supervisor.errors import RedisUnavailable
+from supervisor.protocol import fields
+from supervisor.protocol.commands.base import Command
+from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
+from supervisor.protocol.queue_events import QueueEvent, ReadEvents
+from supervisor.protocol.steps import Steps, drive
+from supervisor.transport.aio import Redis
+
+T = TypeVar("T")
+
+
+def epoch_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Queue:
+    """One queue, seen by who adds jobs to it and looks at them.
+
+        async with Queue("thumbnails") as queue:
+            job = await queue.add("resize", {"path": "a.jpg"}, attempts=3, backoff=exponential(1_000))
+            print(await queue.result(job, timeout_ms=30_000))
+
+    name         any text without ":".
+    url          redis://, rediss:// or unix://, or `embedded` for the user's own server if it runs. If not
+                 given, OXHERD_REDIS_URL and oxherd.toml name the Redis, the prefix and the defaults; where
+                 they do not, `ConfigError`.
+    redis        a connection to share with others, who close it; then `url` is not looked at.
+    prefix       what every key starts with, `bull` as a rule; all clients of a queue must agree on it.
+    defaults     options for each job that does not give its own.
+    clock        tells epoch milliseconds.
+
+    Nothing is sent before the first operation, or `async with`. One connection, which operations share.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        redis: Redis | None = None,
+        prefix: str | None = None,
+        defaults: AddOptions | None = None,
+        clock: core.Clock = epoch_ms,
+    ) -> None:
+        found = find(name, os.environ) if url is None and redis is None else None
+        if prefix is None:
+            prefix = found.prefix if found is not None else DEFAULT_PREFIX
+        if defaults is None and found is not None:
+            defaults = AddOptions(**found.defaults)  # type: ignore[typeddict-item]
+        self.context = Context(QueueKeys(name, prefix), clock, check_defaults(defaults))
+        self._url = url if found is None else found.url
+        self._state_dir = None if found is None else found.state_dir
+        self._where: Where | None = None
+        self._redis = self._shared = redis
+        self._connecting = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.context.keys.name
+
+    @property
+    def keys(self) -> QueueKeys:
+        """The names of its keys in Redis."""
+        return self.context.keys
+
+    # --- adding ------------------------------------------------------------------------------------------
+
+    async def add(self, name: str, data: Json, **options: Unpack[AddOptions]) -> Job:
+        """Add one job and return it.
+
+        name      what the processor tells jobs apart by; any text.
+        data      anything JSON can say, at most 60 MiB once encoded.
+        options   `delay_ms`, `priority`, `job_id`, `attempts`, `backoff`...: see `AddOptions`.
+
+        Raises `InvalidJob` or `DataTooLarge` before anything is sent, and `RedisUnavailable` when no answer
+        came: if its `sent` is true the job may exist or not, so try again with a `job_id`.
+
+        Wire: addJobs; events `added`, then `waiting` or `delayed`; or `duplicated` alone.
+        """
+        return await self._drive(core.add(self.context, JobSpec(name, data, options)))
+
+    async def add_bulk(self, jobs: Iterable[JobSpec | tuple[Any, ...]]) -> list[Job]:
+        """Add many jobs in one round trip; they come back in their order.
+
+        jobs   each a `JobSpec` or a tuple of name, data and options.
+
+        All are checked before the first is sent. If Redis then refuses one, its error is raised and the
+        others have been added all the same.
+        """
+        many = core.bulk(self.context, jobs)
+        redis = await self.connect()
+        return many.jobs(await redis.execute_many(many.commands()))
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job as it is now; None if there is none of this id."""
+        return await self._drive(core.get(self.context, job_id))
+
+    async def state(self, job_id: str) -> str:
+        """Where the job is: `waiting`, `delayed`, `active`, `completed`..., or `unknown`."""
+        return await self._drive(core.state(self.context, job_id))
+
+    async def jobs(
+        self, state: str, start: int = 0, end: int = 99, *, newest_first: bool = False
+    ) -> list[Job]:
+        """The jobs in one state, from place `start` to place `end`, both included; -1 is the last.
+
+        Waiting jobs come in the order in which they will run, finished ones in that in which they ended.
+        """
+        return await self._drive(core.jobs(self.context, state, start, end, newest_first))
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        return await self._drive(core.counts(self.context))
+
+    async def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
+        """The rows of the job's log from place `start` to place `end`, oldest first; -1 is the last."""
+        return await self._drive(core.logs(self.context, job_id, start, end))
+
+    async def is_paused(self) -> bool:
+        """Whether nothing is fetched from this queue."""
+        return await self._drive(core.is_paused(self.context))
+
+    # --- waiting -----------------------------------------------------------------------------------------
+
+    async def result(self, job: Job | str, *, timeout_ms: int | None = None) -> Json:
+        """Wait until the job has ended and return what its processor returned.
+
+        job          what `add` returned, or an id.
+        timeout_ms   wait so long at most; without it, for ever.
+
+        Raises `JobFailed` with the job's failed reason, `ResultTimeout` when it had not ended in time (it
+        goes on), `JobNotFound` when it is not there: a job that is removed as it ends leaves no result to
+        who comes later.
+        """
+        job_id = job.id if isinstance(job, Job) else job
+        return await self.run(listen.result(job_id, timeout_ms, time.monotonic))
+
+    async def events(self, *, since: str | None = None) -> AsyncIterator[QueueEvent]:
+        """What happens in the queue, as it happens, without end.
+
+        since   go on after the event of this `id`; `0-0` for all that is still stored; now if not given.
+        """
+        place = await self.run(listen.first_place(since))
+        while True:
+            for event in await self.run(listen.next_events(place)):
+                place = event.id
+                yield event
+
+    # --- acting ------------------------------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        """Let nobody fetch from this queue until `resume`. Jobs may be added; running ones go on."""
+        await self._drive(core.pause(self.context))
+
+    async def resume(self) -> None:
+        """Let workers fetch from this queue again."""
+        await self._drive(core.resume(self.context))
+
+    async def retry(self, job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = False) -> None:
+        """Put a failed (or `state` completed) job back to be run again.
+
+        reset_attempts   count its attempts from the start.
+
+        Raises `JobNotFound`, or `JobNotInState` when it is not in `state`.
+        """
+        await self.run(edit.retry(job_id, state=state, reset_attempts=reset_attempts))
+
+    async def remove(self, job_id: str) -> None:
+        """Remove a job and its log, if it is there. One that a worker holds is refused: `JobError`."""
+        await self.run(edit.remove(job_id))
+
+    async def promote(self, job_id: str) -> None:
+        """Let a delayed job run now. Raises `JobNotInState` when it is not delayed."""
+        await self.run(edit.promote(job_id))
+
+    async def run(self, action: Action[T]) -> T:
+        """Carry out an action of `supervisor.client.edit`, such as `change_delay("17", 5_000)`."""
+        return await self._drive(action(self.context))
+
+    # --- the connection ----------------------------------------------------------------------------------
+
+    async def connect(self) -> Redis:
+        """The connection; opened now if it was not yet."""
+        async with self._connecting:
+            if self._redis is None:
+                # In a thread: it may wait for another process that starts or stops the embedded server.
+                if self._where is None:
+                    self._where = await asyncio.to_thread(resolve_url, self._url or "", self._state_dir)
+                self._redis = await Redis.connect(self._where.url)
+            return self._redis
+
+    async def close(self) -> None:
+        """End the connection. A later operation opens it again."""
+        redis, self._redis = self._redis, self._shared
+        where, self._where = self._where, None
+        if redis is not None and self._shared is None:
+            await redis.close()
+        if where is not None:
+            await asyncio.to_thread(where.close)
+
+    async def _drive(self, steps: Steps[T]) -> T:
+        return await drive(steps, self._execute)
+
+    async def _execute(self, command: Command[Any]) -> Any:
+        redis = await self.connect()
+        if not isinstance(command, ReadEvents) or command.block_ms == 0:
+            return await redis.execute(command)
+        try:
+            return await redis.read_blocking(command, command.block_ms / 1000)
+        except RedisUnavailable:
+            # Redis is away. Asking without waiting is patient, and then what may have been missed is seen.
+            return await redis.execute(replace(command, block_ms=0))
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
