@@ -1,0 +1,8 @@
+"""The servers of tests/redis, and the other clients on them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
