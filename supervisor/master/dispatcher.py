@@ -114,6 +114,10 @@ class Dispatcher:
 
     def take(self, job: FetchedJob, fetched_at: float) -> None:
         """A job was fetched: start its lease, and run it or refuse to."""
+        earlier = self.attempts.get(job.id)
+        if earlier is not None and earlier.verdict is None:
+            # It stalled and came back to us before we noticed that its lock was gone.
+            self._end_by_kill(earlier, LockGone("the lock was lost: the job was fetched again"))
         attempt = Attempt(job, fetched_at)
         self.attempts[job.id] = attempt
         self._leases.hold(job.id, job.token, fetched_at)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from sandbox.wire import FROM_RUNNER, HEADER, FrameError, Kind, frame, take_frame
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024  # above malloc's mmap threshold each read would cost two system calls more
 LINE_BYTES = 16 * 1024
 
 

@@ -60,7 +60,9 @@ class Stopping:
 
     def hurry(self, to: Step | None = None) -> None:
         """Go on to the next step, or to the step named."""
-        self._asked = max(self._asked, to or Step(min(self.step + 1, Step.KILL)))
+        # Counted from what was asked for, not from the step reached: two requests may come within one poll.
+        so_far = max(self._asked, self.step)
+        self._asked = max(so_far, to or Step(min(so_far + 1, Step.KILL)))
 
     def over(self) -> bool:
         """The deadline has passed: what Redis has not answered by now is left to the stalled check."""

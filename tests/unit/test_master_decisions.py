@@ -39,7 +39,10 @@ JOB = FetchedJob(
 )  # fmt: skip
 
 
-def decide(verdict, options=JobOptions(), job=JOB, rules=RULES):
+PLAIN = JobOptions()
+
+
+def decide(verdict, options=PLAIN, job=JOB, rules=RULES):
     return outcome_of(job, options, verdict, rules, rng=lambda: 0.5)
 
 
