@@ -194,6 +194,7 @@ def test_what_cannot_be_understood_is_said_in_one_sentence(write, text, sentence
     [
         ("--profile", "strict", "comes in a later version"),
         ("--memory", "512M", "memory limits are not enforced by this version yet"),
+        ("--result", "64M", "64M is more than 63M"),
         ("--stalled-max-count", "many", "'many' is no whole number"),
         ("--lock-duratoin", "1s", "did you mean '--lock-duration'?"),
     ],

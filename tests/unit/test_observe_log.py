@@ -183,6 +183,19 @@ def test_a_line_longer_than_the_pipe_arrives_whole(small_pipe):
     assert small_pipe.drain(writer, 2).splitlines() == [line, b"next"]
 
 
+def test_a_line_half_written_is_never_dropped(small_pipe):
+    writer = LineWriter(small_pipe.write_end, max_waiting_bytes=1_000)
+    line = b"y" * (3 * PIECE)
+    writer.write(line)
+    for number in range(50):
+        writer.write(b"%03d " % number + b"x" * 96)
+    taken = small_pipe.drain(writer, 51 - writer.dropped).splitlines()
+    assert writer.dropped > 0
+    assert taken[0] == line
+    assert all(len(line) == 100 for line in taken[1:])
+    assert taken[-1].startswith(b"049")
+
+
 def test_lines_for_a_reader_that_is_gone_are_dropped_and_counted():
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -224,11 +237,14 @@ def test_the_log_does_not_load_rich_and_does_not_hide_it():
 def test_what_waits_at_the_end_of_the_process_is_written():
     code = (
         "from supervisor.observe import log; log.configure('json')\n"
-        "for _ in range(2000): log.get('x').info('a.b', text='x' * 100)"
+        "for _ in range(2000): log.get('x').info('a.b', text='x' * 100)\n"
+        "print('all said', flush=True)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, check=True)
-    assert done.stderr.count(b'"event":"a.b"') == 2000
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes) as process:
+        process.stdout.readline()  # nobody has read the log so far, and its pipe is long full
+        assert process.stderr.read().count(b'"event":"a.b"') == 2000
 
 
 def test_a_stream_without_a_descriptor_is_written_too():
