@@ -6,4 +6,4 @@ lint: ; ruff check . && ruff format --check .
 types: ; mypy
 demo: ; ./scripts/demo
 bench: ; ./scripts/bench
-lock: ; uv lock
+lock: ; ./scripts/lock

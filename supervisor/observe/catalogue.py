@@ -35,6 +35,8 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         # --- the master ---
         "master.started": _event("info", "queues slots redis pid", "Everything is up; jobs are fetched."),
         "master.stopped": _event("info", "done", "The last line of a master."),
+        "master.quieted": _event("info", "", "Asked to fetch nothing; running jobs go on."),
+        "master.resumed": _event("info", "", "Fetches again."),
         "request.received": _event("debug", "request", "A signal asked for something."),
         "request.refused": _event("warning", "request why", "A signal asked for what cannot be done."),
         "stop.requested": _event("info", "running deadline_s", "Quiet: nothing is fetched any more."),
@@ -91,7 +93,6 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "stalled.check_failed": _event("warning", "queue error", "The next check is due as usual."),
         "queue.call_failed": _event("error", "queue error outcomes", "Redis refused a whole call."),
         "queue.fetch_failed": _event("error", "queue error", "Redis refused to give jobs; asked again."),
-        "queue.held": _event("info", "queue why", "Paused, or at its limit: nothing is fetched."),
         # --- the log itself ---
         "log.dropped": _event("warning", "lines", "So many lines: nobody read them in time."),
     }

@@ -24,9 +24,16 @@ def log_calls():
                 or node.func.attr not in log.LEVELS
             ):
                 continue
-            event = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
             keys = {keyword.arg for keyword in node.keywords if keyword.arg}
-            yield f"{path.relative_to(ROOT)}:{node.lineno}", node.func.attr, event, keys
+            for event in events_of(node.args[0]):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node.func.attr, event, keys
+
+
+def events_of(argument):
+    """The events a first argument may be: a literal, or a choice of two."""
+    if isinstance(argument, ast.IfExp):
+        return [*events_of(argument.body), *events_of(argument.orelse)]
+    return [argument.value if isinstance(argument, ast.Constant) else None]
 
 
 def test_every_log_call_is_in_the_catalogue_with_its_level_and_keys():
