@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from conftest import until
+from running import until
 
 
 def active(queue, count):

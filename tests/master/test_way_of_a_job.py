@@ -6,7 +6,7 @@ import json
 
 import psutil
 import pytest
-from conftest import until
+from running import until
 
 from supervisor.blocking import Queue, fixed
 

@@ -1,0 +1,3 @@
+"""The fixtures of a whole master."""
+
+from running import oxherd, queue  # noqa: F401

@@ -1,0 +1,144 @@
+"""A whole master, started as users start it, and facts to wait for.
+
+`oxherd` starts `oxherd run` on the test's server and ends it, by pid, when the test is over; what is still
+below it then is a failure of the test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from supervisor.blocking import Queue
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+PATIENCE_S = 30.0
+
+
+def until(true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Wait for a fact; its (true) value."""
+    give_up_at = time.monotonic() + patience_s
+    while not (value := true()):
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"in {patience_s:g} s it did not happen: {what}")
+        time.sleep(0.005)
+    return value
+
+
+class Running:
+    """One `oxherd run`. `lines` are its log, one object a line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.lines: list[dict[str, Any]] = []
+        self.other: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            try:
+                self.lines.append(json.loads(line))
+            except ValueError:
+                self.other.append(line)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in list(self.lines) if line.get("event") == name]
+
+    def until(self, name: str, count: int = 1) -> dict[str, Any]:
+        """The `count`-th line of this event, as soon as it is there."""
+        what = f"{count} x {name}"
+        try:
+            return until(lambda: len(found := self.events(name)) >= count and found[count - 1], what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.story()}") from None
+
+    def story(self) -> str:
+        return "\n".join([*map(json.dumps, self.lines[-40:]), *self.other[-40:]])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, patience_s: float = PATIENCE_S) -> int:
+        status = self.process.wait(patience_s)
+        self._reader.join(5)
+        return status
+
+    def family(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def runners(self) -> list[psutil.Process]:
+        return [each for each in self.family() if _is_runner(each)]
+
+
+def _is_runner(process: psutil.Process) -> bool:
+    try:
+        return any("oxherd: runner" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture
+def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def start(
+        *flags: str,
+        target: str = "deeds",
+        queue: str = "work",
+        env: dict[str, str] | None = None,
+    ) -> Running:
+        paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "run", target, "--redis", redis_url]
+            + ["--queue", queue, "--log-format", "json", "--log-level", "debug", *flags],
+            cwd=TESTS / "processors",
+            env={**os.environ, "PYTHONPATH": paths, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running = Running(process)
+        started.append(running)
+        return running
+
+    yield start
+    left: list[psutil.Process] = []
+    for running in started:
+        family = running.family()
+        if running.process.poll() is None:
+            running.signal(signal.SIGQUIT)
+            try:
+                running.ended(10)
+            except subprocess.TimeoutExpired:
+                running.process.kill()
+                running.ended(5)
+        left += psutil.wait_procs(family, timeout=3)[1]
+        running.process.stderr.close()
+    for process in left:
+        process.kill()
+    assert not left, f"processes were left behind: {left}"
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator[Queue]:
+    """The queue `work`, whose jobs do what their data says."""
+    with Queue("work", url=redis_url) as queue:
+        yield queue
