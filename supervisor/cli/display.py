@@ -49,13 +49,13 @@ class Tally:
     put_back: int = 0
     slots: dict[int, Running] = field(default_factory=dict)
     last_reason: str = ""
-    started_at: float = 0.0
+    first_at: float | None = None  # the first job was fetched
+    last_at: float | None = None  # the last one so far has ended
     _slot_of: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.started_at = self.clock()
-
     def on_fetched(self, queue: str, job_id: str, name: str, slot: int) -> None:
+        if self.first_at is None:
+            self.first_at = self.clock()
         self.slots[slot] = Running(queue, job_id, name, self.clock())
         self._slot_of[queue, job_id] = slot
 
@@ -65,6 +65,7 @@ class Tally:
             running.percent, running.said = read_progress(progress)
 
     def on_finished(self, queue: str, job_id: str, state: str, reason: str | None) -> None:
+        self.last_at = self.clock()
         slot = self._slot_of.pop((queue, job_id), -1)
         running = self.slots.get(slot)
         if running is not None and (running.queue, running.job_id) == (queue, job_id):
@@ -85,10 +86,14 @@ class Tally:
         return self.completed + self.failed
 
     def took_s(self) -> float:
-        return self.clock() - self.started_at
+        """From the first job to now, or to the end of the last while none is running."""
+        if self.first_at is None:
+            return 0.0
+        until = self.clock() if self.slots or self.last_at is None else self.last_at
+        return until - self.first_at
 
     def rate(self) -> float:
-        """Jobs a second since the start."""
+        """Jobs a second since the first."""
         return self.done / max(self.took_s(), 1e-3)
 
     def sentence(self) -> str:
@@ -153,7 +158,7 @@ class _Lines(Tally):
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self._writer = LineWriter(sys.stdout.fileno())
-        self._said_at = self.started_at
+        self._said_at = clock()
 
     def on_finished(self, queue: str, job_id: str, state: str, reason: str | None) -> None:
         super().on_finished(queue, job_id, state, reason)

@@ -46,8 +46,13 @@ def jobs(common: Common, queue: str, state: str, limit: int, start: int) -> int:
 
 async def _jobs(session: Session, name: str, state: str, start: int, limit: int) -> int:
     async with session.queue(name) as queue:
-        found = await queue.jobs(state, start, start + limit - 1, newest_first=state in fields.FINISHED)
         total = (await queue.counts())[state]
+        newest_first = state in fields.FINISHED
+        found = (
+            await queue.jobs(state, start, start + limit - 1, newest_first=newest_first)
+            if total > start
+            else []
+        )
     del found[limit:]  # waiting jobs may stand in two lists
     if session.json:
         for job in found:

@@ -25,8 +25,10 @@ def remove(common: Common, queue: str, job_ids: tuple[str, ...]) -> int:
     """
 
     async def act(of: Queue, job_id: str) -> str:
-        if not await of.remove(job_id):
+        # Removing what is not there is no error to Redis; to who mistyped an id it is.
+        if await of.get(job_id) is None:
             raise JobNotFound("there is no such job")
+        await of.remove(job_id)
         return "removed"
 
     return converse(common, lambda session: act_on(session, queue, job_ids, act))
