@@ -159,6 +159,18 @@ class _Reading:
                 values[attribute] = (value, f"file {self.file}")
         return values
 
+    def table_of_queue(self, kind: type[Any], queue: str, section: str, table: Any) -> _Values:
+        """The values of a queue's own table for `section`. What cannot differ by queue is a mistake there."""
+        where = f"{queue}.{section}"
+        values = self.table(kind, where, table)
+        for attribute, about, _ in options_of(kind):
+            if not about.per_queue and values.pop(attribute, None) is not None:
+                name = toml_name(attribute)
+                self.mistakes.append(
+                    f"{self.file}: [{where}] {name}: it is the same for all queues; set it in [{section}]"
+                )
+        return values
+
     def section(self, kind: type[Any], where: str, sources: Iterable[_Values]) -> Any:
         """An instance of `kind`; of `sources`, the later ones win."""
         values: _Values = {}
@@ -260,7 +272,7 @@ def _queue(
         if section not in table:
             continue
         kind = SECTIONS[section]
-        values = reading.table(kind, f"{where}.{section}", table[section])
+        values = reading.table_of_queue(kind, where, section, table[section])
         of_file = {
             attribute: (getattr(sections[section], attribute), reading.origins[section, toml_name(attribute)])
             for attribute, _, _ in options_of(kind)

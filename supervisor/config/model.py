@@ -173,6 +173,7 @@ class PolicyConfig:
         "process",
         choices=("none", "process", "strict"),
         check=_refuse_strict,
+        per_queue=False,
         doc="""
         process: a session of its own, no new privileges, gone when the master is gone. none: a plain
         process, for debugging. strict: not in this version.
@@ -205,6 +206,7 @@ class PolicyConfig:
         16 * 1024 * 1024,
         at_least=1,
         at_most=63 * 1024 * 1024,
+        per_queue=False,
         doc="Largest encoded result, progress value or new data of a job. A larger one fails the job.",
     )
 

@@ -87,7 +87,11 @@ _BY_SUFFIX: Final = {"_ms": DURATION, "_bytes": SIZE}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What `option()` hangs on a field. `shown` is how a default reads that is no value."""
+    """What `option()` hangs on a field.
+
+    shown      how a default reads that is no value.
+    per_queue  False: the same for all queues of a master, so that a queue's table must not have it.
+    """
 
     kind: Kind
     doc: str
@@ -98,6 +102,7 @@ class Option:
     flag: str | None = None
     secret: bool = False
     shown: str | None = None
+    per_queue: bool = True
 
     def read(self, value: Any) -> Any:
         """`value` as the model holds it; raises `ValueError` with one sentence."""

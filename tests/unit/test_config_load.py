@@ -176,6 +176,8 @@ def test_one_mistake_is_one_sentence(write):
         ("[queue.q]\npolicy = 5\n", "queue.q.policy must be a table"),
         ("[policy]\ntimeout = '5s'\nsoft_timeout = '5s'\n", "the hard timeout comes first"),
         ("[stop]\ndeadline = '5s'\ngrace = '6s'\n", "the grace is longer than the deadline"),
+        ("[queue.q.policy]\nprofile = 'none'\n", "it is the same for all queues; set it in [policy]"),
+        ("[queue.q.policy]\nresult = '1M'\n", "it is the same for all queues; set it in [policy]"),
         ("[redis]\nurl = 'http://x'\n", "an address starts with one of redis://"),
         ("[worker]\nname = true\n", "True is not text"),
         ("[stalled]\nskip = 'perhaps'\n", "is neither true nor false"),
