@@ -35,6 +35,14 @@ def test_a_processor_imports_the_face_without_redis_or_any_library():
     assert done.stdout == "['oxherd', 'sandbox']\n", done.stderr
 
 
+def test_the_command_line_loads_no_library_before_a_subcommand_is_chosen():
+    done = run(
+        "import sys, supervisor.cli\n"
+        "print({'redis', 'hiredis', 'msgspec', 'structlog', 'psutil', 'rich', 'croniter'} & set(sys.modules))"
+    )
+    assert done.stdout == "set()\n", done.stderr
+
+
 @pytest.mark.parametrize("name", [name for name in oxherd.__all__ if name != "main"])
 def test_every_name_of_the_face_is_there(name):
     assert getattr(oxherd, name) is not None
