@@ -27,7 +27,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 STATE: Final = ROOT / ".state"
 SHARING: Final = ("unit", "redis", "interop")  # each file on one core, two files at a time
-ALONE: Final = ("sandbox", "chaos")  # they wait for time limits, kills and stalls
+ALONE: Final = ("sandbox", "chaos")  # they wait for time limits, kills and stalls; as does any other suite
 NO_TESTS: Final = 5  # pytest's exit status when nothing was selected
 MOST_RUN_AGAIN: Final = 20  # more failures than these are no matter of luck
 LINTS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
@@ -67,11 +67,18 @@ def main(argv: Sequence[str]) -> int:
     total = Total()
     if not argv:
         lint(total)
-    for names, workers in ((SHARING, ["-n", "2", "--dist", "loadfile"]), *(((name,), []) for name in ALONE)):
+    groups = [(SHARING, ["-n", "2", "--dist", "loadfile"]), *(((name,), []) for name in alone())]
+    for names, workers in groups:
         run_suites(total, names, selected, [*workers, *options], seed)
     if total.bad:
         run_again(total, options, seed)
     return close(total, began_at, seed)
+
+
+def alone() -> list[str]:
+    """The suites that run one after the other."""
+    found = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    return [*ALONE, *sorted(found - {*ALONE, *SHARING})]
 
 
 def lint(total: Total) -> None:
