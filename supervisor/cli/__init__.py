@@ -134,7 +134,10 @@ def _wrong_usage(error: click.ClickException) -> int:
     where = "oxherd"
     if isinstance(error, click.UsageError) and error.ctx is not None:
         where = error.ctx.command_path
-    text = " ".join(error.format_message().split()).rstrip(".").replace(". Did you mean", "; did you mean")
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.exceptions.NoSuchOption | click.exceptions.NoSuchCommand):
+        near = f"; did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
+        text = error.message.rstrip(".") + near
     if not text[:2].isupper():
         text = text[:1].lower() + text[1:]
     _say(f"{text} (see {where} --help)", who=where)
