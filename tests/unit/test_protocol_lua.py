@@ -1,0 +1,49 @@
+"""The scripts' texts: every include is found once, every script has its header and its command."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import pytest
+
+import supervisor.lua
+from supervisor.lua import source
+from supervisor.protocol.commands import add, job, queue, read, work
+
+SCRIPTS = sorted(
+    entry.name.removesuffix(".lua")
+    for entry in resources.files(supervisor.lua).iterdir()
+    if entry.name.endswith(".lua")
+)
+COMMANDS = {
+    value.script: value
+    for module in (add, job, queue, read, work)
+    for value in vars(module).values()
+    if isinstance(value, type) and "script" in vars(value)
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_says_what_it_does_and_takes(name):
+    text = source(name)
+    assert text.startswith(f"--[[\n  {name}: ")
+    header = text.partition("]]")[0]
+    for word in ("KEYS[", "ARGV[", "Derives", "Returns", "Events", "Cost"):
+        assert word in header, word
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_include_is_replaced_and_no_fragment_comes_twice(name):
+    text = source(name)
+    assert "--- include" not in text
+    defined = re.findall(r"^local function (\w+)", text, re.MULTILINE)
+    assert sorted(set(defined)) == sorted(defined)
+
+
+def test_every_script_has_a_command_and_every_command_its_script():
+    assert sorted(COMMANDS) == SCRIPTS
+
+
+def test_a_script_keeps_its_text():
+    assert source("addJobs") is source("addJobs")
