@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from supervisor.master.finish import Verdict
-from supervisor.master.runners import Runner
+from supervisor.master.runner import Runner
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
 

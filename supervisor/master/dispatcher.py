@@ -26,7 +26,8 @@ from supervisor.master.messages import BadMessage, start_frame, verdict_of_failu
 from supervisor.master.notify import Listener
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.relay import Relay
-from supervisor.master.runners import Exit, Runner, Runners
+from supervisor.master.runner import Exit, Runner
+from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code

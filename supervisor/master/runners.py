@@ -15,19 +15,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import SandboxError, TemplateFailed
 from supervisor.master.killing import children_of, kill_tree
-from supervisor.master.phases import Fact, Phase, advance
+from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import OutputPipe, Pipe
 from supervisor.master.plan import Target
+from supervisor.master.runner import Exit, Runner, Slot
 from supervisor.master.template import ProcessorFacts, Template
 from supervisor.observe.log import get
 
@@ -36,76 +34,6 @@ log = get("runners")
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
 UNKILLABLE_AFTER_S = 2.0
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a process ended: its exit status, or the signal that ended it."""
-
-    status: int | None
-    signal: int | None
-
-    def __str__(self) -> str:
-        if self.signal is not None:
-            return f"signal {self.signal} ({_signal_name(self.signal)})"
-        return f"exit status {self.status}" if self.status is not None else "an unknown exit"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unnamed"
-
-
-class SlotOwner(Protocol):
-    """Who uses a slot's runner."""
-
-    def on_ready(self, runner: Runner) -> None: ...
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None: ...
-    def on_line(self, runner: Runner, stream: str, text: str) -> None: ...
-    def on_exit(self, runner: Runner, how: Exit) -> None: ...
-
-
-class Slot:
-    """The master's place for one job of one queue; it has a runner, or waits for one."""
-
-    def __init__(self, number: int, owner: SlotOwner) -> None:
-        self.number = number
-        self.owner = owner
-        self.runner: Runner | None = None
-        self.failures = 0  # starts in a row that came to nothing
-        self.closed = False  # no new runner is started for it
-
-
-class Runner:
-    """One runner process. `phase` changes only by `_advance`, following phases.TRANSITIONS."""
-
-    def __init__(self, slot: Slot, pid: int, pidfd: int) -> None:
-        self.slot = slot
-        self.pid = pid
-        self.pidfd = pidfd
-        self.phase = Phase.STARTING
-        self.layers: Sequence[Sequence[object]] = ()
-        self.pipe: Pipe
-        self.outputs: list[OutputPipe] = []
-        self.kill_timer: asyncio.TimerHandle | None = None
-        self.killed_because: str | None = (
-            None  # the failed reason of its job, when we killed it for its manners
-        )
-
-    def advance(self, fact: Fact) -> None:
-        self.phase = advance(self.phase, fact)
-
-    def drain_output(self) -> None:
-        """Take what the runner has written: everything it wrote before its last frame is in the pipes."""
-        for output in self.outputs:
-            output.drain()
-
-    def leave(self) -> None:
-        """Let it finish what it does and exit."""
-        self.advance(Fact.TOLD)
-        self.pipe.send(Kind.LEAVE)
 
 
 class Runners:
@@ -205,10 +133,12 @@ class Runners:
         err_r, err_w = os.pipe()
         try:
             pid = await self._template.fork(slot.number, [theirs.fileno(), out_w, err_w])
-            # The template told us a pid that is still ours to reap, dead or alive: it is our child, and the
-            # only place that reaps unknown children remembers them in _dead_at_birth.
             if pid in self._dead_at_birth:
                 raise SandboxError(f"a new runner died at once with {self._dead_at_birth.pop(pid)}")
+            # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
+            # ours been reaped meanwhile, _dead_at_birth would know it: the number is still its own.
+            if pid in self._by_pid or pid not in children_of(os.getpid()):
+                raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
             pidfd = os.pidfd_open(pid)
         except BaseException:
             ours.close()
@@ -261,8 +191,7 @@ class Runners:
         except (ValueError, KeyError, TypeError, RecursionError):
             self._bad_frame(runner, FrameError(kind, len(body)))
             return
-        runner.advance(Fact.READY)
-        if runner.phase is Phase.IDLE:
+        if runner.advance(Fact.READY) is Phase.IDLE:
             runner.slot.failures = 0
             log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
             runner.slot.owner.on_ready(runner)

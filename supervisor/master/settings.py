@@ -26,7 +26,8 @@ class Limits:
 class QueueSettings:
     """One worker: one queue, its slots and its rules.
 
-    limits   of each processor of the queue by job name; under None that of the one that takes any name.
+    limits   of each processor of the queue by job name, the queue's own taken into account; under None those
+             of the processor that takes any name.
     """
 
     name: str
@@ -42,16 +43,13 @@ class QueueSettings:
     finish_rules: FinishRules
     output_to_job_log: bool
     limits: Mapping[str | None, Limits]
-    queue_limits: Limits
 
     def limits_of(self, job_name: str, options: JobOptions) -> Limits:
         """The smallest of what queue, processor and the job's own `timeout` allow."""
         own = self.limits.get(job_name) or self.limits.get(None) or NO_LIMITS
-        of_job = max(1, int(options.timeout_ms)) if options.timeout_ms and options.timeout_ms > 0 else 0
-        return Limits(
-            smallest(self.queue_limits.timeout_ms, own.timeout_ms, of_job),
-            smallest(self.queue_limits.soft_timeout_ms, own.soft_timeout_ms),
-        )
+        if not options.timeout_ms or options.timeout_ms < 0:
+            return own
+        return Limits(smallest(own.timeout_ms, max(1, int(options.timeout_ms))), own.soft_timeout_ms)
 
 
 NO_LIMITS = Limits()
@@ -90,8 +88,13 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
             _keep(own.keep.completed), _keep(own.keep.failed), own.max_started_attempts or None
         ),
         output_to_job_log=own.job_output,
-        limits={each.name: Limits(each.timeout_ms or 0, each.soft_timeout_ms or 0) for each in facts},
-        queue_limits=Limits(own.policy.timeout_ms, own.policy.soft_timeout_ms),
+        limits={
+            each.name: Limits(
+                smallest(own.policy.timeout_ms, each.timeout_ms or 0),
+                smallest(own.policy.soft_timeout_ms, each.soft_timeout_ms or 0),
+            )
+            for each in facts
+        },
     )
 
 

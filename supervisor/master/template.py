@@ -16,9 +16,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import msgspec
 
 import sandbox
 from sandbox.policy import Policy
@@ -26,6 +27,9 @@ from sandbox.wire import MAX_CONTROL
 from supervisor.errors import SandboxError, TemplateFailed
 from supervisor.master.pipe import OutputPipe
 from supervisor.master.plan import Target
+from supervisor.observe.log import get
+
+log = get("template")
 
 # Started by path, not by `-m sandbox`: a user's own folder named `sandbox` in the working directory would be
 # found first. -P keeps the working directory out of sys.path until the template itself puts it there.
@@ -53,8 +57,7 @@ def scrubbed(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessorFacts:
+class ProcessorFacts(msgspec.Struct, frozen=True):
     """What the template found out about one processor."""
 
     queue: str
@@ -66,6 +69,21 @@ class ProcessorFacts:
     custom_backoff: bool
 
 
+class _Packet(msgspec.Struct, frozen=True):
+    """What a template may say; which members belong to which `what` is said in sandbox/template.py."""
+
+    what: Literal["ready", "failed", "forked", "refused"]
+    request: int | None = None
+    pid: int = 0
+    reason: str = ""
+    cause: str = ""
+    traceback: str = ""
+    processors: list[ProcessorFacts] = []
+
+
+_PACKET: Final = msgspec.json.Decoder(_Packet)
+
+
 class Template:
     """One template process. All methods belong to the event loop."""
 
@@ -74,7 +92,7 @@ class Template:
         self._loop = loop
         self._on_line = on_line
         self._replies: dict[int, asyncio.Future[int]] = {}
-        self._loaded: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._loaded: asyncio.Future[_Packet] = loop.create_future()
         self._requests = 0
         self._last_words: deque[str] = deque(maxlen=40)
         self._outputs: list[OutputPipe] = []
@@ -128,10 +146,9 @@ class Template:
             }
         )
         reply = await self._loaded
-        if reply["what"] != "ready":
-            raise self._failure(reply["cause"], reply.get("traceback", ""))
-        known = ProcessorFacts.__slots__
-        return [ProcessorFacts(**{name: facts[name] for name in known}) for facts in reply["processors"]]
+        if reply.what != "ready":
+            raise self._failure(reply.cause, reply.traceback)
+        return reply.processors
 
     def _failure(self, cause: str, traceback: str) -> TemplateFailed:
         for output in self._outputs:
@@ -154,7 +171,8 @@ class Template:
         reply = self._replies[number] = self._loop.create_future()
         try:
             self._send({"what": "fork", "request": number, "slot": slot}, fds)
-            return await reply
+            pid: int = await reply
+            return pid
         finally:
             del self._replies[number]
 
@@ -177,18 +195,25 @@ class Template:
         if not data:
             self._loop.remove_reader(self._link.fileno())
             return
-        packet = json.loads(data)
-        if packet["what"] in ("ready", "failed"):
+        try:
+            self._heard(_PACKET.decode(data))
+        except msgspec.DecodeError as error:
+            # I7: the template has run user code, so it is a stranger too.
+            log.error("template.bad_packet", pid=self.pid, error=str(error))
+            self.kill()
+
+    def _heard(self, packet: _Packet) -> None:
+        if packet.what in ("ready", "failed"):
             if not self._loaded.done():
                 self._loaded.set_result(packet)
             return
-        waiter = self._replies.get(packet["request"])
+        waiter = self._replies.get(packet.request or 0)
         if waiter is None or waiter.done():
             return
-        if packet["what"] == "forked":
-            waiter.set_result(packet["pid"])
+        if packet.what == "forked":
+            waiter.set_result(packet.pid)
         else:
-            waiter.set_exception(SandboxError(f"the template did not fork a runner: {packet['reason']}"))
+            waiter.set_exception(SandboxError(f"the template did not fork a runner: {packet.reason}"))
 
     @property
     def forking(self) -> bool:
@@ -207,7 +232,7 @@ class Template:
         self._readable()  # its last packet may still be there
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if not self._loaded.done():
-            self._loaded.set_result({"what": "failed", "cause": f"the template ended with {how}"})
+            self._loaded.set_result(_Packet("failed", cause=f"the template ended with {how}"))
         for reply in self._replies.values():
             if not reply.done():
                 reply.set_exception(SandboxError(f"the template ended with {how}"))

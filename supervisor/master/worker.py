@@ -18,7 +18,8 @@ from supervisor.master.fetcher import Fetcher
 from supervisor.master.lease import Leases
 from supervisor.master.notify import Listener
 from supervisor.master.relay import Relay
-from supervisor.master.runners import Runners, Slot
+from supervisor.master.runner import Slot
+from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.master.stalled import watch_stalled
 from supervisor.observe.log import get

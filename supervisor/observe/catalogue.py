@@ -48,6 +48,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         # --- template and runners ---
         "template.started": _event("info", "pid processors", "The processors are imported."),
         "template.output": _event("info", "stream line", "What a module printed while it was imported."),
+        "template.bad_packet": _event(
+            "error", "pid error", "The template sent no packet and is killed (I7)."
+        ),
         "template.failed": _event("error", "error", "The processors could not be imported; tried again."),
         "template.exited": _event("error", "pid status", "The template died; it is started again."),
         "runner.started": _event(

@@ -1,0 +1,84 @@
+"""One runner, the slot it sits in, and how it may end. Records; births and burials are `runners.py`'s."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandbox.wire import Kind
+from supervisor.master.phases import Fact, Phase, advance
+from supervisor.master.pipe import OutputPipe, Pipe
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its exit status, or the signal that ended it."""
+
+    status: int | None
+    signal: int | None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal} ({_signal_name(self.signal)})"
+        return f"exit status {self.status}" if self.status is not None else "an unknown exit"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unnamed"
+
+
+class SlotOwner(Protocol):
+    """Who uses a slot's runner."""
+
+    def on_ready(self, runner: Runner) -> None: ...
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None: ...
+    def on_line(self, runner: Runner, stream: str, text: str) -> None: ...
+    def on_exit(self, runner: Runner, how: Exit) -> None: ...
+
+
+class Slot:
+    """The master's place for one job of one queue; it has a runner, or waits for one."""
+
+    def __init__(self, number: int, owner: SlotOwner) -> None:
+        self.number = number
+        self.owner = owner
+        self.runner: Runner | None = None
+        self.failures = 0  # starts in a row that came to nothing
+        self.closed = False  # no new runner is started for it
+
+
+class Runner:
+    """One runner process. `phase` changes only by `_advance`, following phases.TRANSITIONS."""
+
+    def __init__(self, slot: Slot, pid: int, pidfd: int) -> None:
+        self.slot = slot
+        self.pid = pid
+        self.pidfd = pidfd
+        self.phase = Phase.STARTING
+        self.layers: Sequence[Sequence[object]] = ()
+        self.pipe: Pipe
+        self.outputs: list[OutputPipe] = []
+        self.kill_timer: asyncio.TimerHandle | None = None
+        self.killed_because: str | None = (
+            None  # the failed reason of its job, when we killed it for its manners
+        )
+
+    def advance(self, fact: Fact) -> Phase:
+        self.phase = advance(self.phase, fact)
+        return self.phase
+
+    def drain_output(self) -> None:
+        """Take what the runner has written: everything it wrote before its last frame is in the pipes."""
+        for output in self.outputs:
+            output.drain()
+
+    def leave(self) -> None:
+        """Let it finish what it does and exit."""
+        self.advance(Fact.TOLD)
+        self.pipe.send(Kind.LEAVE)
