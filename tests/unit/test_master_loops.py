@@ -1,0 +1,345 @@
+"""The master's parts that wait and call, with clocks, markers and servers that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from supervisor.errors import RedisRefused, RedisUnavailable
+from supervisor.master.exchange import Exchanger
+from supervisor.master.fetcher import Fetcher
+from supervisor.master.lease import Leases
+from supervisor.protocol.codes import Code
+from supervisor.protocol.commands.work import Completed, Exchange, FetchedJob, Written
+from supervisor.protocol.job_options import KEEP_ALL
+from supervisor.protocol.keys import QueueKeys
+
+KEYS = QueueKeys("q")
+
+
+async def turns(count=10):
+    """Let everything that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(true):
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0)
+
+
+# --- leases ----------------------------------------------------------------------------------------------
+
+
+class Locks:
+    """A server that renews what it is told to, or does not answer."""
+
+    def __init__(self) -> None:
+        self.renewed: list[list[str]] = []
+        self.lost: set[str] = set()
+        self.away = False
+
+    async def execute(self, command):
+        if self.away:
+            raise RedisUnavailable("nobody answers", sent=False)
+        self.renewed.append([lease.job_id for lease in command.leases])
+        return frozenset(self.lost)
+
+
+@pytest.fixture
+async def lease_world():
+    locks, lost = Locks(), []
+    loop = asyncio.get_running_loop()
+    leases = Leases(
+        locks, KEYS, duration_ms=80, clock=loop.time, on_lost=lambda job_id, why: lost.append(job_id)
+    )
+    task = asyncio.ensure_future(leases.keep())
+    yield leases, locks, lost, loop.time
+    task.cancel()
+
+
+async def test_all_locks_of_a_queue_are_renewed_in_one_call_before_half_their_time(lease_world):
+    leases, locks, lost, clock = lease_world
+    began_at = clock()
+    for job_id in ("1", "2", "3"):
+        leases.hold(job_id, f"t{job_id}", clock())
+    await until(lambda: locks.renewed)
+    assert locks.renewed[0] == ["1", "2", "3"]
+    assert clock() - began_at < 0.072
+    assert not lost
+
+
+async def test_a_lock_that_is_gone_is_told_once_and_the_others_are_kept(lease_world):
+    leases, locks, lost, clock = lease_world
+    locks.lost = {"2"}
+    leases.hold("1", "t1", clock())
+    leases.hold("2", "t2", clock())
+    await until(lambda: len(locks.renewed) >= 2)
+    assert lost == ["2"]
+    assert leases.trusted("1", "t1") and not leases.trusted("2", "t2")
+
+
+async def test_trust_ends_without_an_answer_before_the_server_forgets(lease_world):
+    """I3."""
+    leases, locks, lost, clock = lease_world
+    locks.away = True
+    sent_at = clock()
+    leases.hold("1", "t1", sent_at)
+    await until(lambda: lost)
+    assert lost == ["1"]
+    assert not leases.trusted("1", "t1")
+
+
+async def test_trust_counts_from_the_send(lease_world):
+    """I3: a fetch that was answered late leaves less trust, never more."""
+    leases, _, _, clock = lease_world
+    leases.hold("1", "t1", clock() - 0.075)  # sent 75 ms ago, duration 80 ms, margin 8 ms
+    assert not leases.trusted("1", "t1")
+
+
+async def test_a_lease_that_was_released_is_not_renewed(lease_world):
+    leases, locks, _, clock = lease_world
+    leases.hold("1", "t1", clock())
+    leases.hold("2", "t2", clock())
+    leases.release("1", "another token")
+    leases.release("2", "t2")
+    await until(lambda: locks.renewed)
+    assert locks.renewed[0] == ["1"]
+
+
+# --- the fetcher -----------------------------------------------------------------------------------------
+
+
+class Marker:
+    """A marker that is written by the test."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.scores: asyncio.Queue[float | None] = asyncio.Queue()
+
+    async def wait(self, key, timeout_s):
+        self.waits.append(timeout_s)
+        return await self.scores.get()
+
+    def interrupt(self):
+        self.scores.put_nowait(None)
+
+
+@dataclass
+class FetchWorld:
+    marker: Marker = field(default_factory=Marker)
+    free: int = 1
+    kicks: int = 0
+    put_back: int = 0
+    now_s: float = 1_000.0
+
+    def kick(self):
+        self.kicks += 1
+
+    def put_it_back(self):
+        self.put_back += 1
+
+
+@pytest.fixture
+async def fetch_world():
+    world = FetchWorld()
+    fetcher = Fetcher(
+        KEYS,
+        world.marker,
+        drain_delay_s=5.0,
+        free=lambda: world.free,
+        kick=world.kick,
+        put_back_marker=world.put_it_back,
+        wall_clock=lambda: world.now_s,
+        loop=asyncio.get_running_loop(),
+    )
+    task = asyncio.ensure_future(fetcher.watch())
+    yield fetcher, world
+    task.cancel()
+
+
+def found(count=0, **more):
+    jobs = [FetchedJob("1", "t", "n", b"", b"", 0, 0, 0, 1, 0, None, None)] * count
+    return Exchange(written=(), jobs=jobs, **more)
+
+
+async def test_no_more_is_asked_for_than_slots_are_free(fetch_world):
+    """I2."""
+    fetcher, _ = fetch_world
+    assert fetcher.appetite(3, finishing=False) == 3
+    assert fetcher.appetite(0, finishing=True) == 0
+    fetcher.pause()
+    assert fetcher.appetite(3, finishing=True) == 0
+
+
+async def test_an_empty_queue_is_watched_and_the_marker_wakes(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(0))
+    assert fetcher.appetite(1, finishing=False) == 0
+    await until(lambda: world.marker.waits == [5.0])
+    world.marker.scores.put_nowait(0.0)
+    await until(lambda: world.kicks == 1)
+    assert fetcher.appetite(1, finishing=False) == 1
+
+
+async def test_a_full_answer_means_there_may_be_more(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(1))
+    await turns()
+    assert fetcher.appetite(1, finishing=False) == 1
+    assert world.marker.waits == []
+
+
+async def test_the_block_ends_when_the_next_delayed_job_is_due(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(0, next_due_ms=1_000_250))
+    await until(lambda: world.marker.waits == [pytest.approx(0.25)])
+    world.now_s += 0.25
+    world.marker.scores.put_nowait(None)
+    await until(lambda: world.kicks == 1)
+
+
+async def test_the_delay_marker_shortens_the_block(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(0))
+    await until(lambda: len(world.marker.waits) == 1)
+    world.marker.scores.put_nowait(1_000_500.0)
+    await until(lambda: len(world.marker.waits) == 2)
+    assert world.marker.waits[1] == pytest.approx(0.5)
+    assert world.kicks == 0
+
+
+async def test_a_marker_popped_without_a_free_slot_is_given_to_another_worker(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(0))
+    await until(lambda: world.marker.waits)
+    world.free = 0
+    world.marker.scores.put_nowait(0.0)
+    await until(lambda: world.put_back == 1)
+    assert world.kicks == 0
+
+
+async def test_the_limiter_holds_back_even_a_finishing_call(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(0, limited_ms=30))
+    assert fetcher.appetite(1, finishing=True) == 0
+    await until(lambda: world.kicks == 1)
+    assert fetcher.appetite(1, finishing=False) == 1
+
+
+# --- the exchanger ---------------------------------------------------------------------------------------
+
+
+class Server:
+    """Answers a call when the test says so."""
+
+    def __init__(self) -> None:
+        self.calls = []
+        self.replies: list[asyncio.Future[Exchange]] = []
+
+    async def execute_repeatable(self, command, *, give_up=None):
+        self.calls.append(command)
+        self.replies.append(asyncio.get_running_loop().create_future())
+        return await self.replies[-1]
+
+
+class Slots:
+    def __init__(self, free) -> None:
+        self.idle = free
+        self.taken, self.wrote = [], []
+
+    def free(self):
+        return self.idle
+
+    def take(self, job, fetched_at):
+        self.idle -= 1
+        self.taken.append(job)
+
+    def written(self, attempt, outcome, result):
+        self.wrote.append((attempt, result.code))
+
+    def unknown(self, attempt, why):
+        self.wrote.append((attempt, why))
+
+
+class Always:
+    """A fetcher that is always hungry."""
+
+    def appetite(self, free, *, finishing):
+        return max(free, 0)
+
+    def learned(self, asked, exchange):
+        pass
+
+    def hold(self, for_s):
+        pass
+
+
+@pytest.fixture
+async def exchange_world():
+    server, slots = Server(), Slots(3)
+    loop = asyncio.get_running_loop()
+    exchanger = Exchanger(
+        server, KEYS, worker_id="w", worker_name="", lock_ms=30_000, limiter=None, metrics=0,
+        clock=loop.time, wall_clock=lambda: 1.0, loop=loop,
+    )  # fmt: skip
+    exchanger.fetcher, exchanger.dispatch = Always(), slots
+    return exchanger, server, slots
+
+
+def done(job_id):
+    return Completed(job_id, "t", b"null", KEEP_ALL)
+
+
+async def test_two_calls_on_their_way_never_ask_for_the_same_slot(exchange_world):
+    """I2."""
+    exchanger, server, slots = exchange_world
+    exchanger.kick()
+    await turns()
+    slots.idle += 1
+    exchanger.kick()
+    await turns()
+    assert [call.count for call in server.calls] == [3, 1]
+
+
+async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
+    exchanger, server, slots = exchange_world
+    slots.idle = 0
+    for n in range(5):
+        exchanger.finish(f"a{n}", done(str(n)))
+    await turns()
+    assert len(server.calls) == 1
+    assert [outcome.job_id for outcome in server.calls[0].outcomes] == ["0", "1", "2", "3", "4"]
+
+
+async def test_each_call_has_a_token_of_its_own(exchange_world):
+    exchanger, server, slots = exchange_world
+    slots.idle = 0
+    exchanger.finish("a", done("1"))
+    await turns()
+    exchanger.finish("b", done("2"))
+    await turns()
+    tokens = [call.call_token for call in server.calls]
+    assert len(set(tokens)) == 2
+
+
+async def test_when_a_call_fails_its_outcomes_are_repeated_one_by_one(exchange_world):
+    """I10: the guilty alone is reported."""
+    exchanger, server, slots = exchange_world
+    slots.idle = 0
+    for n in range(3):
+        exchanger.finish(f"a{n}", done(str(n)))
+    await turns()
+    server.replies[0].set_exception(RedisRefused("WRONGTYPE"))
+    for n in range(3):
+        await until(lambda n=n: len(server.calls) == n + 2)
+        assert [outcome.job_id for outcome in server.calls[n + 1].outcomes] == [str(n)]
+        if n == 1:
+            server.replies[n + 1].set_exception(RedisRefused("WRONGTYPE"))
+        else:
+            server.replies[n + 1].set_result(Exchange(written=[Written(Code.DONE)], jobs=[]))
+    await until(lambda: len(slots.wrote) == 3)
+    assert slots.wrote == [("a0", Code.DONE), ("a1", Code.GUILTY), ("a2", Code.DONE)]
