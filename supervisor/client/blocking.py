@@ -148,8 +148,8 @@ class Queue:
         timeout_ms   wait so long at most; without it, for ever.
 
         Raises `JobFailed` with the job's failed reason, `ResultTimeout` when it had not ended in time (it
-        goes on), `JobNotFound` when it is not there: a job that is removed as it ends leaves no result to
-        who comes later.
+        goes on), `JobNotFound` when it is not there: what a job that is removed as it ends has returned is
+        known as long as the queue keeps its event.
         """
         job_id = job.id if isinstance(job, Job) else job
         return self.run(listen.result(job_id, timeout_ms, time.monotonic))
@@ -224,7 +224,7 @@ class Queue:
         if not isinstance(command, ReadEvents) or command.block_ms == 0:
             return redis.execute(command)
         try:
-            return redis.execute(command, timeout_s=command.block_ms / 1000)
+            return redis.read_blocking(command, command.block_ms / 1000)
         except RedisUnavailable:
             # Redis is away. Asking without waiting is patient, and then what may have been missed is seen.
             return redis.execute(replace(command, block_ms=0))

@@ -18,7 +18,7 @@ from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
-from supervisor.protocol.queue_events import EVENTS_PER_READ, LastEvent, QueueEvent, ReadEvents
+from supervisor.protocol.queue_events import EVENTS_PER_READ, START, LastEvent, QueueEvent, ReadEvents
 from supervisor.protocol.steps import Steps
 
 # How long one read of the stream waits. Also how soon an end whose event was lost is found.
@@ -62,35 +62,50 @@ def result(job_id: str, timeout_ms: int | None, monotonic: Callable[[], float]) 
         until = None if timeout_ms is None else monotonic() + timeout_ms / 1000
         # The place in the stream first: what ends after it is told there, what ended before is in the sets.
         since = yield LastEvent(context.keys)
-        gone = False
         while True:
             ending = yield ReadEnding(context.keys, job_id)
             if ending.state is not None:
                 return _told(job_id, ending.state, _value(ending.returned), ending.failed_reason)
-            if gone and not ending.exists:
-                raise JobNotFound(
-                    f"job {job_id} is not there: it was never added, or it was removed when it ended and its "
-                    "result with it"
-                )
+            if not ending.exists:
+                return (yield from _told_by_the_stream(context, job_id))
             left_ms = LOOK_EVERY_MS if until is None else int((until - monotonic()) * 1000)
             if left_ms <= 0:
                 raise ResultTimeout(
                     f"job {job_id} had not finished after {timeout_ms} ms; it was left as it is"
                 )
-            # A job that is not there may have ended since we took our place: then its event is there already.
-            wait_ms = min(left_ms, LOOK_EVERY_MS) if ending.exists else 0
-            events = yield ReadEvents(context.keys, since, wait_ms)
-            gone = not ending.exists and len(events) < EVENTS_PER_READ
-            for event in events:
+            for event in (yield ReadEvents(context.keys, since, min(left_ms, LOOK_EVERY_MS))):
                 since = event.id
                 if event.job_id == job_id and event.name in fields.FINISHED:
-                    reason = event.values.get("failed_reason")
-                    return _told(job_id, event.name, event.values.get("returned"), reason)
+                    return _told_by(event)
 
     return steps
 
 
-def _told(job_id: str, state: str, returned: Any, failed_reason: str | None) -> Any:
+def _told_by_the_stream(context: Context, job_id: str) -> Steps[Any]:
+    """The end of a job that was removed as it ended: its event, if it is still stored."""
+    found: QueueEvent | None = None
+    place = START
+    while True:
+        events: list[QueueEvent] = yield ReadEvents(context.keys, place)
+        for event in events:
+            place = event.id
+            if event.job_id == job_id and event.name in fields.FINISHED:
+                found = event
+        if len(events) < EVENTS_PER_READ:
+            break
+    if found is None:
+        raise JobNotFound(
+            f"job {job_id} is not there: it was never added, or it was removed when it ended, "
+            "and its result with it"
+        )
+    return _told_by(found)
+
+
+def _told_by(event: QueueEvent) -> Any:
+    return _told(event.job_id, event.name, event.values.get("returned"), event.values.get("failed_reason"))
+
+
+def _told(job_id: str | None, state: str, returned: Any, failed_reason: str | None) -> Any:
     if state == fields.FAILED:
         raise JobFailed(failed_reason or f"job {job_id} failed without a reason")
     return returned

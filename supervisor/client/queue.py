@@ -152,8 +152,8 @@ class Queue:
         timeout_ms   wait so long at most; without it, for ever.
 
         Raises `JobFailed` with the job's failed reason, `ResultTimeout` when it had not ended in time (it
-        goes on), `JobNotFound` when it is not there: a job that is removed as it ends leaves no result to
-        who comes later.
+        goes on), `JobNotFound` when it is not there: what a job that is removed as it ends has returned is
+        known as long as the queue keeps its event.
         """
         job_id = job.id if isinstance(job, Job) else job
         return await self.run(listen.result(job_id, timeout_ms, time.monotonic))

@@ -11,7 +11,7 @@ from supervisor.client.core import Context
 from supervisor.client.listen import LOOK_EVERY_MS, Ending, ReadEnding, next_events, result
 from supervisor.errors import JobFailed, JobNotFound, ResultTimeout
 from supervisor.protocol.keys import QueueKeys
-from supervisor.protocol.queue_events import LastEvent, QueueEvent, ReadEvents, event_of
+from supervisor.protocol.queue_events import EVENTS_PER_READ, LastEvent, QueueEvent, ReadEvents, event_of
 from supervisor.protocol.steps import drive_blocking
 
 CONTEXT = Context(QueueKeys("q"), lambda: 0, {})
@@ -76,15 +76,21 @@ def test_a_reason_that_outlived_a_later_success_is_not_a_failure():
     assert wait([Ending(True, "completed", b"3", "first time")]) == 3
 
 
-def test_a_job_removed_as_it_ended_is_told_if_we_were_there_first():
-    read_at_once = [ABSENT, [event("completed", returned="r")]]
-    assert wait(read_at_once) == "r"
-    assert wait.asked[-1].block_ms == 0  # type: ignore[attr-defined]
+def test_a_job_removed_as_it_ended_is_told_by_its_event():
+    others = [event("completed", f"{n}-0", job_id="8") for n in range(1, EVENTS_PER_READ + 1)]
+    assert wait([ABSENT, others, [event("completed", returned="r"), event("drained")]]) == "r"
+    reads = [command for command in wait.asked if isinstance(command, ReadEvents)]  # type: ignore[attr-defined]
+    assert [(read.since, read.block_ms) for read in reads] == [("0-0", 0), (f"{EVENTS_PER_READ}-0", 0)]
+
+
+def test_of_two_jobs_of_one_id_the_later_end_is_told():
+    with pytest.raises(JobFailed, match="second"):
+        wait([ABSENT, [event("completed", returned=1), event("failed", failed_reason="second")]])
 
 
 def test_a_job_that_is_not_there_is_not_waited_for():
     with pytest.raises(JobNotFound, match="never added, or it was removed"):
-        wait([ABSENT, [], ABSENT])
+        wait([ABSENT, [event("completed", job_id="8")]])
 
 
 def test_the_time_to_wait_ends():
