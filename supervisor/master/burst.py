@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from supervisor.errors import OxherdError, RedisError
 from supervisor.protocol.commands.base import Command
-from supervisor.protocol.commands.hints import AnyStarted
-from supervisor.protocol.commands.work import CountWork
+from supervisor.protocol.commands.work import AnyStarted, CountWork
 from supervisor.protocol.keys import QueueKeys
 
 LOOK_AGAIN_S = 1.0

@@ -23,7 +23,7 @@ from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.master.stalled import watch_stalled
 from supervisor.observe.log import get
-from supervisor.protocol.commands.hints import WakeWorker
+from supervisor.protocol.commands.queue import WakeWorker
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
