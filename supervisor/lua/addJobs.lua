@@ -67,7 +67,7 @@ local function meet_again(job, parent)
 end
 
 local function trouble_of(job, parent)
-  return wrong_waiting_types(queue)
+  return queue.trouble or wrong_waiting_types(queue)
     or first_wrong_type({ prefix .. "id", "string", prefix .. "delayed", "zset" })
     or (parent and wrong_parent_types(parent))
     or (parent and job.id and first_wrong_type({ prefix .. "completed", "zset", prefix .. job.id, "hash" }))

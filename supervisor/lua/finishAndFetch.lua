@@ -119,6 +119,7 @@ local function settle_all(call, queue, outcomes, codes, texts)
     local ran, code, text = pcall(settle, call, queue, outcome)
     if not ran then
       code, text = GUILTY, text_of(code)
+      undo(call, queue, outcome)
     elseif call.again and code ~= DONE and code ~= GUILTY then
       text = seen_instead(call, outcome, code)
       code = text == "written" and DONE or code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.protocol.codes import Code
-from supervisor.protocol.commands.work import Completed, Failed, Retried, Written
+from supervisor.protocol.commands.work import Completed, Failed, Limiter, Retried, Written
 from supervisor.protocol.job_options import KEEP_ALL, KeepJobs
 from supervisor.protocol.keys import QueueKeys
 
@@ -190,3 +190,93 @@ def test_old_jobs_that_are_trimmed_may_be_as_corrupt_as_they_like(wire):
 
     assert wire.ids(wire.queue.completed) == [job.id for job in jobs[1:]]
     assert wire.raw.exists(wire.queue.job("old"), wire.queue.job("older")) == 0
+
+
+# --- what nobody foresaw -----------------------------------------------------------------------------
+
+
+def test_an_error_in_the_middle_leaves_the_job_active_under_its_lock(wire):
+    """I4: half a job is nobody's; what could not be written can be tried again."""
+    jobs = batch(wire, 3)
+    wire.request("ACL", "SETUSER", "default", "-zadd")
+    try:
+        exchange = wire.exchange([completed(jobs[0]), failed(jobs[1])])
+    finally:
+        wire.request("ACL", "SETUSER", "default", "+@all")
+
+    assert [result.code for result in exchange.written] == [Code.GUILTY, Code.GUILTY]
+    assert sorted(wire.ids(wire.queue.active)) == sorted(job.id for job in jobs)
+    assert wire.raw.pttl(wire.queue.lock(jobs[0].id)) > 0
+    again = wire.exchange([completed(jobs[0]), failed(jobs[1])])
+    assert again.written == [Written(Code.DONE)] * 2
+    assert wire.hash(jobs[0].id)["atm"] == "1"
+
+
+def test_a_corrupt_meta_lets_jobs_end_and_none_begin(wire):
+    jobs = batch(wire, 2)
+    wire.raw.delete(wire.queue.meta)
+    wire.raw.set(wire.queue.meta, "x")
+
+    exchange = wire.exchange([completed(jobs[0]), retried(jobs[1])], count=2)
+
+    assert exchange.written == [Written(Code.DONE)] * 2
+    assert exchange.fetch_error == "the key bull:paint:meta is not a hash"
+    (result,) = wire.add(count=1)
+    assert result.text == "the key bull:paint:meta is not a hash"
+
+
+@pytest.mark.parametrize("value", ["many", "-5", ""])
+def test_nonsense_for_the_event_limit_hurts_no_job(wire, value):
+    (job,) = batch(wire, 1)
+    wire.raw.hset(wire.queue.meta, "opts.maxLenEvents", value)
+
+    assert wire.exchange([completed(job)]).written == [Written(Code.DONE)]
+    assert wire.raw.hget(wire.queue.meta, "opts.maxLenEvents") == value.encode()
+
+
+def test_a_corrupt_priority_counter_begins_anew(wire):
+    wire.add(wire.job(priority=3))
+    (job,) = wire.fetch()
+    wire.raw.delete(wire.queue.pc)
+    wire.raw.hset(wire.queue.pc, "x", "y")
+
+    assert wire.exchange([Retried(job.id, job.token, "boom", None)]).written == [Written(Code.DONE)]
+    assert wire.raw.zscore(wire.queue.prioritized, job.id) == 3 * 2**32 + 1
+
+
+def test_a_corrupt_list_of_bullmq_5_loses_no_job_that_is_due(wire):
+    wire.add(wire.job(delay_ms=5))
+    wire.raw.hset(wire.queue.meta, "paused", 1)
+    wire.raw.set(wire.queue.paused, "x")
+    wire.now_ms += 5
+
+    assert wire.queue.paused in wire.exchange(count=1).fetch_error
+    assert wire.ids(wire.queue.delayed) == ["1"]
+
+
+@pytest.mark.parametrize("duration", ["1e30", "nan", "soon"])
+def test_a_rate_whose_duration_redis_would_refuse_is_no_limit(wire, duration):
+    wire.add(count=2)
+    wire.raw.hset(wire.queue.meta, mapping={"max": 1, "duration": duration})
+
+    assert len(wire.fetch(2)) == 2
+
+
+@pytest.mark.parametrize("value", ["many", "1.5", "-1", "9" * 19])
+def test_a_limiter_that_cannot_be_counted_is_told_before_any_job_is_taken(wire, value):
+    wire.add(count=1)
+    wire.raw.set(wire.queue.limiter, value)
+
+    exchange = wire.exchange(count=1, limiter=Limiter(10**18, 100))
+
+    assert exchange.fetch_error == "the key bull:paint:limiter is not a number that Redis can count"
+    assert wire.ids(wire.queue.wait) == ["1"]
+
+
+def test_an_old_stack_trace_that_cannot_be_written_again_is_left_out(wire):
+    (job,) = batch(wire, 1)
+    wire.raw.hset(wire.queue.job(job.id), "stacktrace", '["a",1e999]')
+
+    wire.exchange([Retried(job.id, job.token, "boom", "b", stack_limit=3)])
+
+    assert wire.hash(job.id)["stacktrace"] == '["a","b"]'

@@ -391,7 +391,22 @@ def test_metrics_count_jobs_by_the_minute(wire):
     wire.now_ms += 3 * 60_000
     finish(1)
 
-    assert wire.ids(wire.queue.metrics("completed") + ":data") == ["0", "0", "1", "5"]
+    data = wire.queue.metrics("completed") + ":data"
+    assert wire.ids(data) == ["0", "0", "1", "5"]
+    wire.now_ms += 60_000
+    finish(1)
+    assert wire.ids(data) == ["1", "0", "0", "1"]
+
+
+def test_the_event_stream_is_trimmed_about_to_its_limit(wire):
+    wire.raw.hset(wire.queue.meta, "opts.maxLenEvents", 100)
+    (job,) = take(wire)
+    for _ in range(1_000):
+        wire.raw.xadd(wire.queue.events, {"event": "x"})
+
+    wire.exchange([completed(job)])
+
+    assert wire.raw.xlen(wire.queue.events) < 300
 
 
 def test_a_deduplication_id_without_an_end_is_freed_by_its_owner(wire):

@@ -2,6 +2,7 @@
 -- Needs lib/queue and lib/promote.
 
 local DROP_AT_ONCE = 1000
+local LONGEST_MS = 1e15
 
 -- In the order in which the Python side reads them; the id is put behind.
 local function read_job(key)
@@ -103,18 +104,18 @@ end
 local function set_limit(call, queue)
   local duration = call.limiter_max and call.limiter_ms or queue.duration
   call.limit = queue.max or call.limiter_max
-  if call.limit and duration then
+  if call.limit and duration and math.abs(duration) < LONGEST_MS then
     call.limit_ms = math.floor(math.abs(duration))
   else
-    call.limit = nil -- a maximum without a duration is no limit
+    call.limit = nil -- a maximum without a duration that Redis takes is no limit
   end
 end
 
 -- Whatever could make an activation fail half-way is found before anything is popped.
 local function fetch_trouble(call, queue)
   local prefix = queue.prefix
-  local trouble = first_wrong_type({ prefix .. "active", "list", prefix .. "wait", "list",
-    prefix .. "prioritized", "zset", prefix .. "delayed", "zset",
+  local trouble = queue.trouble or first_wrong_type({ prefix .. "active", "list", prefix .. "wait", "list",
+    prefix .. "paused", "list", prefix .. "prioritized", "zset", prefix .. "delayed", "zset",
     prefix .. "events", "stream", prefix .. "marker", "zset" })
   if trouble or not call.limit then
     return trouble
@@ -122,8 +123,8 @@ local function fetch_trouble(call, queue)
   trouble = wrong_type(prefix .. "limiter", "string")
   if not trouble then
     local value = redis.call("GET", prefix .. "limiter")
-    if value and not tonumber(value) then
-      trouble = "the key " .. prefix .. "limiter is not a number"
+    if value and not (value:match("^%d+$") and #value < 19) then
+      trouble = "the key " .. prefix .. "limiter is not a number that Redis can count"
     end
   end
   return trouble

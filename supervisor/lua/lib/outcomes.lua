@@ -17,17 +17,13 @@ local function push_stack(stored, entry, limit)
     end
     return empty and ("[" .. entry .. "]") or ("[" .. whole .. "," .. entry .. "]")
   end
-  local readable, list = pcall(cjson.decode, empty and "[]" or stored)
-  if not readable then
-    list = {}
-  end
   local kept = {}
-  for _, old in ipairs(list) do
-    kept[#kept + 1] = cjson.encode(old)
-  end
-  if entry then
-    kept[#kept + 1] = entry
-  end
+  pcall(function()
+    for _, old in ipairs(cjson.decode(empty and "[]" or stored)) do
+      kept[#kept + 1] = cjson.encode(old)
+    end
+  end)
+  kept[#kept + 1] = entry
   -- Joined by hand: cjson writes an empty list as an object.
   return "[" .. table.concat(kept, ",", math.max(#kept - limit + 1, 1)) .. "]"
 end
@@ -65,7 +61,7 @@ local function finish(call, queue, outcome, fields)
     call.trimmed = true
   end
   if fields[3] then
-    release_deduplication(queue, id, fields[3], call.now)
+    pcall(release_deduplication, queue, id, fields[3], call.now) -- another job's affair must not stop this one
   end
   local parent = outcome.parent
   if parent then
@@ -90,7 +86,7 @@ local function finish(call, queue, outcome, fields)
       redis.call("HSET", key, "atm", attempts_made, "returnvalue", outcome.text, "finishedOn", call.now_text)
     end
     if outcome.keep.count or outcome.keep.age then
-      trim_finished(queue, prefix .. state, outcome.keep, call.now)
+      pcall(trim_finished, queue, prefix .. state, outcome.keep, call.now) -- neither must old ones
     end
   end
   redis.call("XADD", prefix .. "events", "*", "event", state, "jobId", id,
@@ -144,10 +140,7 @@ end
 local function give_back(call, queue, outcome, fields)
   local priority = tonumber(fields[6]) or 0
   if outcome.kind == "H" then
-    local started = redis.call("HINCRBY", outcome.key, "ats", -1)
-    if started < 0 then
-      redis.call("HSET", outcome.key, "ats", 0)
-    end
+    redis.call("HSET", outcome.key, "ats", math.max((tonumber(fields[8]) or 0) - 1, 0))
     redis.call("HDEL", outcome.key, "processedOn")
   elseif outcome.hold > 0 then
     redis.call("SET", queue.prefix .. "limiter", "9007199254740991", "PX", outcome.hold)
@@ -185,7 +178,8 @@ local function look(queue, outcome)
   if outcome.kind == "C" then
     fields = redis.call("HMGET", key, "timestamp", "atm", "deid", "parentKey", "parent")
   else
-    fields = redis.call("HMGET", key, "timestamp", "atm", "deid", "parentKey", "parent", "priority", "stacktrace")
+    fields = redis.call("HMGET", key, "timestamp", "atm", "deid", "parentKey", "parent",
+      "priority", "stacktrace", "ats")
   end
   if not fields[1] and redis.call("EXISTS", key) == 0 then
     return NO_JOB
@@ -226,9 +220,19 @@ local function settle(call, queue, outcome)
   if not was_active then
     return NOT_IN_STATE
   end
+  outcome.taken_off = true
   keep_max_events(queue)
   ACTS[outcome.kind](call, queue, outcome, fields)
   return DONE
+end
+
+-- An error in the middle, which nothing above foresaw: the job is made active again under its own lock, so
+-- that it is in one state and its owner can try another outcome.
+local function undo(call, queue, outcome)
+  if outcome.taken_off then
+    redis.pcall("LPUSH", queue.prefix .. "active", outcome.id)
+    redis.pcall("SET", outcome.key .. ":lock", outcome.token, "PX", call.lock_ms)
+  end
 end
 
 -- What a repeated call sees of an outcome that it may not write.

@@ -1,21 +1,34 @@
 -- queue: one queue as the scripts see it, its scores, its marker and where its jobs are put.
--- A `queue` is a table: prefix, paused, concurrency, max, duration, max_events, unset_max_events.
+-- A `queue` is a table: prefix, paused, concurrency, max, duration, max_events, unset_max_events, and
+-- trouble when its meta is no hash: nothing is taken from it then, but what is under way can end.
 
 local function text_of(problem)
   -- Redis 7 raises tables, Redis 6 strings
   return type(problem) == "table" and problem.err or tostring(problem)
 end
 
+local DEFAULT_MAX_EVENTS = "10000"
+
 local function open_queue(prefix)
-  local meta = redis.call("HMGET", prefix .. "meta",
+  local meta = redis.pcall("HMGET", prefix .. "meta",
     "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
+  if meta.err then
+    return {
+      prefix = prefix, paused = false, max_events = DEFAULT_MAX_EVENTS,
+      trouble = "the key " .. prefix .. "meta is not a hash",
+    }
+  end
+  local max_events = meta[5]
+  if not max_events or not max_events:match("^%d+$") then
+    max_events = DEFAULT_MAX_EVENTS
+  end
   return {
     prefix = prefix,
     paused = meta[1] ~= false,
     concurrency = tonumber(meta[2]),
     max = tonumber(meta[3]),
     duration = tonumber(meta[4]),
-    max_events = meta[5] or "10000",
+    max_events = max_events,
     unset_max_events = not meta[5],
   }
 end
@@ -56,9 +69,15 @@ local function mark_delay(queue)
   end
 end
 
--- The back of the line within one priority.
+-- The back of the line within one priority. The counter only keeps the order, so a corrupt one begins anew.
 local function priority_score(queue, priority)
-  return priority * 4294967296 + redis.call("INCR", queue.prefix .. "pc") % 4294967296
+  local counter = queue.prefix .. "pc"
+  local count = redis.pcall("INCR", counter)
+  if type(count) == "table" then
+    redis.call("DEL", counter)
+    count = redis.call("INCR", counter)
+  end
+  return priority * 4294967296 + count % 4294967296
 end
 
 -- 4,096 places within each millisecond, so that jobs due together keep their order.
@@ -115,6 +134,6 @@ local function wrong_waiting_types(queue)
   local prefix = queue.prefix
   return first_wrong_type({
     prefix .. "wait", "list", prefix .. "prioritized", "zset", prefix .. "paused", "list",
-    prefix .. "marker", "zset", prefix .. "pc", "string", prefix .. "events", "stream",
+    prefix .. "marker", "zset", prefix .. "events", "stream",
   })
 end
