@@ -53,8 +53,6 @@ def _is_whole_number(text: str) -> bool:
 
 def _as_javascript(number: int) -> str:
     """The decimal text of the double nearest to `number` (below 1e21): its shortest digits, zeros behind."""
-    if float(number) != number:
-        return ""
     digits = repr(float(number)).partition("e")[0].replace(".", "").rstrip("0").lstrip("-")
     if not digits.strip("0"):
         return "0"

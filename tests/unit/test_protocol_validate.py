@@ -29,7 +29,23 @@ def test_a_queue_name_that_would_break_the_keys_is_refused(name, text):
 
 
 @pytest.mark.parametrize(
-    "job_id", ["007", "1.5", "1e3", "a:b:c", "id/1", "9007199254740993", "-", "+1", " 1", "-0", "1_0", "٣"]
+    "job_id",
+    [
+        "007",
+        "1.5",
+        "1e3",
+        "a:b:c",
+        "id/1",
+        "9007199254740993",
+        "123456789012345683968",
+        "1" + "0" * 21,
+        "-",
+        "+1",
+        " 1",
+        "-0",
+        "1_0",
+        "٣",
+    ],
 )
 def test_ids_that_bullmq_takes_are_taken(job_id):
     check_job_id(job_id)
@@ -44,6 +60,7 @@ def test_ids_that_bullmq_takes_are_taken(job_id):
         ("-5", "Custom Id cannot be integers"),
         ("NaN", "Custom Id cannot be integers"),
         ("9007199254740992", "Custom Id cannot be integers"),
+        ("123456789012345680000", "Custom Id cannot be integers"),
         ("a:b", "Custom Id cannot contain :"),
         ("a:b:c:d", "Custom Id cannot contain :"),
     ],
