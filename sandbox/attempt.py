@@ -29,12 +29,23 @@ Outcome = tuple[Kind, bytes]
 
 
 class Attempts:
-    """Runs attempts one after the other, in this process."""
+    """Runs attempts one after the other, in this process.
 
-    def __init__(self, processors: Sequence[Processor], policy: Policy, limit: SoftLimit) -> None:
+    let_through   what is not the job's failure when it leaves the processor, but the caller's to handle.
+    """
+
+    def __init__(
+        self,
+        processors: Sequence[Processor],
+        policy: Policy,
+        limit: SoftLimit,
+        *,
+        let_through: tuple[type[BaseException], ...] = (),
+    ) -> None:
         self._processors = {(each.queue, each.name): each for each in processors}
         self._policy = policy
         self._limit = limit
+        self._let_through = let_through
         self._event_loop = EventLoop()
         self._pid = os.getpid()
 
@@ -65,6 +76,8 @@ class Attempts:
             finally:
                 limit.disarm()
         except BaseException as error:  # the border: SystemExit and the like are the job's failure too
+            if isinstance(error, self._let_through):
+                raise
             if os.getpid() != self._pid:
                 _end_of_a_fork(error)
             job.end()

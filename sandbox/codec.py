@@ -45,16 +45,7 @@ def explain(value: Any, error: Exception) -> str:
     """Why `value` could not be encoded, naming type and path of the first guilty part."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    found = _find_guilty(value)
-    if found is None:
-        return str(error)
-    path, guilty = found
-    where = f"at {path}" if path else "it"
-    if isinstance(guilty, float):
-        return f"{where} is {guilty!r}, which is no JSON number"
-    if isinstance(guilty, (dict, list, tuple)):
-        return f"{where} contains itself"
-    return f"{where} is of type {_type_name(guilty)}, which JSON cannot say"
+    return _find_guilty(value) or str(error)
 
 
 def _type_name(value: Any) -> str:
@@ -62,26 +53,29 @@ def _type_name(value: Any) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _find_guilty(value: Any) -> tuple[str, Any] | None:
-    """The first part that JSON cannot say, with its path; None when the search found nothing."""
+def _find_guilty(value: Any) -> str | None:
+    """A sentence about the first part that JSON cannot say; None when the search found nothing."""
     stack: list[tuple[str, Any, frozenset[int]]] = [("", value, frozenset())]
     for _ in range(MAX_LOOKED_AT):
         if not stack:
             return None
         path, part, above = stack.pop()
+        where = f"at {path}" if path else "it"
         if part is None or isinstance(part, (str, int)):
             continue
         if isinstance(part, float):
             if part != part or part in (float("inf"), float("-inf")):
-                return path, part
+                return f"{where} is {part!r}, which is no JSON number"
             continue
-        if not isinstance(part, (dict, list, tuple)) or id(part) in above:
-            return path, part
+        if not isinstance(part, (dict, list, tuple)):
+            return f"{where} is of type {_type_name(part)}, which JSON cannot say"
+        if id(part) in above:
+            return f"{where} contains itself"
         inside = above | {id(part)}
         if isinstance(part, dict):
-            bad_key = next((key for key in part if not isinstance(key, (str, int, float, type(None)))), None)
-            if bad_key is not None:
-                return f"a key of {path or 'the object'}", bad_key
+            for key in part:
+                if not isinstance(key, (str, int, float, type(None))):
+                    return f"{where} has a key of type {_type_name(key)}, which JSON cannot say"
             stack.extend((f"{path}[{key!r}]", item, inside) for key, item in reversed(part.items()))
         else:
             stack.extend((f"{path}[{n}]", part[n], inside) for n in reversed(range(len(part))))

@@ -150,6 +150,9 @@ def _reset_signals() -> None:
 
     SIGINT gets its default action too, not Python's: it would raise KeyboardInterrupt anywhere in our loop.
     """
+    # Before the reset, because enabling it again does nothing while it believes that it is on.
+    faulthandler.disable()
+    faulthandler.unregister(signal.SIGUSR1)
     for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         wanted = signal.SIG_IGN if signum in IGNORED_BY_PYTHON else signal.SIG_DFL
         if signal.getsignal(signum) is not wanted:
@@ -173,12 +176,17 @@ def _null_stdin() -> None:
 
 
 def open_fds() -> set[int]:
-    """The descriptors of this process, without the one that lists them."""
-    directory = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """The descriptors of this process."""
+    return {fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)}
+
+
+def _is_open(fd: int) -> bool:
+    # The list contains the descriptor that made it, which is closed again by now.
     try:
-        return {int(name) for name in os.listdir(directory)} - {directory}
-    finally:
-        os.close(directory)
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _close_all_but(kept: frozenset[int]) -> None:

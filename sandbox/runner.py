@@ -51,6 +51,7 @@ class Birth:
 def live(birth: Birth) -> int:
     """The whole life of a runner; answers its exit code."""
     layers = isolate_runner(birth.policy.profile, birth.master_pid, birth.kept_fds | {birth.link_fd})
+    _reseed()
     limit = SoftLimit()
     link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
     first = link.next_frame()
@@ -66,6 +67,16 @@ def live(birth: Birth) -> int:
     )
     title = go.get("title") or f"oxherd: runner {birth.slot}"
     return _serve(link, Attempts(birth.processors, policy, limit), birth.set_title, title)
+
+
+def _reseed() -> None:
+    """numpy's global generator is copied by fork: without this every runner draws the same numbers.
+
+    The standard library's `random` does the same by itself.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:

@@ -12,6 +12,7 @@ of file: exit 0.
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import signal
 import socket
@@ -91,7 +92,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         layers = isolate_template(policy.profile)
         _arrange_streams()
         ours = open_fds()
-        _put_working_directory_first()
+        _look_like_the_users_program()
         processors = load(targets)
         _import_asyncio_if_wanted(processors)
         threads.check()
@@ -134,16 +135,16 @@ def _arrange_streams() -> None:
     linux.line_buffer_c_stdout()
 
 
-def _put_working_directory_first() -> None:
+def _look_like_the_users_program() -> None:
+    """Its working directory first on the path, and none of our arguments."""
+    sys.argv = ["oxherd"]
     here = os.getcwd()
     if not sys.path or sys.path[0] != here:
         sys.path.insert(0, here)
 
 
 def _import_asyncio_if_wanted(processors: Sequence[Processor]) -> None:
-    # Before the fork it is paid once, after it by every runner; for plain functions by nobody.
-    import inspect
-
+    # At the top it would cost every template 60 ms; here it is paid once, before the fork, if wanted.
     if any(inspect.iscoroutinefunction(each.function) for each in processors):
         import asyncio  # noqa: F401
 

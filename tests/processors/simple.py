@@ -1,6 +1,7 @@
 """Small processors of one queue, `work`, told apart by name."""
 
 import os
+import signal
 import sys
 import time
 
@@ -66,14 +67,15 @@ def return_it(job):
         "set": {1, 2},
         "nested": {"a": [1, {"b": object()}]},
         "nan": {"x": [float("nan")]},
-        "circle": None,
         "bytes": b"raw",
         "key": {(1, 2): 3},
         "surrogate": "\ud800",
         "none": None,
         "large": "x" * 5000,
     }
-    values["circle"] = [values]
+    circle = []
+    circle.append({"back": circle})
+    values["circle"] = circle
     return values[job.data]
 
 
@@ -129,7 +131,7 @@ def print_it(job):
     print("to stderr", file=sys.stderr)
     os.write(1, b"raw bytes\n")
     print("no newline", end="")
-    return None
+    return
 
 
 @processor("work", name="pid")
@@ -170,3 +172,15 @@ def fork_and_speak(job):
 @processor("work", name="exit_now")
 def exit_now(job):
     os._exit(0)
+
+
+@processor("work", name="progress_then_wait")
+def progress_then_wait(job):
+    job.progress(job.data)
+    return until_cancelled(job)
+
+
+@processor("work", name="set_alarm")
+def set_alarm(job):
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(99))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)

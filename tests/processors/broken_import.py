@@ -1,0 +1,8 @@
+"""Raises when it is imported."""
+
+
+def build():
+    return {}["missing key"]
+
+
+TABLE = build()

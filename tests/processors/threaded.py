@@ -1,0 +1,13 @@
+"""A module that starts a thread when it is imported, as numeric libraries do."""
+
+import threading
+import time
+
+from sandbox.processors import processor
+
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+
+
+@processor("work")
+def never(job):
+    return None

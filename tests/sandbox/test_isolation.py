@@ -1,0 +1,152 @@
+"""What is in force in the template and in a runner, read back by user code."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from sandbox.wire import Kind
+
+
+@pytest.fixture
+def ready(master):
+    packet = master.load("look")
+    assert packet["what"] == "ready", packet
+    return packet
+
+
+@pytest.fixture
+def runner(master, ready):
+    return master.runner()
+
+
+def test_isolation_is_complete_before_the_import(master, runner):
+    """I6: the module's own import sees what is inherited."""
+    seen = runner.run("import", queue="look")
+
+    assert seen["pid"] == master.process.pid
+    assert seen["no_new_privs"] is True
+    assert seen["dumpable"] is False
+    assert seen["core"] == [0, 0]
+    assert seen["oom_score_adj"] >= 500
+    assert seen["sid"] == master.process.pid
+    assert seen["parent_death"] == signal.SIGKILL
+
+
+def test_the_template_is_no_sub_reaper(runner):
+    """I8: it would keep the runners for itself."""
+    assert runner.run("import", queue="look")["subreaper"] is False
+
+
+def test_a_runner_is_isolated_on_its_own(runner):
+    """I6, I8: session, signals, sub-reaper, and a parent whose death it does not survive."""
+    seen = runner.run("job", queue="look")
+
+    assert seen["pid"] == runner.pid
+    assert seen["ppid"] == os.getpid()
+    assert seen["sid"] == runner.pid
+    assert seen["subreaper"] is True
+    assert seen["parent_death"] == signal.SIGKILL
+    assert seen["no_new_privs"] is True
+    assert seen["dumpable"] is False
+    assert seen["core"] == [0, 0]
+    assert seen["blocked"] == []
+    assert seen["sigint"] == seen["sigterm"] == "0" or "SIG_DFL" in seen["sigterm"]
+    assert "SIG_IGN" in seen["sigpipe"] or seen["sigpipe"] == "1"
+
+
+def test_a_runner_holds_no_descriptor_but_its_own(master, runner):
+    """I1: no control link, no other runner's pipe; what the module opened at import stays open."""
+    other = master.runner()
+
+    for each in (runner, other):
+        seen = each.run("job", queue="look")
+        assert seen["fds"].pop("0") == os.devnull
+        assert seen["fds"].pop("1") == _pipe_of(each.outputs["stdout"])
+        assert seen["fds"].pop("2") == _pipe_of(each.outputs["stderr"])
+        rest = sorted(seen["fds"].values())
+        assert len(rest) == 2, rest
+        assert rest[0].endswith("look.py")
+        assert rest[1].startswith("socket:")
+    assert runner.run("read_own_file", queue="look") > 0
+
+
+def _pipe_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def test_the_environment_is_what_the_master_gave(runner):
+    """I1: nothing is added; what the master leaves out is not there."""
+    seen = runner.run("job", queue="look")["environment"]
+
+    assert set(seen) <= {"PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LC_CTYPE"}
+
+
+def test_every_layer_is_reported(master, ready):
+    fork = master.fork()
+    layers = {name: applied for name, applied, _ in fork.go()["layers"]}
+
+    template = {name: applied for name, applied, _ in ready["layers"]}
+    assert template == dict.fromkeys(["oom_score_adj", "no_core", "no_new_privs", "not_dumpable"], True)
+    own = ["own_session", "signals_reset", "stdin_null", "descriptors_closed", "subreaper", "parent_death"]
+    assert layers == template | dict.fromkeys(own, True)
+
+
+def test_the_profile_none_isolates_nothing_but_says_so(master):
+    packet = master.load("look", profile="none")
+    runner = master.fork()
+    layers = [name for name, applied, _ in runner.go()["layers"] if applied]
+
+    assert packet["layers"] == []
+    assert layers == ["own_session", "signals_reset", "stdin_null", "descriptors_closed", "parent_death"]
+    seen = runner.run("job", queue="look")
+    assert seen["no_new_privs"] is False
+    assert seen["dumpable"] is True
+    assert seen["subreaper"] is False
+    assert seen["sid"] == runner.pid
+    assert seen["parent_death"] == signal.SIGKILL
+
+
+def test_a_memory_limit_that_is_asked_for_is_reported_as_not_applied(master):
+    master.load("limits")
+    layers = {name: (applied, reason) for name, applied, reason in master.fork().go()["layers"]}
+
+    assert layers["memory"] == (
+        False,
+        "asked for by limits:resize (512M); memory is not limited by this profile",
+    )
+
+
+def test_a_runner_tells_its_stack_when_it_is_asked(master):
+    master.load("simple")
+    runner = master.runner()
+    runner.start("until_cancelled")
+    runner.take()
+
+    os.kill(runner.pid, signal.SIGUSR1)
+    runner.send(Kind.CANCEL, {})
+    runner.outcome()
+
+    assert "in until_cancelled" in runner.output("stderr")
+
+
+def test_it_all_holds_for_a_user_without_rights(new_master):
+    """As `nobody`, with the system's own Python and nothing installed beside it."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    python = "/usr/bin/python3"
+    if not os.path.exists(python):
+        pytest.skip("no system Python")
+    master = new_master(python=python, user=65534, group=65534, extra_groups=[])
+    packet = master.load("look")
+    assert packet["what"] == "ready", packet
+    assert all(applied for _, applied, _ in packet["layers"]), packet["layers"]
+    runner = master.fork()
+    assert all(applied for _, applied, _ in runner.go()["layers"])
+
+    seen = runner.run("job", queue="look")
+    assert seen["ppid"] == os.getpid()
+    assert seen["dumpable"] is False
+    assert seen["no_new_privs"] is True

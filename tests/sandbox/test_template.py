@@ -1,0 +1,305 @@
+"""The template: what it loads, what it refuses, whose children it makes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import PROCESSORS, ROOT, wait_until
+
+from sandbox.wire import Kind
+
+# --- loading -------------------------------------------------------------------------------------
+
+
+def test_ready_tells_what_the_processors_ask_for(master):
+    ready = master.load("limits")
+
+    assert ready["what"] == "ready"
+    assert ready["pid"] == master.process.pid
+    assert ready["processors"] == [
+        {
+            "queue": "thumbnails",
+            "name": "resize",
+            "target": "limits:resize",
+            "concurrency": 2,
+            "timeout_ms": 90_000,
+            "soft_timeout_ms": 500,
+            "custom_backoff": True,
+        },
+        {
+            "queue": "thumbnails",
+            "name": None,
+            "target": "limits:rest",
+            "concurrency": None,
+            "timeout_ms": 0,
+            "soft_timeout_ms": 0,
+            "custom_backoff": False,
+        },
+    ]
+
+
+def test_a_plain_function_takes_the_queue_it_is_given(master):
+    ready = master.load("plain:double", queue="numbers")
+
+    assert [(each["queue"], each["name"]) for each in ready["processors"]] == [("numbers", None)]
+    assert master.runner().run("whatever", 21, queue="numbers") == 42
+
+
+def test_a_decorated_function_named_alone_keeps_its_own_queue(master):
+    ready = master.load("limits:rest", queue="numbers")
+
+    assert [each["target"] for each in ready["processors"]] == ["limits:rest"]
+    assert ready["processors"][0]["queue"] == "thumbnails"
+
+
+def test_a_module_serves_what_it_imports_by_name_and_nothing_else(master):
+    assert [each["target"] for each in master.load("collected")["processors"]] == ["limits:resize"]
+
+
+def test_several_targets_share_a_template(master):
+    ready = master.load("limits", "plain:Group.triple", "limits:rest", queue="numbers")
+
+    assert [each["target"] for each in ready["processors"]] == [
+        "limits:resize",
+        "limits:rest",
+        "plain:Group.triple",
+    ]
+    assert master.runner().run("any", 5, queue="numbers") == 15
+
+
+@pytest.mark.parametrize(
+    ("target", "queue", "cause"),
+    [
+        ("simpel", None, "there is no module 'simpel'; did you mean simple?"),
+        ("zzzzzz", None, f"there is no module 'zzzzzz' in {PROCESSORS} or among the installed packages"),
+        ("zzzzzz.below", None, "there is no module 'zzzzzz' (of target zzzzzz.below)"),
+        ("plain:doubel", "q", "plain has no function 'doubel'; did you mean double?"),
+        ("plain:Group.trippel", "q", "plain:Group has no function 'trippel'; did you mean triple?"),
+        ("plain:ANSWER", "q", "plain:ANSWER is of type int, not a function"),
+        (
+            "plain:double",
+            None,
+            "plain:double has no queue: name one with --queue, "
+            'or write @processor("queue") above the function',
+        ),
+        (
+            "plain",
+            None,
+            'plain has no processors: write @processor("queue") above a function, '
+            "or name a function: plain:double --queue QUEUE",
+        ),
+        ("plain.py", None, "'plain.py' looks like a file; a target is a module: write plain"),
+        ("./jobs/plain.py:double", None, "a target is a module: write jobs.plain:double"),
+        ("two words", None, "'two words' is no target: write module or module:function"),
+        (
+            "twice",
+            None,
+            "two processors for jobs named 'send' of queue 'mail': twice:first and twice:second; "
+            "one of them needs another queue or another name",
+        ),
+        ("unit_missing", None, 'unit_missing:work: timeout=60 has no unit; write "60s" or "60ms"'),
+    ],
+)
+def test_a_target_that_cannot_be_is_one_sentence(master, target, queue, cause):
+    failed = master.load(target, queue=queue)
+
+    assert failed["what"] == "failed"
+    assert cause in failed["cause"]
+    assert "\n" not in failed["cause"]
+    assert failed["traceback"] == ""
+    assert master.process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "cause", "last_line"),
+    [
+        (
+            "broken_import",
+            "importing broken_import raised KeyError: 'missing key'",
+            "KeyError: 'missing key'",
+        ),
+        (
+            "broken_dependency",
+            "importing broken_dependency raised "
+            "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+            "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+        ),
+        ("exits", "importing exits raised SystemExit: not configured", "SystemExit: not configured"),
+    ],
+)
+def test_a_module_that_raises_keeps_its_own_traceback(master, target, cause, last_line):
+    failed = master.load(target)
+
+    assert failed["cause"] == cause
+    lines = failed["traceback"].splitlines()
+    assert f'tests/processors/{target}.py", line ' in lines[1]
+    assert lines[-1] == last_line
+    assert "loader.py" not in failed["traceback"]
+    assert "importlib" not in failed["traceback"]
+
+
+def test_two_functions_for_one_queue_from_the_command_line_are_refused(master):
+    failed = master.load("plain:double", "plain:Group.triple", queue="q")
+
+    assert failed["cause"] == (
+        "two processors for the jobs of queue 'q': plain:double and plain:Group.triple; "
+        "one of them needs another queue or another name"
+    )
+
+
+# --- forking -------------------------------------------------------------------------------------
+
+
+def test_a_module_that_leaves_a_thread_is_refused_and_the_thread_is_named(master):
+    """I5: no fork beside another thread."""
+    failed = master.load("threaded")
+
+    assert failed["what"] == "failed"
+    assert failed["cause"].startswith("importing the targets left 1 thread running (")
+    assert "start threads in the processor" in failed["cause"]
+
+
+def test_a_thread_that_was_joined_is_no_obstacle(master):
+    assert master.load("thread_joined")["what"] == "ready"
+    assert master.runner().run("any") == 1
+
+
+def test_a_runner_is_the_masters_child_and_says_nothing_before_go(master):
+    """I8: registered before it can speak."""
+    master.load("simple")
+    runner = master.fork()
+    parent = _status_of(runner.pid, "PPid")
+    wait_until(lambda: _status_of(runner.pid, "PPid") == os.getpid(), "the runner to be ours")
+    wait_until(lambda: _asleep_in_recv(runner.pid), "the runner to wait for GO")
+
+    assert parent != master.process.pid
+    assert runner.silent()
+    assert runner.go()["pid"] == runner.pid
+
+
+def _status_of(pid: int, name: str) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name + ":"))
+
+
+def _asleep_in_recv(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as file:
+        state = file.read().rpartition(")")[2].split()[0]
+    return state == "S" and _status_of(pid, "NSsid") == pid
+
+
+def test_a_runner_that_is_told_to_leave_before_go_leaves(master):
+    master.load("simple")
+    runner = master.fork()
+    runner.send(Kind.LEAVE)
+
+    assert runner.wait() == 0
+
+
+def test_runners_outlive_their_template_and_not_their_link(master):
+    master.load("simple")
+    runner = master.runner()
+
+    master.process.kill()
+    master.process.wait()
+    assert runner.run("echo", 1) == 1
+    runner.link.close()
+    assert runner.wait() == 0
+
+
+def test_the_template_ends_with_0_when_the_master_lets_go(master):
+    master.load("simple")
+    master.control.shutdown(2)
+
+    assert master.process.wait() == 0
+
+
+def test_the_template_leaves_no_zombie_and_no_descriptor_behind(master):
+    master.load("simple")
+    fds = f"/proc/{master.process.pid}/fd"
+    before = len(os.listdir(fds))
+    for _ in range(5):
+        master.runner()
+
+    assert len(os.listdir(fds)) == before
+    with open(f"/proc/{master.process.pid}/task/{master.process.pid}/children") as file:
+        assert file.read() == ""
+
+
+def test_a_fork_that_the_host_has_no_room_for_is_refused_with_its_reason(new_master):
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    master = new_master(python="/usr/bin/python3", user=65534, group=65534, extra_groups=[])
+    assert master.load("no_room")["what"] == "ready"
+
+    answer, link, *outputs = master.ask_for_fork()
+    link.close()
+    for fd in outputs:
+        os.close(fd)
+
+    assert answer["what"] == "refused"
+    assert answer["request"] == 1
+    assert "Resource temporarily unavailable" in answer["reason"]
+
+
+def test_a_request_without_its_descriptors_is_refused(master):
+    master.load("simple")
+    master.control.sendall(b'{"what":"fork","request":9,"slot":1}')
+
+    assert master.answer() == {
+        "what": "refused",
+        "request": 9,
+        "reason": "expected fork with 3 descriptors, not 'fork' with 0",
+    }
+
+
+MASTER_TO_BE_KILLED = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+from conftest import Master
+from sandbox import linux
+linux.set_child_subreaper(True)
+master = Master()
+master.load("simple")
+idle, busy = master.runner(), master.runner()
+busy.start("spin")
+unborn = master.fork()
+print(master.process.pid, idle.pid, busy.pid, unborn.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nobody_outlives_a_killed_master():
+    """I8: template, idle runner, busy runner and one that had not been told to go."""
+    killed = subprocess.Popen(
+        [sys.executable, "-c", MASTER_TO_BE_KILLED, str(ROOT), str(ROOT / "tests" / "sandbox")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    pidfds = {}
+    try:
+        assert killed.stdout is not None
+        pids = [int(pid) for pid in killed.stdout.readline().split()]
+        pidfds = {pid: os.pidfd_open(pid) for pid in pids}
+        assert len(pidfds) == 4
+        killed.kill()
+        killed.wait()
+        for pid, pidfd in pidfds.items():
+            assert select.select([pidfd], [], [], 10)[0], f"process {pid} of {pids} lives on"
+    finally:
+        killed.kill()
+        killed.communicate()
+        for pid, pidfd in pidfds.items():
+            if not select.select([pidfd], [], [], 0)[0]:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+            # We are a sub-reaper: the orphans of the killed master are ours to bury.
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                continue
