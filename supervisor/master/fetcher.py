@@ -62,7 +62,7 @@ class Fetcher:
         self._waiter_wanted = asyncio.Event()
         self._release: asyncio.TimerHandle | None = None
         self.quiet = False  # fetch nothing more (stop, TSTP)
-        self.found_empty = False  # the last fetch found nothing at all
+        self._held = False  # paused, or at its global concurrency, when we last looked
 
     def appetite(self, free: int, *, finishing: bool) -> int:
         """How many jobs the next call may take. A call that finishes jobs asks along, as BullMQ's does."""
@@ -72,7 +72,9 @@ class Fetcher:
 
     def learned(self, asked: int, exchange: Exchange) -> None:
         """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs."""
-        self.found_empty = not exchange.jobs and not exchange.limited_ms and not exchange.held
+        if exchange.held and not self._held:
+            log.info("queue.held", queue=self._keys.name, why="paused, or at its global concurrency")
+        self._held = exchange.held
         if exchange.fetch_error is not None:
             log.error("queue.fetch_failed", queue=self._keys.name, error=exchange.fetch_error)
             self.hold(ERROR_PAUSE_S)
