@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.outcomes import Outcome, Written
@@ -145,9 +145,30 @@ def _written(codes: list[int], texts: list[bytes | int]) -> list[Written]:
     return written
 
 
-def _job(row: list[bytes | None], token: str) -> FetchedJob:
+def _job(row: list[Any], token: str) -> FetchedJob:
     name, data, opts, timestamp, priority, made, made_before, started, stalled, deferred, parent, job_id = row
-    assert job_id is not None
+    try:
+        return FetchedJob(
+            job_id.decode(),
+            token,
+            name.decode(),
+            data if data is not None else b"{}",
+            opts if opts is not None else b"{}",
+            int(timestamp),
+            int(priority),
+            int((made if made_before is None else made_before) or 0),
+            int(started),
+            int(stalled or 0),
+            None if deferred is None else _text(deferred),
+            parent,
+        )
+    except (AttributeError, TypeError, ValueError):
+        return _odd_job(row, token)
+
+
+def _odd_job(row: list[Any], token: str) -> FetchedJob:
+    """The same for a hash that lacks fields or has nonsense in them."""
+    name, data, opts, timestamp, priority, made, made_before, started, stalled, deferred, parent, job_id = row
     return FetchedJob(
         job_id.decode(),
         token,
