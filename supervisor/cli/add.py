@@ -13,9 +13,9 @@ from supervisor.cli.session import Session, converse
 from supervisor.cli.spool import Spool, read_data
 from supervisor.cli.values import BACKOFF_TYPE, DURATION, read_json
 from supervisor.cli.waiting import wait_for
-from supervisor.client.options import AddOptions, JobSpec, encode_job
 from supervisor.errors import InvalidJob, OxherdError, RedisError, UsageError
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.new_job import AddOptions, JobSpec, encode_job
 
 JOBS_A_CHUNK = 2_000
 

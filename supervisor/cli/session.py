@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from supervisor.cli.command import Common
 from supervisor.cli.redis_choice import chosen_redis
-from supervisor.client.backoff import Backoff
-from supervisor.client.options import AddOptions
 from supervisor.client.queue import Queue
 from supervisor.config.model import Config, DefaultsConfig
 from supervisor.config.shapes import BackoffConfig, Keep
+from supervisor.protocol.backoff_choice import Backoff
 from supervisor.protocol.job_options import KeepJobs
+from supervisor.protocol.new_job import AddOptions
 from supervisor.transport.aio import Redis
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from supervisor.client.backoff import Backoff
 from supervisor.config.shapes import BACKOFF
 from supervisor.config.units import parse_duration
 from supervisor.errors import OxherdError
+from supervisor.protocol.backoff_choice import Backoff
 from supervisor.protocol.jsontext import decode
 
 

@@ -18,10 +18,10 @@ from supervisor.cli.display import WITHOUT_RICH
 from supervisor.cli.render import as_json, clean, clipped, note, out, pretty_json
 from supervisor.client.job import Job
 from supervisor.client.listen import first_place
-from supervisor.client.options import JobSpec
 from supervisor.client.queue import Queue
 from supervisor.errors import JobFailed, RedisError
 from supervisor.protocol import fields
+from supervisor.protocol.new_job import JobSpec
 
 LINE_EVERY_S: Final = 1.0
 

@@ -17,13 +17,13 @@ from typing import Any, Self, TypeVar, Unpack
 from supervisor.client import core, edit, listen
 from supervisor.client.core import Action, Context
 from supervisor.client.job import Job
-from supervisor.client.options import AddOptions, JobSpec, Json, check_defaults
 from supervisor.client.queue import epoch_ms
 from supervisor.client.where import Where, find, resolve_url
 from supervisor.errors import RedisUnavailable
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Command
 from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
+from supervisor.protocol.new_job import AddOptions, JobSpec, Json, check_defaults
 from supervisor.protocol.queue_events import QueueEvent, ReadEvents
 from supervisor.protocol.steps import Steps, drive_blocking
 from supervisor.transport.blocking import Redis

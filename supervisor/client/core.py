@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from supervisor.client.job import Job, added_job, job_of
-from supervisor.client.options import MAX_DATA_BYTES, AddOptions, JobSpec, as_spec, encode_job
 from supervisor.errors import OxherdError, RedisRefused, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.codes import Code, error_of
@@ -29,6 +28,7 @@ from supervisor.protocol.commands.read import (
     IsPaused,
 )
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.new_job import MAX_DATA_BYTES, AddOptions, JobSpec, as_spec, encode_job
 from supervisor.protocol.steps import Steps
 
 T = TypeVar("T")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from supervisor import __version__
 from supervisor.client.core import Action, Context, ask
-from supervisor.client.options import MAX_DELAY_MS, Json, encode_json, whole
 from supervisor.errors import JobError, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.commands.job import (
@@ -28,6 +27,7 @@ from supervisor.protocol.commands.queue import (
     SetGlobalConcurrency,
     SetGlobalRateLimit,
 )
+from supervisor.protocol.new_job import MAX_DELAY_MS, Json, encode_json, whole
 from supervisor.protocol.steps import Steps
 from supervisor.protocol.validate import check_priority
 

@@ -1,22 +1,33 @@
-"""What a processor may ask the master for: it holds no connection of its own (I1).
+"""What a processor may ask for: it holds no connection of its own (I1), so the master does it.
 
-Decides which questions are answered and how their arguments are checked.
+Decides which questions are answered. How a new job is checked is new_job.py's.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from supervisor.errors import UsageError
+import msgspec
+
+from supervisor.errors import InvalidJob
 from supervisor.master.messages import Ask
-from supervisor.protocol.commands.base import Command
+from supervisor.protocol.codes import error_of
+from supervisor.protocol.commands.add import AddJobs, NotAdded
+from supervisor.protocol.commands.base import Command, RepeatableCommand
+from supervisor.protocol.commands.read import GetChildrenValues
 from supervisor.protocol.commands.work import FetchedJob
+from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.new_job import JobSpec, encode_job
 
 
 class Redis(Protocol):
+    """What of transport.aio.Redis is needed here."""
+
     async def execute(self, command: Command[Any]) -> Any: ...
+    async def execute_repeatable(self, command: RepeatableCommand[Any]) -> Any: ...
 
 
 class Asks:
@@ -29,4 +40,28 @@ class Asks:
 
     async def answer(self, job: FetchedJob, ask: Ask) -> bytes:
         """The answer as JSON text; raises an `OxherdError` whose sentence the processor gets."""
-        raise UsageError(f"the master does not know the question {ask.what!r}")
+        match ask.what:
+            case "add":
+                return msgspec.json.encode(await self._add(ask))
+            case "children_values":
+                values: bytes = await self._redis.execute(GetChildrenValues(self._keys, job.id))
+                return values
+
+    async def _add(self, ask: Ask) -> str:
+        """Add a job; returns its id.
+
+        A job without an id gets one here, so that the call can be sent again when its reply was lost: the
+        second time the queue finds the id and adds nothing (design.md section 3).
+        """
+        options = {name: decode(bytes(value)) for name, value in ask.options.items()}
+        if not options.get("job_id"):
+            options["job_id"] = str(uuid.uuid4())
+        keys = QueueKeys(ask.queue, self._keys.prefix)
+        spec = JobSpec(ask.name, decode(bytes(ask.data)), options)  # type: ignore[arg-type]  # checked there
+        new = encode_job(spec, now_ms=int(self._wall_clock() * 1000))
+        (result,) = await self._redis.execute_repeatable(AddJobs(keys, [new]))
+        if isinstance(result, NotAdded):
+            if result.text:
+                raise InvalidJob(f"the job was not added: {result.text}")
+            raise error_of(result.code, job_id=options["job_id"], call="addJob")
+        return str(result)

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
 
 START: Final = "0-0"
@@ -101,6 +100,6 @@ def _member(event: str, key: str, text: str) -> tuple[str, Any]:
 
 def _parsed(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        return decode(text.encode())
+    except ValueError:
         return text

@@ -20,7 +20,6 @@ import redis
 from comparing import load
 from scene import Postponed, RateLimited, Scene, completed, failed, retried
 
-from supervisor.client.backoff import exponential, fixed
 from supervisor.client.edit import (
     add_log,
     change_delay,
@@ -31,6 +30,7 @@ from supervisor.client.edit import (
     update_data,
     update_progress,
 )
+from supervisor.protocol.backoff_choice import exponential, fixed
 from supervisor.protocol.commands.work import FetchedJob, Limiter, Outcome
 from supervisor.protocol.job_options import KeepJobs
 

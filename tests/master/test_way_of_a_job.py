@@ -223,3 +223,19 @@ def test_a_module_that_is_not_there_is_named(oxherd, queue):
     run = oxherd(target="no_such_module_at_all")
     assert run.ended() == 2
     assert "no_such_module_at_all" in "".join(run.other)
+
+
+def test_a_processor_adds_a_job_through_the_master(oxherd, queue, raw):
+    """I1: it has no connection of its own."""
+    job = queue.add("any", {"do": "breed"})
+    oxherd("--concurrency", "1")
+    told = finished(queue, job).returned
+    assert finished(queue, queue.get(told["child"])).priority == 3
+    assert "Queue name cannot contain :" in told["refused"]
+
+
+def test_a_processor_reads_what_its_children_returned(oxherd, queue, raw):
+    job = queue.add("any", {"do": "ask_children"})
+    raw.hset(f"bull:work:{job.id}:processed", "bull:kids:1", '{"n": 1}')
+    oxherd("--concurrency", "1")
+    assert finished(queue, job).returned == {"bull:kids:1": {"n": 1}}

@@ -127,6 +127,19 @@ def rewrite(job, data):
     return "rewritten"
 
 
+def breed(job, data):
+    """Adds a job through the master, and says what it is told when it adds nonsense."""
+    child = job.add("work", "any", {"do": "nothing"}, priority=3)
+    try:
+        job.add("no:queue", "any", {})
+    except Exception as error:
+        return {"child": child, "refused": str(error)}
+
+
+def ask_children(job, data):
+    return job.children_values()
+
+
 def look_around(job, data):
     with open("/proc/self/environ") as file:
         environ = f"{file.read()} {os.environ}"

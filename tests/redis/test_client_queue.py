@@ -17,7 +17,6 @@ import redis
 import supervisor.blocking
 import supervisor.client
 from supervisor.client.edit import add_log, change_delay, change_priority, set_global_concurrency, update_data
-from supervisor.client.options import JobSpec
 from supervisor.errors import (
     InvalidJob,
     JobError,
@@ -31,6 +30,7 @@ from supervisor.errors import (
 )
 from supervisor.protocol.commands.work import Completed, Failed, FetchedJob, FinishAndFetch
 from supervisor.protocol.job_options import KEEP_ALL, KeepJobs
+from supervisor.protocol.new_job import JobSpec
 from supervisor.transport.aio import Redis
 
 NOW = 1_795_000_000_000

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from supervisor.client.job import Job, added_job, job_of
-from supervisor.client.options import JobSpec, encode_job
 from supervisor.protocol.job_record import JobRecord
+from supervisor.protocol.new_job import JobSpec, encode_job
 
 
 def test_a_record_reads_as_values():

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from supervisor.client.backoff import Backoff, custom, exponential, fixed
 from supervisor.client.core import Context, bulk
-from supervisor.client.options import MAX_DATA_BYTES, JobSpec, check_defaults, encode_job
 from supervisor.errors import DataTooLarge, InvalidJob
+from supervisor.protocol.backoff_choice import Backoff, custom, exponential, fixed
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.new_job import MAX_DATA_BYTES, JobSpec, check_defaults, encode_job
 
 NOW = 1_795_000_000_000
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from supervisor.client.options import encode_options
 from supervisor.config.host import default_state_dir, usable_cpus
 from supervisor.config.load import flags
 from supervisor.config.model import (
@@ -19,6 +18,7 @@ from supervisor.config.model import (
 )
 from supervisor.config.option import env_name, options_of
 from supervisor.config.shapes import KEEP, BackoffConfig, Keep
+from supervisor.protocol.new_job import encode_options
 
 SECTION_CLASSES = [*SECTIONS.values(), QueueConfig, DefaultsConfig]
 

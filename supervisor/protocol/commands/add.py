@@ -88,6 +88,12 @@ class AddJobs:
     def decode(self, reply: Reply) -> list[AddResult]:
         return [_result(entry) for entry in reply]
 
+    def repetition(self) -> AddJobs:
+        """The same call: a job that has an id is not added twice. Without ids there is no repetition."""
+        if not all(job.job_id for job in self.jobs):
+            raise ValueError("an add is repeatable only when every job has an id of its own")
+        return self
+
 
 def _result(entry: bytes | int | list[bytes | int]) -> AddResult:
     if isinstance(entry, bytes):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import msgspec
+
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.job_record import JobRecord, record_of
@@ -215,3 +217,21 @@ def _number(raw: bytes | None) -> int | None:
         return None if raw is None else int(raw)
     except ValueError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class GetChildrenValues:
+    """What a job's completed children returned: child key to result. Decodes to the text of a JSON object."""
+
+    queue: QueueKeys
+    job_id: str
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        return (("HGETALL", f"{self.queue.job(self.job_id)}:processed"),)
+
+    def decode(self, reply: Reply) -> bytes:
+        flat = reply[0]
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return msgspec.json.encode(
+            {key.decode("utf-8", "replace"): msgspec.Raw(value) for key, value in pairs}
+        )

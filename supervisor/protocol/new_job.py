@@ -12,9 +12,9 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
-from supervisor.client.backoff import Backoff
 from supervisor.errors import InvalidJob
 from supervisor.protocol import fields
+from supervisor.protocol.backoff_choice import Backoff
 from supervisor.protocol.commands.add import NewJob
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.jsontext import encode
