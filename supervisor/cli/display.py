@@ -134,10 +134,11 @@ def burst_listener(*, as_json: bool, log_level: str, clock: Clock = time.monoton
     else:
         tally = _Lines(clock)
         yield tally
-    _summary(tally, as_json_line=as_json)
+    say_summary(tally, as_json_line=as_json)
 
 
-def _summary(tally: Tally, *, as_json_line: bool) -> None:
+def say_summary(tally: Tally, *, as_json_line: bool) -> None:
+    """What a burst has done, on stdout."""
     if as_json_line:
         record = {
             "completed": tally.completed,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import click
 
 from supervisor.cli.command import Common, command
-from supervisor.cli.display import burst_listener
+from supervisor.cli.display import Tally, burst_listener, say_summary
 from supervisor.cli.redis_choice import chosen_redis
 from supervisor.config.load import DEFAULT, Loaded, flags
 from supervisor.config.model import Config
@@ -93,8 +93,6 @@ def _run(
             "there is nothing to run: name a TARGET (module, or module:function with --queue), "
             "or give the config a [queue.NAME] with a target"
         )
-    if inline:
-        raise UsageError("--inline is not in this version; --profile none gives the least isolation there is")
     log.configure(config.log.format, config.log.level)
     with chosen_redis(config, long_lived=True) as choice:
         # At the top it would load all of the master before a mistake in the flags could be told.
@@ -113,12 +111,26 @@ def _run(
                 listener=listener,
             )
 
+        if inline:
+            return _run_inline(plan, as_json_line=common.json)
         if not burst:
             return run_master(plan(Nobody()))
         # A picture of all slots says more than a line for each job; who names a level gets that level.
         level = "warning" if loaded.origin("log", "level") == DEFAULT else config.log.level
         with burst_listener(as_json=common.json, log_level=level) as listener:
             return run_master(plan(listener))
+
+
+def _run_inline(plan: Callable[[Listener], Plan], *, as_json_line: bool) -> int:
+    # At the top it would load the processors' half of the program for every run that has runners.
+    from supervisor.cli.inline import run_inline
+
+    tally = Tally()
+    made = plan(tally)
+    status = run_inline(made, tally)
+    if made.burst:
+        say_summary(tally, as_json_line=as_json_line)
+    return status
 
 
 def _targets(config: Config, names: tuple[str, ...], queue: str | None) -> Iterator[Target]:

@@ -51,6 +51,11 @@ MAY_IMPORT = {
         "supervisor.master",
         "sandbox.isolation",
         "sandbox.linux",
+        "sandbox.errors",  # these five for `run --inline`, which is a runner and a master in one
+        "sandbox.inline",
+        "sandbox.loader",
+        "sandbox.policy",
+        "sandbox.wire",
     },
     "supervisor.blocking": {"supervisor.errors", "supervisor.client"},
     "supervisor.__main__": {"supervisor.cli"},
@@ -76,7 +81,6 @@ BORDERS = {
     "sandbox/runner.py": "the end of a forked process",
     "sandbox/template.py": "the end of a forked process",
     "supervisor/cli/__init__.py": "a subcommand",
-    "supervisor/cli/inline.py": "the processor call, without a runner",
     "supervisor/master/main.py": "the main loop",
 }
 # Top-level modules of PyPI's Supervisor, which installs over ours: one of the same name would be overwritten.
