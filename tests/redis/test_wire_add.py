@@ -204,3 +204,20 @@ def test_the_event_limit_of_the_call_is_used_where_the_queue_says_nothing(wire):
     wire.run(AddJobs(wire.queue, [wire.job()], max_events=500))
 
     assert wire.raw.hget(wire.queue.meta, "opts.maxLenEvents") == b"500"
+
+
+def test_the_list_of_bullmq_5_gets_nothing_while_the_queue_is_not_paused(wire):
+    wire.raw.lpush(wire.queue.paused, "old")
+
+    wire.add(count=1)
+
+    assert wire.ids(wire.queue.wait) == ["1"]
+
+
+def test_more_jobs_than_places_in_one_millisecond_stay_in_that_millisecond(wire):
+    due = wire.now_ms + 600
+    wire.raw.zadd(wire.queue.delayed, {"last": due * 4096 + 4095})
+
+    wire.add(wire.job(delay_ms=600))
+
+    assert wire.raw.zscore(wire.queue.delayed, "1") == due * 4096 + 4095

@@ -162,6 +162,20 @@ def test_a_corrupt_key_of_the_queue_is_told_of_each_job_and_none_is_half_written
     assert "returnvalue" not in wire.hash(jobs[0].id)
 
 
+@pytest.mark.parametrize("outcome", [completed, failed, retried])
+def test_corrupt_events_are_told_before_anything_is_written(wire, outcome):
+    jobs = batch(wire, 2)
+    wire.raw.delete(wire.queue.events)
+    wire.raw.set(wire.queue.events, "x")
+    before = wire.hash(jobs[0].id)
+
+    written = wire.exchange([outcome(job) for job in jobs]).written
+
+    assert [result.code for result in written] == [Code.GUILTY] * 2
+    assert wire.queue.events in written[0].text
+    assert wire.hash(jobs[0].id) == before
+
+
 def test_corrupt_metrics_hurt_no_job(wire):
     (job,) = batch(wire, 1)
     wire.raw.set(wire.queue.metrics("completed"), "x")

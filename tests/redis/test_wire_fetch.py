@@ -283,3 +283,32 @@ def test_a_job_that_was_retried_and_taken_again_by_the_same_call_is_found(wire):
     assert exchange.written == [Written(Code.OTHER_LOCK, "not ours")]
     assert [(job.id, job.attempts_made, job.attempts_started) for job in exchange.jobs] == [("1", 1, 2)]
     assert wire.hash("1")["atm"] == "1"
+
+
+def test_what_another_worker_wrote_is_not_taken_for_ours(wire):
+    wire.add(count=1)
+    (job,) = wire.fetch()
+    wire.raw.delete(wire.queue.lock("1"))
+    wire.raw.hset(wire.queue.job("1"), "finishedOn", wire.now_ms - 1)
+
+    assert wire.exchange([completed(job)], again=True).written == [Written(Code.NO_LOCK, "not ours")]
+
+
+def test_a_job_due_a_millisecond_later_stays_delayed(wire):
+    wire.add(wire.job(delay_ms=2))
+    wire.now_ms += 1
+
+    assert wire.fetch() == []
+    assert wire.ids(wire.queue.delayed) == ["1"]
+    wire.now_ms += 1
+    assert len(wire.fetch()) == 1
+
+
+def test_jobs_promoted_by_a_worker_that_may_not_take_them_wake_another(wire):
+    wire.add(wire.job(delay_ms=5))
+    wire.raw.delete(wire.queue.marker)
+    wire.raw.set(wire.queue.limiter, 9, px=60_000)
+    wire.now_ms += 5
+
+    assert wire.fetch(limiter=Limiter(1, 100)) == []
+    assert wire.markers() == {"0": 0}

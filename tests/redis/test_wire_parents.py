@@ -163,3 +163,10 @@ def test_a_parent_id_with_colons_is_found_by_the_childs_own_field(wire):
     complete(wire, wire.fetch()[0])
 
     assert wire.ids(FLOW.wait) == ["a:b:c"]
+
+
+def test_a_parent_goes_on_waiting_while_another_child_is_pending(wire):
+    fail(wire, family(wire, siblings=1), KeepJobs(count=0))
+
+    assert wire.ids(FLOW.waiting_children) == ["P"]
+    assert pending(wire) == {"bull:paint:2"}
