@@ -45,6 +45,8 @@
 --- include lib/retention
 --- include lib/store
 --- include lib/deduplication
+--- include lib/stacktrace
+--- include lib/metrics
 --- include lib/outcomes
 --- include lib/fetch
 

@@ -1,5 +1,6 @@
 -- outcomes: what becomes of an active job (core.md sections 7.1 and 7.6 to 7.8).
--- Needs lib/queue, lib/promote, lib/parent, lib/retention, lib/store, lib/deduplication.
+-- Needs lib/queue, lib/promote, lib/parent, lib/retention, lib/store, lib/deduplication, lib/stacktrace,
+-- lib/metrics.
 --
 -- Each outcome is looked at before its first write: the hash, the children, the lock, the types of all it will
 -- touch. The first write is one that Redis does not refuse when memory is short (LREM), and with it the rest
@@ -8,95 +9,63 @@
 local DONE, NO_JOB, NO_LOCK, NOT_IN_STATE = 0, -1, -2, -3
 local PENDING_CHILDREN, OTHER_LOCK, FAILED_CHILDREN, GUILTY = -4, -6, -9, -100
 
-local function push_stack(stored, entry, limit)
-  local whole = stored and stored:match("^%s*%[(.*)%]%s*$")
-  local empty = not whole or not whole:find("%S")
-  if not limit then
-    if not entry then
-      return empty and "[]" or stored
-    end
-    return empty and ("[" .. entry .. "]") or ("[" .. whole .. "," .. entry .. "]")
+local function tell_parent(call, outcome)
+  if outcome.kind == "F" then
+    child_failed(outcome.parent, outcome.key, outcome.text, call.now)
+  else
+    child_completed(outcome.parent, outcome.key, outcome.text, call.now)
   end
-  local kept = {}
-  pcall(function()
-    for _, old in ipairs(cjson.decode(empty and "[]" or stored)) do
-      kept[#kept + 1] = cjson.encode(old)
-    end
-  end)
-  kept[#kept + 1] = entry
-  -- Joined by hand: cjson writes an empty list as an object.
-  return "[" .. table.concat(kept, ",", math.max(#kept - limit + 1, 1)) .. "]"
 end
 
-local function count_metric(queue, kind, points, now)
-  local key = queue.prefix .. "metrics:" .. kind
-  local before = redis.call("HINCRBY", key, "count", 1) - 1
-  local last = redis.call("HMGET", key, "prevTS", "prevCount")
-  local last_on = tonumber(last[1])
-  if not last_on then
-    redis.call("HSET", key, "prevTS", now, "prevCount", 0)
+-- Kept with what became of it, or deleted.
+local function keep_or_delete(call, queue, outcome, fields, attempts_made)
+  local key, keep = outcome.key, outcome.keep
+  if keep.count == 0 then
+    delete_job(key)
+    if outcome.parent then
+      detach_child(outcome.parent, key)
+    end
     return
   end
-  local minutes = math.min(math.floor(now / 60000) - math.floor(last_on / 60000), points)
-  if minutes <= 0 then
-    return
+  local finished = queue.prefix .. outcome.state
+  redis.call("ZADD", finished, call.now, outcome.id)
+  if outcome.kind == "F" then
+    redis.call("HSET", key, "atm", attempts_made, "failedReason", outcome.text,
+      "stacktrace", push_stack(fields[7], outcome.stack, outcome.stack_limit), "finishedOn", call.now_text)
+    redis.call("HDEL", key, "defa")
+  else
+    redis.call("HSET", key, "atm", attempts_made, "returnvalue", outcome.text, "finishedOn", call.now_text)
   end
-  local list = key .. ":data"
-  redis.call("LPUSH", list, before - (tonumber(last[2]) or 0))
-  for _ = 2, minutes do
-    redis.call("LPUSH", list, 0)
+  if keep.count or keep.age then
+    pcall(trim_finished, queue, finished, keep, call.now) -- what is wrong with old ones must not stop this one
   end
-  redis.call("LTRIM", list, 0, points - 1)
-  redis.call("HSET", key, "prevCount", before, "prevTS", now)
 end
 
 -- The last step of a job's life. `call` holds what is common to the whole script call.
 local function finish(call, queue, outcome, fields)
-  local prefix, id, key = queue.prefix, outcome.id, outcome.key
+  local id, events = outcome.id, queue.prefix .. "events"
   local failed = outcome.kind == "F"
-  local state = failed and "failed" or "completed"
   local attempts_made = (tonumber(fields[2]) or 0) + 1
+  outcome.state = failed and "failed" or "completed"
   if not call.trimmed then
-    redis.call("XTRIM", prefix .. "events", "MAXLEN", "~", queue.max_events)
+    redis.call("XTRIM", events, "MAXLEN", "~", queue.max_events)
     call.trimmed = true
   end
   if fields[3] then
-    pcall(release_deduplication, queue, id, fields[3], call.now) -- another job's affair must not stop this one
+    pcall(release_deduplication, queue, id, fields[3], call.now) -- neither must another job's affair
   end
-  local parent = outcome.parent
-  if parent then
-    if failed then
-      child_failed(parent, key, outcome.text, call.now)
-    else
-      child_completed(parent, key, outcome.text, call.now)
-    end
+  if outcome.parent then
+    tell_parent(call, outcome)
   end
-  if outcome.keep.count == 0 then
-    delete_job(key)
-    if parent then
-      detach_child(parent, key)
-    end
-  else
-    redis.call("ZADD", prefix .. state, call.now, id)
-    if failed then
-      redis.call("HSET", key, "atm", attempts_made, "failedReason", outcome.text,
-        "stacktrace", push_stack(fields[7], outcome.stack, outcome.stack_limit), "finishedOn", call.now_text)
-      redis.call("HDEL", key, "defa")
-    else
-      redis.call("HSET", key, "atm", attempts_made, "returnvalue", outcome.text, "finishedOn", call.now_text)
-    end
-    if outcome.keep.count or outcome.keep.age then
-      pcall(trim_finished, queue, prefix .. state, outcome.keep, call.now) -- neither must old ones
-    end
-  end
-  redis.call("XADD", prefix .. "events", "*", "event", state, "jobId", id,
+  keep_or_delete(call, queue, outcome, fields, attempts_made)
+  redis.call("XADD", events, "*", "event", outcome.state, "jobId", id,
     failed and "failedReason" or "returnvalue", outcome.text, "prev", "active")
   if failed and attempts_made >= outcome.attempts then
-    redis.call("XADD", prefix .. "events", "*",
+    redis.call("XADD", events, "*",
       "event", "retries-exhausted", "jobId", id, "attemptsMade", attempts_made)
   end
   if call.metrics > 0 then
-    pcall(count_metric, queue, state, call.metrics, call.now)
+    pcall(count_metric, queue, outcome.state, call.metrics, call.now)
   end
   call.finished = true
 end
