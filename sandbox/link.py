@@ -91,11 +91,14 @@ class Link:
         self.send(Kind.DATA, encoded)
 
     def cancelled(self) -> bool:
-        if not self._cancelled and self._reading.acquire(blocking=False):
-            try:
-                self._take_in()
-            finally:
-                self._reading.release()
+        if not self._cancelled:
+            # The shield stands outside: an alarm between acquiring and `try` would keep the lock for ever.
+            with self._shield:
+                if self._reading.acquire(blocking=False):
+                    try:
+                        self._take_in()
+                    finally:
+                        self._reading.release()
         return self._cancelled
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
@@ -106,24 +109,24 @@ class Link:
             self.send(Kind.ASK, codec.encode({"seq": self._seq, "what": what, **arguments}))
             while self._answer is None:
                 self._poll.poll()
-                self._take_in()
+                with self._shield:
+                    self._take_in()
             answer = self._answer
         if "error" in answer:
             raise AskFailed(f"job.{what}: {answer['error']}")
         return answer.get("value")
 
     def _take_in(self) -> None:
-        """Read what is there, without waiting."""
-        with self._shield:
-            try:
-                data = self._sock.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            if not data:
-                os._exit(0)
-            self._buffer += data
-            while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is not None:
-                self._sort(*found)
+        """Read what is there, without waiting. Shielded by the caller."""
+        try:
+            data = self._sock.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not data:
+            os._exit(0)
+        self._buffer += data
+        while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is not None:
+            self._sort(*found)
 
     def _sort(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.CANCEL:

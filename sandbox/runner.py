@@ -61,11 +61,12 @@ def live(birth: Birth) -> int:
         return _confused(first[0])
     go: dict[str, Any] = codec.decode(first[1])
     policy = Policy.from_json({**birth.policy.to_json(), **(go.get("limits") or {})})
+    title = go.get("title") or f"oxherd: runner {birth.slot}"
+    birth.set_title(f"{title} idle")
     reported = [*birth.template_layers, *layers, *_not_applied(birth.processors)]
     link.send(
         Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
     )
-    title = go.get("title") or f"oxherd: runner {birth.slot}"
     return _serve(link, Attempts(birth.processors, policy, limit), birth.set_title, title)
 
 
@@ -87,7 +88,6 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
 
     link.on_progress = show_progress
     idle_title = f"{title} idle"
-    set_title(idle_title)
     while (found := link.next_frame()) is not None:
         kind, body = found
         if kind is Kind.START:

@@ -184,3 +184,10 @@ def progress_then_wait(job):
 def set_alarm(job):
     signal.signal(signal.SIGALRM, lambda *_: os._exit(99))
     signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
+@processor("work", name="large_progress")
+def large_progress(job):
+    job.progress("x" * job.data)
+    while True:
+        pass

@@ -8,6 +8,7 @@ import itertools
 import signal
 import socket
 import sys
+import time
 
 import pytest
 
@@ -57,16 +58,28 @@ def test_a_job_that_sleeps_is_woken_and_one_that_waits_for_an_answer_too(runner)
     runner.start("calls", {}, soft_timeout_ms=50)
     kind, failure, _ = runner.outcome()
     assert (kind, failure["kind"]) == (Kind.FAILED, "time_limit")
-    # The answer to the question that was cut off comes now, and is nobody's.
-    runner.send(Kind.ANSWER, {"seq": 1, "value": "stale"})
     runner.start("calls", {})
     while runner.take()[0] is not Kind.ASK:
         pass
+    # The answer to the question that was cut off comes now, and is nobody's.
+    runner.send(Kind.ANSWER, {"seq": 1, "value": "stale"})
+    time.sleep(0.05)
+    assert runner.silent()
     runner.send(Kind.ANSWER, {"seq": 2, "value": "fresh"})
     while runner.take()[0] is not Kind.ASK:
         pass
     runner.send(Kind.ANSWER, {"seq": 3, "value": "9"})
     assert runner.outcome()[1]["values"] == "fresh"
+
+
+def test_the_limit_waits_until_a_frame_is_whole(runner):
+    """A frame that the master is slow to read is under way when the limit is over."""
+    runner.start("large_progress", 2_000_000, soft_timeout_ms=50)
+    time.sleep(0.2)  # the limit is a time, so it is waited for
+    kind, failure, before = runner.outcome()
+
+    assert [(kind, len(body)) for kind, body in before] == [(Kind.PROGRESS, 2_000_002)]
+    assert (kind, failure["kind"]) == (Kind.FAILED, "time_limit")
 
 
 def test_a_job_may_clean_up_and_still_return(runner):
@@ -128,7 +141,7 @@ def _alarm_at(step, run):
     return result, rang
 
 
-@pytest.mark.parametrize("ending", ["returns", "raises", "speaks"])
+@pytest.mark.parametrize("ending", ["returns", "raises", "speaks", "listens", "asks"])
 def test_an_alarm_at_any_place_is_the_jobs_outcome_or_nothing(ending, monkeypatch):
     """Every place in arming, calling, speaking, disarming and judging, one after the other."""
     monkeypatch.setattr("sandbox.alarm.EARLY_S", 1e9)  # every alarm counts as one that is due
@@ -139,23 +152,35 @@ def test_an_alarm_at_any_place_is_the_jobs_outcome_or_nothing(ending, monkeypatc
         if ending == "speaks":
             job.progress(1)
             job.log("row")
+        if ending == "listens":
+            return job.cancelled
+        if ending == "asks":
+            return job.children_values()
         return "done"
 
     limit = SoftLimit()
     attempts = attempts_with(function, limit)
     ours, theirs = socket.socketpair()
+    ours.settimeout(5)
     with ours, theirs:
         link = Link(ours, limit.shield)
         seen = set()
         theirs.setblocking(False)
         for step in itertools.count():
+            link.start_job()
+            answer = b'{"seq":%d,"value":5}' % (link._seq + 1)
+            theirs.sendall(wire.frame(Kind.CANCEL) + wire.frame(Kind.ANSWER, answer) + wire.frame(Kind.LEAVE))
             # A real timer far away: the alarms are ours alone.
             result, rang = _alarm_at(
                 step, lambda: attempts.run({**META, "soft_timeout_ms": 3_600_000}, b"null", link)
             )
+            assert not link._reading.locked()
+            assert not link._sending.locked()
             seen.add((result[0], b"time_limit" in result[1]))
             assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) or b"time_limit" in result[1]
             _expect_whole_frames(theirs)
+            while link.next_frame() != (Kind.LEAVE, b""):
+                pass
             if not rang:
                 break
     assert step > 20

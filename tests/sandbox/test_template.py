@@ -164,6 +164,22 @@ def test_a_module_that_leaves_a_thread_is_refused_and_the_thread_is_named(master
     assert "start threads in the processor" in failed["cause"]
 
 
+def test_a_thread_that_starts_after_the_import_stops_the_forking(master):
+    """I5: looked at before each fork."""
+    assert master.load("thread_later")["what"] == "ready"
+    tasks = f"/proc/{master.process.pid}/task"
+    os.kill(master.process.pid, signal.SIGUSR2)
+    wait_until(lambda: len(os.listdir(tasks)) == 2, "the thread")
+
+    answer, link, *outputs = master.ask_for_fork()
+    link.close()
+    for fd in outputs:
+        os.close(fd)
+
+    assert answer["what"] == "refused"
+    assert "1 thread running" in answer["reason"]
+
+
 def test_a_thread_that_was_joined_is_no_obstacle(master):
     assert master.load("thread_joined")["what"] == "ready"
     assert master.runner().run("any") == 1
@@ -199,6 +215,14 @@ def test_a_runner_that_is_told_to_leave_before_go_leaves(master):
     runner.send(Kind.LEAVE)
 
     assert runner.wait() == 0
+
+
+def test_runners_draw_different_numbers(master):
+    """What fork copies includes the state of global generators."""
+    master.load("random_numbers")
+    drawn = [tuple(master.runner().run("any")) for _ in range(2)]
+
+    assert len({number for pair in drawn for number in pair}) == 4
 
 
 def test_runners_outlive_their_template_and_not_their_link(master):

@@ -187,6 +187,16 @@ def test_a_job_sees_that_it_is_cancelled(runner):
     assert runner.take() == (Kind.COMPLETED, b'"cancelled"')
 
 
+def test_a_cancel_is_for_one_job_and_not_for_the_next(runner):
+    for _ in range(2):
+        runner.start("until_cancelled")
+        assert runner.take() == (Kind.LOG, b"waiting")
+        time.sleep(0.05)
+        assert runner.silent()
+        runner.send(Kind.CANCEL, {})
+        assert runner.take() == (Kind.COMPLETED, b'"cancelled"')
+
+
 def test_a_cancel_that_comes_too_late_does_not_touch_the_next_job(runner):
     runner.run("echo")
     runner.send(Kind.CANCEL, {"reason": "too late"})
@@ -230,6 +240,7 @@ def test_a_process_that_comes_back_from_a_fork_of_the_job_answers_nothing(runner
     """Two processes have the link; the one that was not given the job ends with 70."""
     assert runner.run("leave_fork_behind") == 70
     assert runner.silent()
+    assert runner.output("stderr") == ""
     assert runner.run("fork_and_exit") == 5
     assert runner.run("fork_and_speak") == 6
 
