@@ -109,6 +109,7 @@ class FakeRedis:
 
     answer   gives the bytes to send, None to say nothing, NOT_LISTENING to close the connection.
     on       what to say instead to a request by its first words, as `{"CLIENT KILL": b"-NOPERM no"}`.
+    present  the ids of the guests that have not left.
     log      every request of every guest: (guest's id, words).
     """
 
@@ -118,6 +119,7 @@ class FakeRedis:
         self.run_id = "first"
         self.log: list[tuple[int, list[bytes]]] = []
         self.guests: list[Guest] = []
+        self.present: set[int] = set()
         self.known: set[bytes] = set()
         self.next_id = 7
         self.home = tempfile.mkdtemp(prefix="oxherd-fake-")
@@ -148,6 +150,7 @@ class FakeRedis:
         guest = Guest(self.next_id, writer)
         self.next_id += 1
         self.guests.append(guest)
+        self.present.add(guest.id)
         requests = hiredis.Reader()
         try:
             while data := await reader.read(65536):
@@ -163,6 +166,7 @@ class FakeRedis:
         except ConnectionError:
             pass
         finally:
+            self.present.discard(guest.id)
             writer.close()
 
     def _reply(self, guest: Guest, line: list[bytes]) -> bytes | None:
