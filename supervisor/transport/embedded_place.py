@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -31,6 +32,7 @@ LOADING_S: Final = 600.0  # a large append-only file is read at a few hundred me
 STOP_S: Final = 20.0
 GATE_S: Final = 60.0
 _PAUSE_S: Final = 0.003
+_INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
 _CONFIG: Final = """\
 daemonize yes
@@ -276,7 +278,8 @@ class Place:
             )
         except OSError:
             lines = []
-        return lines[-1] if lines else "it ended without a word"
+        # "6324:M 22 Nov 2026 13:39:42.252 # Fatal error..."
+        return re.sub(r"^\d+:\w .*? [#*] ", "", lines[-1]) if lines else "it ended without a word"
 
 
 def _launch(binary: ServerBinary, config: str, alive: int) -> str:
@@ -292,7 +295,7 @@ def _launch(binary: ServerBinary, config: str, alive: int) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(alive,),
-            env={"PATH": os.environ.get("PATH", os.defpath)},
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
             umask=0o077,
             timeout=START_S,
             check=False,

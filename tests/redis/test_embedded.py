@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,6 +77,18 @@ def ask(url: str, *lines: str) -> list[str]:
         reply = connection.makefile("rb")
         assert reply.readline() == b"+OK\r\n"
         return [reply.readline().decode().strip() for _ in lines]
+
+
+def bases(state: Path) -> int:
+    """The number of the newest base of the append-only file; each rewriting makes the next."""
+    manifest = (state / "redis" / "appendonlydir" / "appendonly.aof.manifest").read_text()
+    return max(int(number) for number in re.findall(r"\.(\d+)\.base\.", manifest))
+
+
+def rewrite(state: Path, url: str) -> None:
+    before = bases(state)
+    ask(url, "BGREWRITEAOF")
+    until(lambda: bases(state) > before)
 
 
 def until(fact: Callable[[], bool], within_s: float = 20) -> None:
@@ -186,6 +199,7 @@ def test_data_of_one_kind_of_server_is_read_by_the_other(
     for writer, reader in ((first, second), (second, first)):
         with embedded.acquire(state, writer.path) as server:
             ask(server.url, f"HSET hash written-by {writer.product}")
+            rewrite(state, server.url)  # all of it in the writer's own form
         with embedded.acquire(state, reader.path) as server:
             assert ask(server.url, "HEXISTS hash written-by") == [":1"]
 
