@@ -102,7 +102,11 @@ def in_runners(files: list[Path], home: Path) -> Batch:
     cpu_s = cpu_of_children_s() - cpu_s
     oxherd(["status", QUEUE], home, env)
     told = oxherd(
-        ["jobs", QUEUE, "--state", "completed", "--limit", str(len(files)), "--json"], home, env, quiet=True
+        ["jobs", QUEUE, "--state", "completed", "--limit", str(len(files)), "--json"],
+        home,
+        env,
+        quiet=True,
+        shown=None,
     )
     jobs = [json.loads(line) for line in told.splitlines()]
     if len(jobs) != len(files):
@@ -112,11 +116,17 @@ def in_runners(files: list[Path], home: Path) -> Batch:
 
 
 def oxherd(
-    arguments: list[str], home: Path, env: dict[str, str], *, shown: str = "", quiet: bool = False
+    arguments: list[str], home: Path, env: dict[str, str], *, shown: str | None = "", quiet: bool = False
 ) -> str:
-    """Run one command of ours; what it printed, if it is `quiet`."""
-    words = [shown if word.startswith(str(home)) else word for word in arguments]
-    print(f"$ oxherd {' '.join(words)}", flush=True)
+    """Run one command of ours; what it printed, if it is `quiet`.
+
+    shown   what stands for files of ours in the command line that is printed; None: it is not printed.
+    """
+    if shown is not None:
+        print(
+            f"$ oxherd {' '.join(shown if word.startswith(str(home)) else word for word in arguments)}",
+            flush=True,
+        )
     process = subprocess.Popen(
         [OXHERD, *arguments], cwd=home, env=env, stdout=subprocess.PIPE if quiet else None, text=True
     )
@@ -127,7 +137,8 @@ def oxherd(
         process.send_signal(signal.SIGTERM)
         process.communicate()
         raise
-    print(flush=True)
+    if shown is not None:
+        print(flush=True)
     if process.returncode:
         raise Stopped(f"oxherd {arguments[0]} ended with exit status {process.returncode}")
     return told or ""
