@@ -63,9 +63,9 @@ class Runner:
             self._buffer += data
         return found
 
-    def silent(self) -> bool:
-        """Nothing is there to be read."""
-        return not self._buffer and not select.select([self.link], [], [], 0)[0]
+    def silent(self, for_s: float = 0.05) -> bool:
+        """Nothing is there to be read, and nothing comes for that long."""
+        return not self._buffer and not select.select([self.link], [], [], for_s)[0]
 
     def go(self, **limits: Any) -> dict[str, Any]:
         self.send(
