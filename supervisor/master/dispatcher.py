@@ -30,7 +30,7 @@ from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.observe.log import get
-from supervisor.protocol.codes import Code
+from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.work import (
     Completed,
     Failed,
@@ -265,6 +265,9 @@ class Dispatcher:
         if result.code == Code.GUILTY and not attempt.guilty:
             self._try_as_failed(attempt, outcome, result.text)
             return
+        if result.code in (Code.PENDING_CHILDREN, Code.FAILED_CHILDREN) and isinstance(outcome, Completed):
+            self._fail_for_its_children(attempt, result.code)
+            return
         self._forget(attempt)
         if result.code != Code.DONE:
             log.error(
@@ -287,6 +290,11 @@ class Dispatcher:
             attempt,
             Failed(job.id, job.token, reason, None, keep, attempt.options.attempts, spare_parent=True),
         )
+
+    def _fail_for_its_children(self, attempt: Attempt, code: int) -> None:
+        """A parent cannot complete while children are pending or have failed: as in BullMQ, it fails."""
+        error = error_of(code, job_id=attempt.job.id, call="moveToFinished")
+        self._decide(attempt, Raised(str(error), final=code == Code.FAILED_CHILDREN))
 
     def unknown(self, attempt: Attempt, why: str) -> None:
         """Whether the outcome is written cannot be told; the lease lapses and the stalled check recovers."""

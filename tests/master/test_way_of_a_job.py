@@ -239,3 +239,24 @@ def test_a_processor_reads_what_its_children_returned(oxherd, queue, raw):
     raw.hset(f"bull:work:{job.id}:processed", "bull:kids:1", '{"n": 1}')
     oxherd("--concurrency", "1")
     assert finished(queue, job).returned == {"bull:kids:1": {"n": 1}}
+
+
+@pytest.mark.parametrize(
+    ("key", "attempts", "reason"),
+    [
+        ("dependencies", 1, "has pending dependencies. moveToFinished"),
+        ("unsuccessful", 9, "because it has at least one failed child. moveToFinished"),
+    ],
+)
+def test_a_parent_that_returns_too_early_fails_as_in_bullmq(oxherd, queue, raw, key, attempts, reason):
+    """I10: it is never left active. With a failed child it is not tried again either."""
+    job = queue.add("any", {}, attempts=attempts)
+    if key == "dependencies":
+        raw.sadd(f"bull:work:{job.id}:{key}", "bull:kids:1")
+    else:
+        raw.zadd(f"bull:work:{job.id}:{key}", {"bull:kids:1": 1})
+    oxherd("--concurrency", "1")
+    assert reason in finished(queue, job).failed_reason
+    assert queue.state(job.id) == "failed"
+    assert raw.hget(f"bull:work:{job.id}", "ats") == b"1"
+    assert raw.llen("bull:work:active") == 0
