@@ -35,6 +35,7 @@ class Peer:
         self._changed = threading.Condition()
         self._replies: dict[int, dict[str, Any]] = {}
         self._told: list[dict[str, Any]] = []
+        self.errors: list[str] = []
         self._seq = 0
         self._gone = False
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -81,6 +82,12 @@ class Peer:
             )
             return self.told(by, queue, name)
 
+    def forget(self) -> None:
+        """Drop what was told so far; it belongs to an earlier test."""
+        with self._changed:
+            self._told.clear()
+            self.errors.clear()
+
     def kill(self) -> None:
         """kill -9, as a worker that is lost."""
         self._process.kill()
@@ -88,7 +95,7 @@ class Peer:
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self._process.stdin.close()
         try:
             self._process.wait(10)
@@ -102,6 +109,8 @@ class Peer:
         for text in self._process.stdout:
             line = json.loads(text)
             with self._changed:
+                if line.get("told") == "worker" and line["name"] == "error":
+                    self.errors.append(line["args"][0])
                 if "seq" in line:
                     self._replies[line["seq"]] = line
                 elif "told" in line:
@@ -118,7 +127,3 @@ class Peer:
             if self._gone or left <= 0:
                 raise AssertionError(f"{'the peer is gone' if self._gone else 'nobody saw'}: {what()}")
             self._changed.wait(left)
-
-
-def node(socket: str) -> Peer:
-    return Peer(["node", str(HERE / "node" / "harness.mjs"), socket])

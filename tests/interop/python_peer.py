@@ -1,14 +1,15 @@
 """PyPI's bullmq behind JSON lines, as node/harness.mjs; runs in a virtual environment of its own.
 
-In   {"seq", "do": "queue" | "worker" | "close", "queue", ...}, one object a line
+In   {"seq", "do": "queue" | "job" | "worker" | "close", "queue", ...}, one object a line
 Out  {"seq", "ok"} or {"seq", "error"}, and {"told": "worker", "queue", "name", "args"}
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 
-from bullmq import Queue, Worker
+from bullmq import Job, Queue, Worker
 
 url = sys.argv[1]
 queues = {}
@@ -50,20 +51,28 @@ async def process(job, token):
 
 
 async def do(request):
+    if request["do"] == "close":
+        while workers:
+            # Its close may wait for ever for a job that it has just finished.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(workers.popitem()[1].close(force=True), 2)
+        while queues:
+            await queues.popitem()[1].close()
+        return None
     name = request["queue"]
+    if name not in queues:
+        queues[name] = Queue(name, {"connection": url})
+    if request["do"] == "job":
+        job = await Job.fromId(queues[name], request["id"])
+        shown = ("name", "data", "returnvalue", "failedReason", "attemptsMade", "progress")
+        return {field: getattr(job, field) for field in shown}
     if request["do"] == "queue":
-        if name not in queues:
-            queues[name] = Queue(name, {"connection": url})
         return plain(await getattr(queues[name], request["method"])(*request.get("args", [])))
     if request["do"] == "worker":
         worker = Worker(name, process, {"connection": url, **request.get("opts", {})})
         worker.on("completed", lambda job, result: tell(name, "completed", [job.id, result]))
         worker.on("failed", lambda job, error: tell(name, "failed", [job.id, str(error)]))
         workers[name] = worker
-        return None
-    for kept in (queues, workers):
-        if name in kept:
-            await kept.pop(name).close()
     return None
 
 

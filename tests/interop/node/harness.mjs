@@ -103,15 +103,11 @@ const actions = {
     const job = await library.Job.fromId(queueOf(request), request.id);
     return job.waitUntilFinished(open.get(['events', request.version ?? 6, request.queue, ''].join('|')), 10000);
   },
-  // Everything of one queue, or one worker by its name, so that a later test does not meet it.
+  // Everything, or only the workers, so that a later test does not meet it.
   close: async (request) => {
-    for (const [key, thing] of [...open]) {
-      const [kind, , queue, name] = key.split('|');
-      if (queue !== request.queue || (request.kind && kind !== request.kind)) continue;
-      if (request.name && name !== request.name) continue;
-      open.delete(key);
-      await thing.close(kind === 'worker' && request.force);
-    }
+    const mine = [...open].filter(([key]) => !request.kind || key.startsWith(request.kind));
+    for (const [key] of mine) open.delete(key);
+    await Promise.all(mine.map(([key, thing]) => thing.close(key.startsWith('worker'))));
     return null;
   },
 };
