@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sandbox.errors import Delayed, RateLimited, TimeLimit, Unrecoverable, WaitingChildren
+    from sandbox.errors import AskFailed, Delayed, RateLimited, TimeLimit, Unrecoverable, WaitingChildren
     from sandbox.job import Job
     from sandbox.processors import processor
     from supervisor.client import Queue, exponential, fixed
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sandbox.processors": ("processor",),
     "sandbox.job": ("Job",),
-    "sandbox.errors": ("Delayed", "RateLimited", "TimeLimit", "Unrecoverable", "WaitingChildren"),
+    "sandbox.errors": ("AskFailed", "Delayed", "RateLimited", "TimeLimit", "Unrecoverable", "WaitingChildren"),
     "supervisor.client": ("Queue", "exponential", "fixed"),
     "supervisor.errors": (
         "ConfigError",
@@ -67,6 +67,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 (by what they are for)
     "processor",
     "Job",
+    "AskFailed",
     "Delayed",
     "RateLimited",
     "TimeLimit",

@@ -138,8 +138,7 @@ class Template:
         self._send(
             {
                 "what": "load",
-                "targets": [target.name for target in targets],
-                "default_queue": next((target.queue for target in targets if target.queue), None),
+                "targets": [{"name": target.name, "queue": target.queue} for target in targets],
                 "policy": policy.to_json(),
                 "master_pid": os.getpid(),
                 "title": title,
