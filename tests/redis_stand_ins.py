@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -227,9 +228,10 @@ async def fake_redis(answer: Answer, on: dict[str, bytes | None] | None = None) 
 
 
 class PrivateServer:
-    """A real server that may be stopped, frozen and started again."""
+    """A real server that may be stopped, frozen and started again. `more` are options of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
+        self._more = more
         # Not tmp_path: a socket's path must stay below 108 bytes.
         self.home = tempfile.mkdtemp(prefix="oxherd-private-")
         self.socket = f"{self.home}/s"
@@ -241,14 +243,14 @@ class PrivateServer:
 
     def start(self) -> None:
         options = ["--port", "0", "--unixsocket", self.socket, "--save", "", "--dir", self.home]
-        self._process = subprocess.Popen(
-            ["redis-server", *options, "--enable-debug-command", "yes"], stdout=subprocess.DEVNULL
-        )
+        self._process = subprocess.Popen(["redis-server", *options, *self._more], stdout=subprocess.DEVNULL)
         deadline_at = time.monotonic() + 20
         with self.client() as client:
             while True:
                 try:
                     client.ping()
+                except redis.AuthenticationError:
+                    return  # it is up, and wants a password
                 except redis.RedisError:
                     if time.monotonic() > deadline_at:
                         raise
@@ -280,14 +282,21 @@ class PrivateServer:
 
 
 @contextlib.contextmanager
-def private_server() -> Iterator[PrivateServer]:
-    server = PrivateServer()
-    server.start()
+def private_server(*more: str) -> Iterator[PrivateServer]:
+    server = PrivateServer(*more)
     try:
+        server.start()
         yield server
     finally:
         server.stop()
         shutil.rmtree(server.home, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def until(fact: Callable[[], Any], within_s: float = 10.0) -> None:

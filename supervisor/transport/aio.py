@@ -59,6 +59,7 @@ class Redis:
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_readers: list[Link] = []
+        self._busy_readers: set[Link] = set()
 
     @classmethod
     async def connect(
@@ -197,6 +198,7 @@ class Redis:
         while self._idle_readers and not self._idle_readers[-1].usable:
             self._idle_readers.pop()
         link = self._idle_readers.pop() if self._idle_readers else (await self._session.open(None)).link
+        self._busy_readers.add(link)
         try:
             async with asyncio.timeout(timeout_s + _BLOCK_MARGIN_S):
                 replies = await link.ask_all(command.requests())
@@ -207,8 +209,10 @@ class Redis:
         except BaseException:
             link.abort("the blocking read was given up")  # its reply would be taken for that of the next one
             raise
+        finally:
+            self._busy_readers.discard(link)
         if self._session.closed:
-            link.abort("closed")
+            link.abort(_CLOSED)
         else:
             self._idle_readers.append(link)
         for reply in replies:
@@ -220,8 +224,8 @@ class Redis:
         """End the connections. Calls without a reply get `RedisUnavailable`."""
         for task in self._tasks:
             task.cancel()
-        for reader in self._idle_readers:
-            reader.abort("closed")
+        for reader in [*self._idle_readers, *self._busy_readers]:
+            reader.abort(_CLOSED)
         await self._session.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports close their sockets in the next turn of the loop

@@ -42,11 +42,12 @@ def cannot_reach(address: Address, why: str) -> str:
     return f"cannot reach Redis at {address}: {why}. Nothing was sent and no job was touched."
 
 
-def why_unreachable(error: BaseException, timeout_s: float) -> str:
+def why_unreachable(address: Address, error: BaseException, timeout_s: float) -> str:
     """The reason in words, for an error raised while connecting."""
+    speaks_tls = "does the server speak TLS on this port?"
     match error:
         case TimeoutError():
-            return f"no answer within {timeout_s:g} s"
+            return f"no answer within {timeout_s:g} s" + (f"; {speaks_tls}" if address.tls else "")
         case ConnectionRefusedError():
             return "connection refused; nothing listens there. Is the server running?"
         case FileNotFoundError():
@@ -58,7 +59,7 @@ def why_unreachable(error: BaseException, timeout_s: float) -> str:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not accepted ({error.verify_message})"
         case ssl.SSLError():
-            return f"TLS failed ({error.reason or error}); does the server speak TLS on this port?"
+            return f"TLS failed ({error.reason or error}); {speaks_tls}"
         case _:
             return str(error) or type(error).__name__
 

@@ -235,6 +235,10 @@ class Redis:
             if word == READ_ONLY:
                 self._pool.disconnect(inuse_connections=False)  # the next one may reach the new master
             return str(refusal)
+        if word == "NOAUTH":  # found only now: without a password in the URL there is no login
+            why = cannot_reach(self.address, why_login_refused(refusal))
+            entry.fail(RedisUnavailable(why, sent=False))
+            return None
         entry.fail(
             RedisRefused(self._load_errors.get(name, str(refusal)) if word == NO_SCRIPT else str(refusal))
         )
@@ -278,7 +282,7 @@ class Redis:
                 why = why_login_refused(text)
             else:
                 cause = error.__cause__ or error.__context__ or error
-                why = why_unreachable(cause, self._connect_timeout_s)
+                why = why_unreachable(self.address, cause, self._connect_timeout_s)
             raise RedisUnavailable(cannot_reach(self.address, why), sent=False) from error
         self._was_up = True
         return connection

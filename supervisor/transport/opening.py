@@ -83,7 +83,7 @@ async def open_link(
         raise RedisUnavailable(cannot_reach(address, str(error)), sent=False) from None
     except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
         raise RedisUnavailable(
-            cannot_reach(address, why_unreachable(error, connect_timeout_s)), sent=False
+            cannot_reach(address, why_unreachable(address, error, connect_timeout_s)), sent=False
         ) from error
     else:
         link = None

@@ -142,6 +142,16 @@ async def test_a_blocking_read_that_is_cancelled_leaves_no_reply_for_the_next(
     await until(lambda: raw.info("clients")["blocked_clients"] == 0)
 
 
+async def test_closing_ends_a_blocking_read(client: Redis, raw: redis.Redis) -> None:
+    read = Read([("XREAD", "BLOCK", 60_000, "STREAMS", "s", "$")])
+    reading = asyncio.ensure_future(client.read_blocking(read, 60.0))
+    await until(lambda: raw.info("clients")["blocked_clients"] == 1)
+    await client.close()
+
+    with pytest.raises(RedisUnavailable, match="closed on our side"):
+        await reading
+
+
 async def test_a_server_that_is_started_again_is_used_again() -> None:
     told: list[bool] = []
     with private_server() as server:
