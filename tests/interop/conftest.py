@@ -17,7 +17,6 @@ for directory in (HERE, HERE.parent):
         sys.path.insert(0, str(directory))
 
 from peers import Peer  # noqa: E402 (found through the path above)
-from running import oxherd  # noqa: E402, F401
 
 from supervisor.blocking import Queue  # noqa: E402
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,29 @@ from supervisor.blocking import Queue
 VERSIONS = pytest.mark.parametrize("version", [6, 5])
 HERE = Path(__file__).parent
 
-Start = Callable[[], Running]
 
-
-@pytest.fixture
-def run(oxherd: Callable[..., Running]) -> Start:
-    """Start `oxherd run` with one slot, so that the order of the jobs can be told."""
-
-    def start() -> Running:
-        paths = os.pathsep.join([str(ROOT), str(HERE)])
-        return oxherd("--concurrency", "1", target="processors", queue="q", env={"PYTHONPATH": paths})
-
-    return start
+@pytest.fixture(scope="module", autouse=True)
+def _we_work(redis_server: Any) -> Iterator[None]:
+    """One `oxherd run` for all, with one slot, so that the order of the jobs can be told."""
+    options = ["--redis", redis_server.url, "--queue", "q", "--concurrency", "1", "--log-format", "json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor", "run", "processors", *options],
+        cwd=HERE,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    running = Running(process)
+    yield
+    process.terminate()
+    try:
+        assert running.ended() == 0, running.story()
+    finally:
+        process.kill()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def add(node: Peer, version: int, name: str, data: Any, **options: Any) -> str:
@@ -45,7 +58,7 @@ def told(node: Peer, name: str, count: int = 1) -> list[Any]:
 
 
 @VERSIONS
-def test_every_kind_of_job_is_run_in_its_order(node: Peer, queue: Queue, run: Start, version: int):
+def test_every_kind_of_job_is_run_in_its_order(node: Peer, queue: Queue, version: int):
     node.ask("events", version=version, queue="q")
     node.ask("queue", version=version, queue="q", method="pause")
     add(node, version, "echo", "late", priority=9)
@@ -56,7 +69,6 @@ def test_every_kind_of_job_is_run_in_its_order(node: Peer, queue: Queue, run: St
     add(node, version, "echo", "due", delay=200)
     add(node, version, "echo", "mine", jobId="mine", priority=20)
     node.ask("queue", version=version, queue="q", method="resume")
-    run()
     done = [fields["returnvalue"]["echo"] for fields in told(node, "completed", 8)]
     assert [data for data in done if data != "due"] == ["first", 0, 1, 2, "soon", "late", "mine"]
     assert queue.counts()["completed"] == 8
@@ -64,10 +76,9 @@ def test_every_kind_of_job_is_run_in_its_order(node: Peer, queue: Queue, run: St
 
 @VERSIONS
 @pytest.mark.parametrize("data", [{"a": [1, 2.5, None]}, None, 'é"/\\ \u2028 😀', "\ud83d", []])
-def test_their_data_arrives_and_they_read_our_result(node: Peer, run: Start, version: int, data: Any):
+def test_their_data_arrives_and_they_read_our_result(node: Peer, version: int, data: Any):
     node.ask("events", version=version, queue="q")
     job_id = add(node, version, "echo", data)
-    run()
     assert node.ask("waitUntilFinished", version=version, queue="q", id=job_id) == {
         "echo": data,
         "attempt": 1,
@@ -78,9 +89,8 @@ def test_their_data_arrives_and_they_read_our_result(node: Peer, run: Start, ver
 
 
 @VERSIONS
-def test_their_listeners_hear_our_whole_life_of_a_job(node: Peer, run: Start, version: int):
+def test_their_listeners_hear_our_whole_life_of_a_job(node: Peer, version: int):
     node.ask("events", version=version, queue="q")
-    run()
     job_id = add(node, version, "talk", [1], delay=50)
     told(node, "drained")
     heard = [(line["name"], line["args"][0]) for line in node.told("events", "q")]
@@ -110,11 +120,10 @@ def test_their_listeners_hear_our_whole_life_of_a_job(node: Peer, run: Start, ve
 
 @VERSIONS
 @pytest.mark.parametrize("backoff", [None, 30, {"type": "exponential", "delay": 20, "jitter": 0.5}])
-def test_their_attempts_and_backoff_are_kept(node: Peer, run: Start, version: int, backoff: Any):
+def test_their_attempts_and_backoff_are_kept(node: Peer, version: int, backoff: Any):
     node.ask("events", version=version, queue="q")
     options = {"attempts": 2} | ({"backoff": backoff} if backoff else {})
     job_id = add(node, version, "failOnce", {}, **options)
-    run()
     assert node.ask("waitUntilFinished", version=version, queue="q", id=job_id) == "second time"
     seen = job(node, version, job_id)
     assert (seen["attemptsMade"], seen["failedReason"], len(seen["stacktrace"])) == (2, "first time", 1)
@@ -122,10 +131,9 @@ def test_their_attempts_and_backoff_are_kept(node: Peer, run: Start, version: in
 
 
 @VERSIONS
-def test_our_failure_is_theirs_to_read_and_to_retry(node: Peer, run: Start, version: int):
+def test_our_failure_is_theirs_to_read_and_to_retry(node: Peer, version: int):
     node.ask("events", version=version, queue="q")
     job_id = add(node, version, "fail", {"message": "out of ink"}, attempts=2)
-    run()
     with pytest.raises(PeerError, match="out of ink"):
         node.ask("waitUntilFinished", version=version, queue="q", id=job_id)
     assert told(node, "failed") == [{"jobId": job_id, "failedReason": "out of ink", "prev": "active"}]
@@ -142,30 +150,27 @@ def test_our_failure_is_theirs_to_read_and_to_retry(node: Peer, run: Start, vers
 
 
 @VERSIONS
-def test_an_unrecoverable_job_of_theirs_is_not_tried_again(node: Peer, run: Start, version: int):
+def test_an_unrecoverable_job_of_theirs_is_not_tried_again(node: Peer, version: int):
     node.ask("events", version=version, queue="q")
     job_id = add(node, version, "unrecoverable", {"message": "never"}, attempts=5)
-    run()
     assert told(node, "failed") == [{"jobId": job_id, "failedReason": "never", "prev": "active"}]
     told(node, "drained")
     assert node.told("events", "q", "retries-exhausted") == []
 
 
 @VERSIONS
-def test_finished_jobs_are_kept_as_they_said(node: Peer, queue: Queue, run: Start, version: int):
+def test_finished_jobs_are_kept_as_they_said(node: Peer, queue: Queue, version: int):
     node.ask("events", version=version, queue="q")
     for n in range(4):
         add(node, version, "echo", n, removeOnComplete={"count": 2})
     add(node, version, "fail", {"message": "x"}, removeOnFail=True)
-    run()
     told(node, "failed")
     assert [kept.data for kept in queue.jobs("completed")] == [2, 3]
     assert queue.counts()["failed"] == 0
 
 
 @VERSIONS
-def test_they_find_our_worker_by_its_connection(node: Peer, run: Start, version: int):
-    run()
+def test_they_find_our_worker_by_its_connection(node: Peer, version: int):
     until(
         lambda: len(node.ask("queue", version=version, queue="q", method="getWorkers")) == 1,
         "an idle worker of ours among theirs",
@@ -173,9 +178,8 @@ def test_they_find_our_worker_by_its_connection(node: Peer, run: Start, version:
 
 
 @VERSIONS
-def test_their_pause_stops_us_and_their_resume_wakes_us(node: Peer, queue: Queue, run: Start, version: int):
+def test_their_pause_stops_us_and_their_resume_wakes_us(node: Peer, queue: Queue, version: int):
     node.ask("events", version=version, queue="q")
-    run()
     first = add(node, version, "echo", 1)
     node.ask("waitUntilFinished", version=version, queue="q", id=first)
     node.ask("queue", version=version, queue="q", method="pause")
