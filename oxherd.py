@@ -43,7 +43,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "sandbox.processors": ("processor",),
     "sandbox.job": ("Job",),
-    "sandbox.errors": ("AskFailed", "Delayed", "RateLimited", "TimeLimit", "Unrecoverable", "WaitingChildren"),
+    "sandbox.errors": (
+        "AskFailed",
+        "Delayed",
+        "RateLimited",
+        "TimeLimit",
+        "Unrecoverable",
+        "WaitingChildren",
+    ),
     "supervisor.client": ("Queue", "exponential", "fixed"),
     "supervisor.errors": (
         "ConfigError",

@@ -100,6 +100,8 @@ def jobs(context: Context, state: str, start: int, end: int, newest_first: bool)
     if state not in fields.STATES:
         raise UsageError(f"there is no state {state!r}; the states are {', '.join(fields.STATES)}")
     job_ids = yield GetJobIds(context.keys, state, start, end, newest_first)
+    if not job_ids:
+        return []
     records = yield GetJobs(context.keys, job_ids)
     return [job_of(context.keys.name, record) for record in records if record is not None]
 

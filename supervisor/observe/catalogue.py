@@ -94,6 +94,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "warning", "queue job_id", "A job of a worker that vanished is put back."
         ),
         "stalled.check_failed": _event("warning", "queue error", "The next check is due as usual."),
+        "queue.held": _event("info", "queue why", "Paused, or at its limit: nothing is fetched meanwhile."),
         "queue.call_failed": _event("error", "queue error outcomes", "Redis refused a whole call."),
         "queue.fetch_failed": _event("error", "queue error", "Redis refused to give jobs; asked again."),
         # --- the log itself ---

@@ -49,9 +49,9 @@ def why_unreachable(address: Address, error: BaseException, timeout_s: float) ->
         case TimeoutError():
             return f"no answer within {timeout_s:g} s" + (f"; {speaks_tls}" if address.tls else "")
         case ConnectionRefusedError():
-            return "connection refused; nothing listens there. Is the server running?"
+            return "connection refused; nothing listens there (is the server running?)"
         case FileNotFoundError():
-            return "there is no such socket. Is the server running?"
+            return "there is no such socket (is the server running?)"
         case PermissionError():
             return "this user may not open the socket"
         case socket.gaierror():

@@ -122,6 +122,10 @@ async def test_thousands_are_added_in_order_in_one_go(queue: Any):
     assert [job.data for job in await queue.jobs("waiting", 0, 1, newest_first=True)] == [2_344, 2_343]
 
 
+async def test_a_state_without_jobs_has_an_empty_list(queue: Any):
+    assert await queue.jobs("failed") == []
+
+
 async def test_a_bulk_add_of_nothing_adds_nothing(queue: Any, raw: redis.Redis):
     assert await queue.add_bulk([]) == []
     assert raw.keys() == []
@@ -199,6 +203,18 @@ async def test_the_result_of_a_job_that_was_removed_as_it_ended_is_in_its_event(
 async def test_a_job_that_is_not_there_has_no_result(queue: Any):
     with pytest.raises(JobNotFound):
         await queue.result("none")
+
+
+async def test_a_wait_outlives_the_connection_it_waits_on(queue: Any, redis_url: str, raw: redis.Redis):
+    job = await queue.add("a", 1)
+    waiting = asyncio.create_task(queue.result(job, timeout_ms=20_000))
+    while not (reading := [client for client in raw.client_list() if client["cmd"] == "xread"]):
+        await asyncio.sleep(0.005)
+    assert [raw.client_kill_filter(_id=client["id"]) for client in reading] == [1]
+    async with await Redis.connect(redis_url) as connection:
+        worker = Worker(connection, queue)
+        await worker.complete(await worker.fetch(), b'"after all"')
+    assert await waiting == "after all"
 
 
 async def test_events_are_told_as_they_happen_and_can_be_taken_up_again(queue: Any, worker: Worker):
