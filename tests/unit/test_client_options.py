@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from supervisor.client.core import Context, bulk
-from supervisor.errors import DataTooLarge, InvalidJob
+from supervisor.errors import DataTooLarge, InvalidJob, JobError, RedisRefused, RedisUnavailable
 from supervisor.protocol.backoff_choice import Backoff, custom, exponential, fixed
+from supervisor.protocol.codes import Code
+from supervisor.protocol.commands.add import NotAdded
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import MAX_DATA_BYTES, JobSpec, check_defaults, encode_job
@@ -245,3 +247,15 @@ def test_a_bulk_of_thousands_is_cut_into_calls_of_a_hundred():
     commands = many.commands()
     assert [len(command.jobs) for command in commands] == [100] * 12 + [34]
     assert [job.data for command in commands for job in command.jobs][:3] == [b"0", b"1", b"2"]
+
+
+def test_the_first_error_of_a_bulk_is_raised():
+    many = bulk(context(), [("j", n) for n in range(200)])
+    with pytest.raises(RedisUnavailable, match="gone"):
+        many.jobs([["1"] * 100, RedisUnavailable("gone", sent=True)])
+    with pytest.raises(RedisRefused, match="job 'j' was not added: WRONGTYPE"):
+        many.jobs([["1"] * 100, ["1"] * 99 + [NotAdded(Code.GUILTY, "WRONGTYPE")]])
+    with pytest.raises(JobError) as refused:
+        many.jobs([["1"] * 100, [NotAdded(-7), *["1"] * 99]])
+    assert refused.value.status == -7
+    assert len(many.jobs([["1"] * 100] * 2)) == 200
