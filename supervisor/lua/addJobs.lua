@@ -100,6 +100,10 @@ end
 local results = {}
 for at = 3, #ARGV, WIDTH do
   local ran, result = pcall(add, read_job(at))
+  local refused = not ran and refused_to_all(text_of(result))
+  if refused then
+    return { err = refused }
+  end
   results[#results + 1] = ran and result or { GUILTY, text_of(result) }
 end
 if placed.delayed then

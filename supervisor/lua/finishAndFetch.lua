@@ -35,6 +35,7 @@
                 limited ms, held 0|1, next due epoch ms, fetch error or empty]
                a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0;
                a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, id]
+               or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
   Events       completed, failed, retries-exhausted, delayed, waiting, active, drained; added of a held-back
                deduplicated job; of a parent's queue waiting, delayed
   Cost         O(outcomes + jobs), besides what keepJobs removes; LREM is O(active)
@@ -121,6 +122,10 @@ local function settle_all(call, queue, outcomes, codes, texts)
     local ran, code, text = pcall(settle, call, queue, outcome)
     if not ran then
       code, text = GUILTY, text_of(code)
+      call.refused = refused_to_all(text)
+      if call.refused then
+        return
+      end
       undo(call, queue, outcome)
     elseif call.again and code ~= DONE and code ~= GUILTY then
       text = seen_instead(call, outcome, code)
@@ -174,10 +179,17 @@ local queue = open_queue(ARGV[1])
 local codes, texts = {}, {}
 settle_all(call, queue, read_outcomes(queue.prefix), codes, texts)
 for _, half in ipairs({ fetch_all, mark_and_tell }) do
-  local ran, problem = pcall(half, call, queue)
+  local ran, problem = true, nil
+  if not call.refused then
+    ran, problem = pcall(half, call, queue)
+  end
   if not ran then
     call.fetch_error = text_of(problem)
+    call.refused = refused_to_all(call.fetch_error)
   end
+end
+if call.refused then
+  return { err = call.refused }
 end
 return {
   codes, texts, call.jobs, call.dropped,

@@ -14,7 +14,9 @@ from supervisor.transport.address import Address
 
 # These pass by themselves. A script that met one of them inside had written nothing before: they hold from
 # its first write to its end.
-DID_NOT_RUN: Final = frozenset({"LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "BUSY", "TRYAGAIN"})
+DID_NOT_RUN: Final = frozenset(
+    {"LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "BUSY", "TRYAGAIN", "MISCONF", "NOREPLICAS"}
+)
 NO_SCRIPT: Final = "NOSCRIPT"
 READ_ONLY: Final = "READONLY"
 

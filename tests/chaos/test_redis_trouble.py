@@ -72,6 +72,29 @@ def test_jobs_are_fetched_again_after_every_connection_was_killed(oxherd, queue,
     until(lambda: queue.state(job.id) == "completed", "it is consumed, not only alive")
 
 
+def test_outcomes_wait_while_the_server_is_a_replica(oxherd, queue, raw, tmp_path):
+    """A failover: every write is refused as READONLY for a while. Seen before: the outcome was given up."""
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    job = queue.add("any", {"do": "mark_and_wait", "mark": str(mark), "go": str(go)})
+    waiting = queue.add("any", {})
+    run = oxherd("--concurrency", "1")
+    until(mark.exists, "it runs")
+    refused = raw.info("errorstats").get("errorstat_READONLY", {"count": 0})["count"]
+    raw.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        go.touch()
+        until(
+            lambda: raw.info("errorstats").get("errorstat_READONLY", {"count": 0})["count"] > refused,
+            "refused",
+        )
+    finally:
+        raw.execute_command("REPLICAOF", "NO", "ONE")
+    until(lambda: finished(queue) == 2, "both are finished when it is a master again")
+    assert [queue.state(each.id) for each in (job, waiting)] == ["completed", "completed"]
+    assert raw.hmget(f"bull:work:{job.id}", "ats", "atm") == [b"1", b"1"]
+    assert not run.events("job.refused") and not run.events("job.outcome_dropped")
+
+
 # --- one guilty among sixteen ----------------------------------------------------------------------------
 
 

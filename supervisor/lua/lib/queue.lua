@@ -7,6 +7,20 @@ local function text_of(problem)
   return type(problem) == "table" and problem.err or tostring(problem)
 end
 
+-- A replica, a full disk, too few replicas: while one of these holds every write is refused, so a call that meets
+-- one has written nothing. It is refused as a whole, and the client sends the same call again.
+local REFUSED_TO_ALL = { "READONLY ", "MISCONF ", "NOREPLICAS " }
+
+local function refused_to_all(text)
+  for _, word in ipairs(REFUSED_TO_ALL) do
+    local at = string.find(text, word, 1, true)
+    if at then
+      return string.sub(text, at)
+    end
+  end
+  return nil
+end
+
 local DEFAULT_MAX_EVENTS = "10000"
 
 local function open_queue(prefix)
