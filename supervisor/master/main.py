@@ -36,8 +36,6 @@ from supervisor.transport.marker import MarkerWaiter
 
 log = get("master")
 
-CONNECT_PATIENCE_S = 5.0
-
 
 def run_master(plan: Plan) -> int:
     """Run until told to stop, or with `plan.burst` until nothing is left; returns the exit status.
@@ -97,22 +95,31 @@ class Master:
         )
 
     async def _ready_to_work(self) -> tuple[list[QueueSettings], Redis]:
-        """Load the processors, then connect. Both fail the start with a sentence; no job was taken."""
-        facts = await self._runners.load()
-        settings = settings_by_queue(self._plan, facts)
+        """Load the processors and connect, side by side. Each fails the start with a sentence."""
         redis_config = self._plan.config.redis
-        redis = await Redis.connect(
-            self._plan.address,
-            reply_timeout_s=self._reply_timeout_s(settings),
-            connect_timeout_s=redis_config.connect_timeout_ms / 1000,
-            on_state=self._redis_state,
+        connecting = asyncio.ensure_future(
+            Redis.connect(
+                self._plan.address,
+                reply_timeout_s=self._reply_timeout_s(),
+                connect_timeout_s=redis_config.connect_timeout_ms / 1000,
+                on_state=self._redis_state,
+            )
         )
-        return settings, redis
+        try:
+            settings = settings_by_queue(self._plan, await self._runners.load())
+            return settings, await connecting
+        except BaseException:
+            connecting.cancel()
+            with suppress(asyncio.CancelledError, OxherdError):
+                await (await connecting).close()
+            raise
 
-    def _reply_timeout_s(self, settings: list[QueueSettings]) -> float:
+    def _reply_timeout_s(self) -> float:
         """A dead connection must be noticed while there is time to renew on a fresh one."""
-        shortest_s = min(each.lock_ms for each in settings) / 1000
-        return min(self._plan.config.redis.reply_timeout_ms / 1000, max(0.5, shortest_s / 4))
+        config = self._plan.config
+        locks = [config.lock, *(queue.lock for queue in config.queues.values() if queue.lock is not None)]
+        shortest_s = min(lock.duration_ms for lock in locks) / 1000
+        return min(config.redis.reply_timeout_ms / 1000, max(0.5, shortest_s / 4))
 
     def _redis_state(self, connected: bool, why: str) -> None:
         if connected:
