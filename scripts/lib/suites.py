@@ -184,8 +184,9 @@ def close(total: Total, began_at: float, seed: int) -> int:
         print(f"FAILED    {text}")
     for test in dict.fromkeys(total.bad):
         print(f"{'FLAKY' if test in total.flaky else 'FAILED':10}{test}, seed {seed}")
-    for test, reason in total.skipped.items():
-        print(f"SKIPPED   {test}: {reason}")
+    skips = Counter((test.partition("::")[0], reason) for test, reason in total.skipped.items())
+    for (file, reason), count in skips.items():
+        print(f"SKIPPED   {count} of {file}: {reason}")
     for text in total.left_out:
         print(f"LEFT OUT  {text}")
     strict = os.environ.get("CI") == "true"
