@@ -1,4 +1,4 @@
-"""The demo, with a handful of files in place of the standard library: through the same commands to its end."""
+"""The demo, with a few files in place of the standard library: through the same commands to its end."""
 
 from __future__ import annotations
 
