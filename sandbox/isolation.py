@@ -77,6 +77,7 @@ def isolate_template(profile: str) -> list[Layer]:
         return []
     return [
         _apply("oom_score_adj", _raise_oom_score),
+        _apply("batch_scheduling", _batch_scheduling),
         _apply("no_core", _no_core),
         _apply("no_new_privs", _no_new_privs),
         _apply("not_dumpable", _not_dumpable),
@@ -92,6 +93,14 @@ def _raise_oom_score() -> None:
         _check(int(os.pread(fd, 16, 0)) >= OOM_SCORE_ADJUSTMENT, "oom_score_adj")
     finally:
         os.close(fd)
+
+
+def _batch_scheduling() -> None:
+    # A runner that is woken by a frame must not push the master off its core in the middle of its round: what
+    # the master does next feeds the other runners. Measured: no-op jobs a second +25 %, and for long jobs
+    # renewals come sooner. Needs no right, and costs a job nothing while a core is free.
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    _check(os.sched_getscheduler(0) == os.SCHED_BATCH, "SCHED_BATCH")
 
 
 def _no_core() -> None:

@@ -105,9 +105,9 @@ def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
         env: dict[str, str] | None = None,
     ) -> Running:
         paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        ours = ["--redis", redis_url, "--queue", queue, "--log-format", "json", "--log-level", "debug"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "run", target, "--redis", redis_url]
-            + ["--queue", queue, "--log-format", "json", "--log-level", "debug", *flags],
+            [sys.executable, "-m", "supervisor", "run", target, *ours, *flags],
             cwd=TESTS / "processors",
             env={**os.environ, "PYTHONPATH": paths, **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -23,8 +23,11 @@ from supervisor.protocol.keys import QueueKeys
 
 log = get("exchange")
 
-# Two calls on their way keep Redis busy while we read the first reply; more would only make batches smaller.
+# Two calls on their way keep Redis busy while we read the first reply. A second one is worth its cost when it
+# has something to carry: half the slots' outcomes, at most four. Measured with 8 runners, jobs a second: one
+# call at once 5,160, two 5,610, two and gathered 6,580.
 CALLS_AT_ONCE = 2
+WORTH_A_SECOND_CALL = 4
 MOST_OUTCOMES = 50
 
 Finished = tuple[Attempt, Outcome]
@@ -55,6 +58,7 @@ class Exchanger:
         redis: Redis,
         keys: QueueKeys,
         *,
+        slots: int,
         worker_id: str,
         worker_name: str,
         lock_ms: int,
@@ -74,6 +78,7 @@ class Exchanger:
         self._clock = clock
         self._wall_clock = wall_clock
         self._loop = loop
+        self._worth_a_second = max(1, min(slots // 2, WORTH_A_SECOND_CALL))
         self._outcomes: list[Finished] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._number = 0
@@ -96,6 +101,8 @@ class Exchanger:
     def _look(self) -> None:
         self._kicked = False
         while len(self._calls) < CALLS_AT_ONCE:
+            if self._calls and len(self._outcomes) < self._worth_a_second:
+                return  # looked at again when the call on its way is answered
             free = self.dispatch.free() - self._asked
             want = self.fetcher.appetite(free, finishing=bool(self._outcomes))
             if not (self._outcomes or want > 0):

@@ -29,7 +29,7 @@ from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
 from supervisor.master.template import scrubbed
 from supervisor.master.worker import Surroundings, Worker
-from supervisor.observe.log import get
+from supervisor.observe.log import gathered, get
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
@@ -43,7 +43,12 @@ def run_master(plan: Plan) -> int:
     Raises `TemplateFailed` when a target cannot be imported, `RedisUnavailable` when Redis cannot be reached
     at the start, `ConfigError`; no job was taken then.
     """
-    return asyncio.run(Master(plan).run())
+    return asyncio.run(_run(plan))
+
+
+async def _run(plan: Plan) -> int:
+    with gathered(asyncio.get_running_loop().call_soon):
+        return await Master(plan).run()
 
 
 class Master:

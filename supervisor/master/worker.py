@@ -58,6 +58,7 @@ class Worker:
         self.exchanger = Exchanger(
             around.redis,
             keys,
+            slots=settings.concurrency,
             worker_id=str(uuid.uuid4()),
             worker_name=settings.worker_name,
             lock_ms=settings.lock_ms,

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TextIO
 
+Later = Callable[[], None]
+
 PIECE: Final = select.PIPE_BUF  # a pipe that is ready takes so many bytes without blocking
 MAX_WAITING_BYTES: Final = 1024 * 1024
 
@@ -23,7 +25,13 @@ MAX_WAITING_BYTES: Final = 1024 * 1024
 class LineWriter:
     """Writes whole lines, in order, without ever blocking but in `flush`. For one thread."""
 
-    def __init__(self, fd: int, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(
+        self,
+        fd: int,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        soon: Callable[[Later], object] | None = None,
+    ) -> None:
+        """`soon` calls a function in the loop's next turn; without it a line goes out at once."""
         self._fd = fd
         self._max = max_waiting_bytes
         self._poll = select.poll()
@@ -31,12 +39,22 @@ class LineWriter:
         self._waiting: deque[bytes] = deque()  # the first may be the rest of a line
         self._waiting_bytes = 0
         self._torn = False  # the first is such a rest, and must not be dropped
+        self._scheduled = False
         self.dropped = 0
+        self.soon = soon
 
     def write(self, line: bytes) -> None:
-        """Write `line` (without its end) now, or keep it for the next time."""
+        """Write `line` (without its end) now, at the end of the turn, or keep it for the next time."""
         self._waiting.append(line + b"\n")
         self._waiting_bytes += len(line) + 1
+        if self.soon is None:
+            self._write_what_is_taken()
+        elif not self._scheduled:
+            self._scheduled = True
+            self.soon(self._write_what_is_taken)
+
+    def _write_what_is_taken(self) -> None:
+        self._scheduled = False
         while self._waiting and self._ready():
             if not self._write_piece():
                 return
@@ -58,9 +76,9 @@ class LineWriter:
 
     def _write_piece(self) -> bool:
         """False when the reader is gone; what waits is dropped then."""
-        first = self._waiting[0]
+        piece = self._next_piece()
         try:
-            written = os.write(self._fd, first[:PIECE])
+            written = os.write(self._fd, piece)
         except BlockingIOError:  # somebody else made the descriptor non-blocking
             return False
         except OSError:
@@ -70,13 +88,25 @@ class LineWriter:
             self._torn = False
             return False
         self._waiting_bytes -= written
-        if written == len(first):
-            self._waiting.popleft()
-            self._torn = False
-        else:
-            self._waiting[0] = first[written:]
-            self._torn = True
+        while self._waiting and written >= len(self._waiting[0]):
+            written -= len(self._waiting.popleft())
+        self._torn = written > 0
+        if self._torn:
+            self._waiting[0] = self._waiting[0][written:]
         return True
+
+    def _next_piece(self) -> bytes:
+        """As many whole lines as a ready pipe takes without blocking, or the beginning of a longer one."""
+        first = self._waiting[0]
+        if len(first) >= PIECE or len(self._waiting) == 1:
+            return first[:PIECE]
+        lines, size = [], 0
+        for line in self._waiting:
+            size += len(line)
+            if size > PIECE:
+                break
+            lines.append(line)
+        return b"".join(lines)
 
     def _drop(self) -> None:
         """Drop the oldest whole line."""
@@ -105,8 +135,8 @@ class StreamWriter:
             self._stream.flush()
 
 
-def writer_for(stream: TextIO) -> LineWriter | StreamWriter:
+def writer_for(stream: TextIO, soon: Callable[[Later], object] | None) -> LineWriter | StreamWriter:
     try:
-        return LineWriter(stream.fileno())
+        return LineWriter(stream.fileno(), soon=soon)
     except OSError:  # io.UnsupportedOperation among them
         return StreamWriter(stream)

@@ -1,4 +1,4 @@
-"""kill -9, of every process of ours in turn, while 200 jobs run: nothing is lost, nothing runs twice unseen."""
+"""kill -9 of every process of ours in turn while 200 jobs run: nothing is lost, nothing runs twice unseen."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_killed_master_takes_its_family_along_and_another_goes_on(oxherd, queu
     family = first.family()
     first.signal(signal.SIGKILL)
     first.ended()
-    gone, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive, f"outlived their master: {alive}"
     oxherd(*quick)
     until(lambda: finished(queue) == JOBS, "all are finished")

@@ -1,4 +1,4 @@
-"""A Redis that is slow, away, full or holds nonsense: running jobs are not disturbed, and the guilty is alone."""
+"""A Redis that is slow, away, full or corrupt: running jobs are not disturbed, and the guilty is alone."""
 
 from __future__ import annotations
 

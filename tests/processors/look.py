@@ -30,6 +30,7 @@ def see():
         "parent_death": linux.parent_death_signal(),
         "core": resource.getrlimit(resource.RLIMIT_CORE),
         "oom_score_adj": oom_score_adj,
+        "scheduler": os.sched_getscheduler(0),
         "blocked": [int(each) for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
         "sigint": str(signal.getsignal(signal.SIGINT)),
         "sigterm": str(signal.getsignal(signal.SIGTERM)),

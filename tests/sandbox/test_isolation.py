@@ -31,6 +31,7 @@ def test_isolation_is_complete_before_the_import(master, runner):
     assert seen["dumpable"] is False
     assert seen["core"] == [0, 0]
     assert seen["oom_score_adj"] >= 500
+    assert seen["scheduler"] == os.SCHED_BATCH
     assert seen["sid"] == master.process.pid
     assert seen["parent_death"] == signal.SIGKILL
 
@@ -89,7 +90,9 @@ def test_every_layer_is_reported(master, ready):
     layers = {name: applied for name, applied, _ in fork.go()["layers"]}
 
     template = {name: applied for name, applied, _ in ready["layers"]}
-    assert template == dict.fromkeys(["oom_score_adj", "no_core", "no_new_privs", "not_dumpable"], True)
+    assert template == dict.fromkeys(
+        ["oom_score_adj", "batch_scheduling", "no_core", "no_new_privs", "not_dumpable"], True
+    )
     own = ["own_session", "signals_reset", "stdin_null", "descriptors_closed", "subreaper", "parent_death"]
     assert layers == template | dict.fromkeys(own, True)
 

@@ -283,7 +283,7 @@ async def exchange_world():
     server, slots = Server(), Slots(3)
     loop = asyncio.get_running_loop()
     exchanger = Exchanger(
-        server, KEYS, worker_id="w", worker_name="", lock_ms=30_000, limiter=None, metrics=0,
+        server, KEYS, slots=8, worker_id="w", worker_name="", lock_ms=30_000, limiter=None, metrics=0,
         clock=loop.time, wall_clock=lambda: 1.0, loop=loop,
     )  # fmt: skip
     exchanger.fetcher, exchanger.dispatch = Always(), slots
@@ -299,10 +299,25 @@ async def test_two_calls_on_their_way_never_ask_for_the_same_slot(exchange_world
     exchanger, server, slots = exchange_world
     exchanger.kick()
     await turns()
-    slots.idle += 1
-    exchanger.kick()
+    slots.idle += 4
+    for n in range(4):
+        exchanger.finish(f"a{n}", done(str(n)))
     await turns()
-    assert [call.count for call in server.calls] == [3, 1]
+    assert [call.count for call in server.calls] == [3, 4]
+
+
+async def test_a_second_call_waits_until_it_has_something_to_carry(exchange_world):
+    exchanger, server, slots = exchange_world
+    slots.idle = 0
+    exchanger.finish("a0", done("0"))
+    await turns()
+    for n in range(1, 4):
+        exchanger.finish(f"a{n}", done(str(n)))
+    await turns()
+    assert len(server.calls) == 1
+    server.replies[0].set_result(Exchange(written=[Written(Code.DONE)], jobs=[]))
+    await until(lambda: len(server.calls) == 2)
+    assert [outcome.job_id for outcome in server.calls[1].outcomes] == ["1", "2", "3"]
 
 
 async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
@@ -318,10 +333,9 @@ async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
 async def test_each_call_has_a_token_of_its_own(exchange_world):
     exchanger, server, slots = exchange_world
     slots.idle = 0
-    exchanger.finish("a", done("1"))
-    await turns()
-    exchanger.finish("b", done("2"))
-    await turns()
+    for n in range(5):
+        exchanger.finish(f"a{n}", done(str(n)))
+        await turns()
     tokens = [call.call_token for call in server.calls]
     assert len(set(tokens)) == 2
 

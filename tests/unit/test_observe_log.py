@@ -275,3 +275,22 @@ def test_a_process_without_stderr_goes_on_without_a_log():
         )
         == "on\n"
     )
+
+
+def test_the_lines_of_one_turn_of_the_loop_go_out_in_one_write(monkeypatch, pipe):
+    log.configure("json", "info", pipe.stream)
+    later = []
+    writes = []
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: writes.append(data) or real(fd, data))
+
+    with log.gathered(later.append):
+        for number in range(3):
+            log.get("runner").error("runner.unkillable", slot=number)
+        assert not writes
+        [write_now] = later
+        write_now()
+        log.get("runner").error("runner.unkillable", slot=3)  # its turn never comes: the end writes it
+
+    assert [data.count(b"\n") for data in writes] == [3, 1]
+    assert [line["slot"] for line in pipe.lines()] == [0, 1, 2, 3]
