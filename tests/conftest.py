@@ -14,6 +14,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -27,6 +28,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 START_SECONDS = 20
+
+# A shell that starts us in the background lets us ignore SIGINT, and what we start would ignore it too: then the
+# tests of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
