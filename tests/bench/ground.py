@@ -117,6 +117,7 @@ class Worker:
         self.marks = Path(tempfile.mkstemp(prefix="marks-", dir=ground.home)[1])
         self._log = Path(f"{self.marks}.log")
         env = {**os.environ, "BENCH_MARKS": str(self.marks), "PYTHONPATH": str(HERE)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # users' Pythons keep what they have compiled
         with self._log.open("wb") as log:
             self.began_at = time.monotonic()
             self._process = subprocess.Popen(command, cwd=HERE, env=env, stdout=log, stderr=log)
