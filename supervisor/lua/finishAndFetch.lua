@@ -28,6 +28,7 @@
                  P  postponed    delay ms
                  L  rate limited hold ms
                  H  handed back
+                 W  waiting for its children
                an empty text stands for "not given"
 
   Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash
@@ -36,8 +37,8 @@
                a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0;
                a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, id]
                or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
-  Events       completed, failed, retries-exhausted, delayed, waiting, active, drained; added of a held-back
-               deduplicated job; of a parent's queue waiting, delayed
+  Events       completed, failed, retries-exhausted, delayed, waiting, waiting-children, active, drained; added
+               of a held-back deduplicated job; of a parent's queue waiting, delayed
   Cost         O(outcomes + jobs), besides what keepJobs removes; LREM is O(active)
 ]]
 --- include lib/queue
@@ -96,6 +97,9 @@ local READ = {
     return at + 1
   end,
   H = function(_, at)
+    return at
+  end,
+  W = function(_, at)
     return at
   end,
 }

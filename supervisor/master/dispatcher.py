@@ -32,6 +32,7 @@ from supervisor.master.settings import QueueSettings
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.work import (
+    AwaitsChildren,
     Completed,
     Failed,
     FetchedJob,
@@ -54,6 +55,13 @@ STATES: Final = {
     Postponed: "delayed",
     RateLimited: "rate-limited",
     HandedBack: "handed-back",
+    AwaitsChildren: "waiting-children",
+}
+
+# Where a parent may be refused because of its children: BullMQ's name for the call.
+_CALLS: Final[dict[type[Outcome], str]] = {
+    Completed: "moveToFinished",
+    AwaitsChildren: "moveToWaitingChildren",
 }
 
 
@@ -265,8 +273,8 @@ class Dispatcher:
         if result.code == Code.GUILTY and not attempt.guilty:
             self._try_as_failed(attempt, outcome, result.text)
             return
-        if result.code in (Code.PENDING_CHILDREN, Code.FAILED_CHILDREN) and isinstance(outcome, Completed):
-            self._fail_for_its_children(attempt, result.code)
+        if result.code in (Code.PENDING_CHILDREN, Code.FAILED_CHILDREN) and type(outcome) in _CALLS:
+            self._fail_for_its_children(attempt, result.code, _CALLS[type(outcome)])
             return
         self._forget(attempt)
         if result.code != Code.DONE:
@@ -291,9 +299,9 @@ class Dispatcher:
             Failed(job.id, job.token, reason, None, keep, attempt.options.attempts, spare_parent=True),
         )
 
-    def _fail_for_its_children(self, attempt: Attempt, code: int) -> None:
-        """A parent cannot complete while children are pending or have failed: as in BullMQ, it fails."""
-        error = error_of(code, job_id=attempt.job.id, call="moveToFinished")
+    def _fail_for_its_children(self, attempt: Attempt, code: int, call: str) -> None:
+        """A parent cannot go on while children are pending or have failed: as in BullMQ, it fails."""
+        error = error_of(code, job_id=attempt.job.id, call=call)
         self._decide(attempt, Raised(str(error), final=code == Code.FAILED_CHILDREN))
 
     def unknown(self, attempt: Attempt, why: str) -> None:
@@ -341,6 +349,8 @@ class Dispatcher:
                 log.info("job.rate_limited", **facts, delay_ms=outcome.hold_ms)
             case HandedBack():
                 log.info("job.handed_back", **facts)
+            case AwaitsChildren():
+                log.info("job.waiting_for_children", **facts)
 
     def on_line(self, runner: Runner, stream: str, text: str) -> None:
         attempt = self._by_runner.get(runner)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from supervisor.errors import InvalidOptions
 from supervisor.protocol.backoff import delay_of
 from supervisor.protocol.commands.work import (
+    AwaitsChildren,
     Completed,
     Failed,
     FetchedJob,
@@ -62,6 +63,11 @@ class AskedForPause:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedForChildren:
+    """`WaitingChildren`: run again when the children that are pending are done."""
+
+
+@dataclass(frozen=True, slots=True)
 class CutOff:
     """Stopped by us before it ended (I9): handed back unharmed."""
 
@@ -73,7 +79,7 @@ class LockGone:
     why: str
 
 
-Verdict = Returned | Raised | AskedForDelay | AskedForPause | CutOff | LockGone
+Verdict = Returned | Raised | AskedForDelay | AskedForPause | AskedForChildren | CutOff | LockGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,8 @@ def outcome_of(
             return Postponed(job.id, job.token, delay_ms)
         case AskedForPause(delay_ms):
             return RateLimited(job.id, job.token, delay_ms)
+        case AskedForChildren():
+            return AwaitsChildren(job.id, job.token)
         case CutOff():
             return HandedBack(job.id, job.token)
         case LockGone():

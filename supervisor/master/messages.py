@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from sandbox.wire import START_META, FailureKind
-from supervisor.master.finish import AskedForDelay, AskedForPause, Raised, Verdict
+from supervisor.master.finish import AskedForChildren, AskedForDelay, AskedForPause, Raised, Verdict
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
 
@@ -98,9 +98,7 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
         case FailureKind.UNRECOVERABLE | FailureKind.BAD_DATA | FailureKind.BAD_RESULT:
             final = True
         case FailureKind.WAITING_CHILDREN:
-            return Raised(
-                "WaitingChildren cannot be raised yet: flows are not there", final=True
-            ), failure.retire
+            return AskedForChildren(), failure.retire
         case _:
             raise BadMessage(f"a failure of the unknown kind {failure.kind[:40]!r}")
     # I10: never an empty reason.

@@ -72,6 +72,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "job.retried": _event("warning", f"{_ATTEMPT} reason delay_ms", "Failed, and will be tried again."),
         "job.delayed": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a later time."),
         "job.rate_limited": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a pause."),
+        "job.waiting_for_children": _event("info", _ATTEMPT, "Runs again when its children are done."),
         "job.handed_back": _event("info", _ATTEMPT, "Cut off by a stop; first in its queue again (I9)."),
         "job.outcome_dropped": _event(
             "error", f"{_JOB} why", "Not ours any more, so nothing is written (I3)."

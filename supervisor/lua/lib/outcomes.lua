@@ -1,4 +1,4 @@
--- outcomes: what becomes of an active job (core.md sections 7.1 and 7.6 to 7.8).
+-- outcomes: what becomes of an active job (core.md sections 7.1, 7.6 to 7.8 and 9.5).
 -- Needs lib/queue, lib/promote, lib/parent, lib/retention, lib/store, lib/deduplication, lib/stacktrace,
 -- lib/metrics.
 --
@@ -111,12 +111,12 @@ local function give_back(call, queue, outcome, fields)
   if outcome.kind == "H" then
     redis.call("HSET", outcome.key, "ats", math.max((tonumber(fields[8]) or 0) - 1, 0))
     redis.call("HDEL", outcome.key, "processedOn")
-  elseif outcome.hold > 0 then
+  elseif outcome.kind == "L" and outcome.hold > 0 then
     redis.call("SET", queue.prefix .. "limiter", "9007199254740991", "PX", outcome.hold)
   end
   if priority > 0 then
     redis.call("ZADD", queue.prefix .. "prioritized", priority * 4294967296, outcome.id)
-    call.wake = call.wake or outcome.kind == "H"
+    call.wake = call.wake or outcome.kind ~= "L"
   else
     redis.call("RPUSH", waiting_list(queue), outcome.id)
     call.wake = true
@@ -125,6 +125,17 @@ local function give_back(call, queue, outcome, fields)
   if outcome.kind == "L" then
     call.rate_limited = true
   end
+end
+
+-- The processor waits for its children; when none is pending it runs again at once.
+local function to_waiting_children(call, queue, outcome, fields)
+  if redis.call("EXISTS", outcome.key .. ":dependencies") == 0 then
+    give_back(call, queue, outcome, fields)
+    return
+  end
+  redis.call("ZADD", queue.prefix .. "waiting-children", call.now, outcome.id)
+  redis.call("XADD", queue.prefix .. "events", "*",
+    "event", "waiting-children", "jobId", outcome.id, "prev", "active")
 end
 
 -- What an outcome of this kind touches in its queue, beyond `active`.
@@ -136,6 +147,11 @@ local function wrong_queue_types(queue, outcome)
   elseif kind == "P" or (kind == "R" and outcome.delay > 0) then
     return wrong_type(prefix .. "delayed", "zset") or wrong_type(prefix .. "events", "stream")
       or wrong_type(prefix .. "marker", "zset")
+  elseif kind == "W" then
+    return wrong_waiting_types(queue) or first_wrong_type({
+      prefix .. "waiting-children", "zset",
+      outcome.key .. ":dependencies", "set", outcome.key .. ":unsuccessful", "zset",
+    })
   end
   return wrong_waiting_types(queue) or wrong_type(prefix .. "delayed", "zset")
 end
@@ -159,6 +175,9 @@ local function look(queue, outcome)
     end
     return FAILED_CHILDREN
   end
+  if outcome.kind == "W" and redis.call("EXISTS", key .. ":unsuccessful") == 1 then
+    return FAILED_CHILDREN
+  end
   if outcome.held ~= outcome.token then
     return outcome.held and OTHER_LOCK or NO_LOCK
   end
@@ -175,7 +194,9 @@ local function look(queue, outcome)
   return nil, fields
 end
 
-local ACTS = { C = finish, F = finish, R = retry, L = give_back, H = give_back, P = to_delayed }
+local ACTS = {
+  C = finish, F = finish, R = retry, L = give_back, H = give_back, P = to_delayed, W = to_waiting_children,
+}
 
 -- Write one outcome; returns its code, and a text for GUILTY.
 local function settle(call, queue, outcome)

@@ -145,7 +145,22 @@ class HandedBack:
         return ("H", self.job_id, self.token)
 
 
-Outcome = Completed | Failed | Retried | Postponed | RateLimited | HandedBack
+@dataclass(frozen=True, slots=True)
+class AwaitsChildren:
+    """The processor raised `WaitingChildren`: no attempt counted.
+
+    To waiting-children; with no child pending to the front of its queue, and refused with
+    `Code.FAILED_CHILDREN` when a child has failed under `fail_parent_on_failure`.
+    """
+
+    job_id: str
+    token: str
+
+    def parts(self) -> tuple[Arg, ...]:
+        return ("W", self.job_id, self.token)
+
+
+Outcome = Completed | Failed | Retried | Postponed | RateLimited | HandedBack | AwaitsChildren
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.exchange import Exchange, FetchedJob, FinishAndFetch, Limiter
 from supervisor.protocol.commands.locks import ExtendLocks, Lease, RecoverStalled
 from supervisor.protocol.commands.outcomes import (
+    AwaitsChildren,
     Completed,
     Failed,
     HandedBack,
@@ -27,6 +28,7 @@ from supervisor.protocol.keys import QueueKeys
 
 __all__ = [
     "AnyStarted",
+    "AwaitsChildren",
     "Completed",
     "CountWork",
     "Exchange",
