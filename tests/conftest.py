@@ -29,8 +29,8 @@ from redis.retry import Retry
 
 START_SECONDS = 20
 
-# A shell that starts us in the background lets us ignore SIGINT, and what we start would ignore it too: then the
-# tests of Ctrl-C would wait for ever.
+# A shell that starts us in the background lets us ignore SIGINT, and what we start would ignore it too: the
+# tests of Ctrl-C would then wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
