@@ -43,10 +43,22 @@ OPTION_NAMES: Final = {
     "stack_trace_limit": "stackTraceLimit",
     "size_limit": "sizeLimit",
     "timeout_ms": "timeout",
+    "deduplication": "de",
+    "parent": "parent",
     "fail_parent_on_failure": "fpof",
     "continue_parent_on_failure": "cpof",
     "ignore_dependency_on_failure": "idof",
     "remove_dependency_on_failure": "rdof",
+}
+
+# --- the parts of the option `deduplication` (management.md section 2): Python name -> stored name ----------
+DEDUPLICATION_PARTS: Final = {
+    "id": "id",
+    "ttl_ms": "ttl",
+    "extend": "extend",
+    "replace": "replace",
+    "keep_last_if_active": "keepLastIfActive",
+    "reschedule": "reschedule",
 }
 
 # --- fields of a queue's `meta` (core.md section 1.3) ----------------------------------------------
@@ -54,6 +66,15 @@ META_PAUSED: Final = "paused"
 META_CONCURRENCY: Final = "concurrency"
 META_MAX: Final = "max"
 META_DURATION: Final = "duration"
+
+# --- flows (core.md section 9): a child's word of its parent, and the keys beside a parent's hash -------
+PARENT_ID: Final = "id"
+PARENT_QUEUE: Final = "queue"
+PARENT_QUEUE_KEY: Final = "queueKey"
+CHILDREN_PENDING: Final = ":dependencies"
+CHILDREN_PROCESSED: Final = ":processed"
+CHILDREN_IGNORED: Final = ":failed"
+CHILDREN_FAILED: Final = ":unsuccessful"
 
 # --- states, in BullMQ's words --------------------------------------------------------------------
 WAITING: Final = "waiting"
@@ -84,6 +105,13 @@ EVENT_FIELDS: Final = {
 }
 EVENT_JSON: Final = frozenset({"returnvalue"})
 EVENT_WHOLE: Final = frozenset({"delay", "attemptsMade", "count"})
+
+# --- metrics of ended jobs (management.md section 6.1) ---------------------------------------------
+METRIC_COUNT: Final = "count"
+METRIC_LAST_ON: Final = "prevTS"
+METRIC_LAST_COUNT: Final = "prevCount"
+META_MAX_EVENTS: Final = "opts.maxLenEvents"
+META_VERSION: Final = "version"
 
 # --- limits ---------------------------------------------------------------------------------------
 MAX_PRIORITY: Final = 2_097_151

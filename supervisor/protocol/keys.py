@@ -52,6 +52,10 @@ class QueueKeys:
     def logs(self, job_id: str) -> str:
         return f"{self.base}:{job_id}:logs"
 
+    def deduplication(self, deduplication_id: str) -> str:
+        """The key that holds the id of the job which stands for this deduplication id."""
+        return f"{self.base}:de:{deduplication_id}"
+
     def metrics(self, outcome: str) -> str:
         """`outcome` is `completed` or `failed`."""
         return f"{self.base}:metrics:{outcome}"
@@ -59,6 +63,11 @@ class QueueKeys:
     def client_name(self, suffix: str) -> str:
         """The `CLIENT SETNAME` by which BullMQ's getters find workers (`:w:<name>`) and listeners (`:qe`)."""
         return f"{self.prefix}:{base64.b64encode(self.name.encode()).decode()}{suffix}"
+
+    @property
+    def listener_name(self) -> str:
+        """The name of a connection that follows the event stream."""
+        return self.client_name(":qe")
 
 
 _PARTS = (
