@@ -28,7 +28,7 @@ _TIME = re.compile(r"T\d*$")
 _BARE_TIME = re.compile(r"(?<=:)T\d*(?=[,}])")
 _DELAYED_SCORE = re.compile(r"T\d*\*4096(?:\+(\d+))?$")
 _PRIORITIZED_SCORE = re.compile(r"(\d+)\*2\^32\+(\d+)$")
-_TOKEN = re.compile(r"U\d+:\d+$")
+_TOKEN = re.compile(r"U(?:UID)?\d+:\d+$")
 _FRAMES = re.compile(r"\n.*", re.DOTALL)
 _EPOCHS = range(1_500_000_000_000, 2_500_000_000_000)
 
@@ -75,8 +75,9 @@ def _entry(key: str, recorded: Mapping[str, Any], seen: Mapping[str, Any]) -> It
     if recorded["type"] != seen["type"]:
         yield f": should be a {recorded['type']} and is a {seen['type']}"
         return
-    if ("pttl_ms" in recorded) != ("pttl_ms" in seen):
-        yield f": should {'' if 'pttl_ms' in recorded else 'not '}expire"
+    expires = "pttl_ms" in recorded or "ttl_ms" in recorded
+    if expires != ("pttl_ms" in seen):
+        yield f": should {'' if expires else 'not '}expire"
     if recorded["type"] == "hash":
         yield from _hash(key, recorded["value"], seen["value"])
     elif recorded["type"] == "zset":

@@ -2,9 +2,9 @@
 
 local TRIM_AT_ONCE = 1000
 
--- How many keys there were.
+-- How many keys there were. UNLINK: a log of a million rows is freed by another thread.
 local function delete_job(key)
-  return redis.call("DEL", key, key .. ":logs", key .. ":dependencies", key .. ":processed",
+  return redis.call("UNLINK", key, key .. ":logs", key .. ":dependencies", key .. ":processed",
     key .. ":failed", key .. ":unsuccessful")
 end
 
