@@ -50,6 +50,12 @@ class InvalidOptions(InvalidJob):
     code = "invalid_options"
 
 
+class InvalidSchedule(UsageError):
+    """A schedule that cannot be kept: its pattern, zone or dates. Nothing was sent to Redis."""
+
+    code = "invalid_schedule"
+
+
 # --- Redis ---------------------------------------------------------------------------------------
 
 
