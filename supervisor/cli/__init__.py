@@ -20,6 +20,7 @@ from typing import Any, Final
 import click
 
 from supervisor import __version__
+from supervisor.cli.render import OutputFailed, clean, note
 from supervisor.errors import OxherdError
 
 SUBCOMMANDS: Final = MappingProxyType(
@@ -41,6 +42,8 @@ EXITS: Final = "0 done, 1 the answer is no or a job failed, 2 wrong usage or con
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
 OUR_MISTAKE: Final = 70
+_OF_EVERY_COMMAND: Final = frozenset({"--json", "--redis", "--prefix", "--config"})
+_STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 class Subcommands(click.Group):
@@ -92,6 +95,7 @@ def group(ctx: click.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line; the exit status."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # half a surrogate pair in a job must not stop us
@@ -99,10 +103,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _carried_out(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more at exit, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()
         return READER_GONE
+    except OutputFailed as error:
+        _give_stdout_up()
+        _say(str(error))
+        return error.exit_status
+    except OSError as error:  # of the flush; all others have become a sentence
+        _give_stdout_up()
+        _say(str(OutputFailed(error)))
+        return OutputFailed.exit_status
     return status
+
+
+def _open_missing_streams() -> None:
+    """Give a process that was started without one of its three descriptors an empty one in its place.
+
+    Otherwise the next file or socket to be opened gets the number, and the answer would be written into it.
+    """
+    for fd, (name, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is `fd`
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 (it lives as long as we do)
+
+
+def _give_stdout_up() -> None:
+    # Python flushes stdout once more at exit, and would complain there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _carried_out(argv: list[str]) -> int:
@@ -116,7 +146,7 @@ def _carried_out(argv: list[str]) -> int:
         return INTERRUPTED
     except click.ClickException as error:
         return _wrong_usage(error)
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputFailed):
         raise
     except OxherdError as error:
         _say(str(error))
@@ -137,6 +167,8 @@ def _wrong_usage(error: click.ClickException) -> int:
     text = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.exceptions.NoSuchOption | click.exceptions.NoSuchCommand):
         near = f"; did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
+        if where == "oxherd" and getattr(error, "option_name", None) in _OF_EVERY_COMMAND:
+            near = " here; it goes behind the command"
         text = error.message.rstrip(".") + near
     if not text[:2].isupper():
         text = text[:1].lower() + text[1:]
@@ -145,4 +177,5 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 
 def _say(text: str, who: str = "oxherd") -> None:
-    print(f"{who}: {text}", file=sys.stderr)
+    # What a module or a server has said is shown, never obeyed, by the terminal.
+    note("\n".join(clean(line) for line in f"{who}: {text}".split("\n")))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from supervisor.cli.command import Common, command
-from supervisor.cli.render import as_json, note, out
+from supervisor.cli.render import Report, as_json, note, out
 from supervisor.cli.session import Session, converse
 from supervisor.cli.spool import Spool, read_data
 from supervisor.cli.values import BACKOFF_TYPE, DURATION, read_json
@@ -75,19 +75,31 @@ def add(
         raise UsageError("give the data once: as JSON, with --data-file or with --jsonl")
     if jsonl is not None and (wait or given["job_id"] is not None):
         raise UsageError("--jsonl adds many jobs; --wait and --job-id are about one")
-    QueueKeys(queue)  # refuses a name that no queue can have, before a server is looked for
+    if given["job_id"] == "":
+        raise UsageError("--job-id is empty, so the job would get any id; nothing was added")
     options: AddOptions = {key: value for key, value in given.items() if value is not None}  # type: ignore[assignment]
     if jsonl is not None:
+        _check(queue, JobSpec(name, {}, options))
         with Spool.of(jsonl) as lines:
-            _check(lines, name, options)
+            _check_lines(lines, name, options)
             return converse(common, lambda session: _add_lines(session, queue, name, lines, options))
     data = _data(json_text, data_file)
-    encode_job(JobSpec(name, data, options), now_ms=0)
+    _check(queue, JobSpec(name, data, options))
     wait = wait or wait_ms is not None
     return converse(
         common,
         lambda session: _add_one(session, queue, JobSpec(name, data, options), wait=wait, wait_ms=wait_ms),
     )
+
+
+def _check(queue: str, spec: JobSpec) -> None:
+    """Raise `UsageError` for a job or a queue that cannot be, before a server is looked for."""
+    try:
+        QueueKeys(queue)
+        encode_job(spec, now_ms=0)
+    except UsageError as error:
+        told = str(error)
+        raise InvalidJob(told if "nothing was" in told else f"{told}; nothing was added") from None
 
 
 def _data(text: str | None, data_file: str | None) -> Any:
@@ -116,7 +128,7 @@ async def _add_one(
 # --- one job a line ------------------------------------------------------------------------------------
 
 
-def _check(lines: Spool, name: str, options: AddOptions) -> None:
+def _check_lines(lines: Spool, name: str, options: AddOptions) -> None:
     """Raise `InvalidJob` that names the first line that cannot be the data of a job."""
     for number, text in lines:
         try:
@@ -127,17 +139,18 @@ def _check(lines: Spool, name: str, options: AddOptions) -> None:
 
 async def _add_lines(session: Session, queue_name: str, name: str, lines: Spool, options: AddOptions) -> int:
     added = 0
-    async with session.queue(queue_name) as queue:
-        for chunk in lines.chunks(JOBS_A_CHUNK):
-            specs = [JobSpec(name, read_json(text), options) for _, text in chunk]
-            try:
-                jobs = await queue.add_bulk(specs)
-            except RedisError:
-                lines_of = f"{chunk[0][0]} to {chunk[-1][0]}"
-                note(f"oxherd: {added:,} jobs were added; some of lines {lines_of} perhaps, none after")
-                raise
-            added += len(jobs)
-            for job in jobs:
-                out(as_json({"queue": queue_name, "id": job.id}) if session.json else job.id)
-    note(f"oxherd: {added:,} jobs added to {queue_name}")
+    with Report() as report:
+        async with session.queue(queue_name) as queue:
+            for chunk in lines.chunks(JOBS_A_CHUNK):
+                specs = [JobSpec(name, read_json(text), options) for _, text in chunk]
+                try:
+                    jobs = await queue.add_bulk(specs)
+                except RedisError:
+                    lines_of = f"{chunk[0][0]} to {chunk[-1][0]}"
+                    note(f"oxherd: {added:,} jobs were added; some of lines {lines_of} perhaps, none after")
+                    raise
+                added += len(jobs)
+                for job in jobs:
+                    report.out(as_json({"queue": queue_name, "id": job.id}) if session.json else job.id)
+        note(f"oxherd: {added:,} jobs added to {queue_name}")
     return 0

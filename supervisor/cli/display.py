@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.cli.render import as_json, clean, clipped, span
+from supervisor.cli.render import as_json, clean, clipped, out, span
 from supervisor.observe import log
 from supervisor.observe.writer import LineWriter
 
@@ -146,11 +146,11 @@ def say_summary(tally: Tally, *, as_json_line: bool) -> None:
             "put_back": tally.put_back,
             "took_ms": round(tally.took_s() * 1000),
         }
-        print(as_json(record), flush=True)
+        out(as_json(record))
         return
     last = f"; the last to fail was {clean(tally.last_reason)}" if tally.last_reason else ""
     took = tally.took_s()
-    print(f"done: {tally.sentence()} in {span(took * 1000)} ({tally.rate():,.1f} jobs/s){last}", flush=True)
+    out(f"done: {tally.sentence()} in {span(took * 1000)} ({tally.rate():,.1f} jobs/s){last}")
 
 
 class _Lines(Tally):

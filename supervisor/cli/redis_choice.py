@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from supervisor.cli.render import note
 from supervisor.config.model import Config
 from supervisor.errors import ConfigError
 from supervisor.transport import embedded
@@ -42,7 +43,7 @@ def chosen_redis(config: Config, *, long_lived: bool = False) -> Iterator[Choice
     asked = url == EMBEDDED
     with _private_server(config, asked=asked, long_lived=long_lived) as server:
         if long_lived or (server.started and not asked):
-            print(f"oxherd: {_introduction(server, asked=asked)}", file=sys.stderr, flush=True)
+            note(f"oxherd: {_introduction(server, asked=asked)}")
         yield Choice(server.url, server)
 
 

@@ -6,11 +6,16 @@ job's name must not move the cursor of whoever looks at it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
+
+from supervisor.errors import OxherdError
 
 _AGES: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
@@ -57,15 +62,31 @@ def moment(on_ms: int | None, now_ms: int) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """Aligned columns under a header; those in `right` are numbers."""
     lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [max(columns_of(line[column]) for line in lines) for column in range(len(header))]
     numbers = set(right)
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
+            padded(cell, width, right=column in numbers)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal `text` takes: a Chinese letter or an ox takes two, an accent none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """`text` with spaces to `width` columns, before it or, as usual, behind it."""
+    spaces = " " * (width - columns_of(text))
+    return spaces + text if right else text + spaces
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> str:
@@ -103,11 +124,54 @@ def pretty_json(value: Any) -> str:
     return "".join(char if char == "\n" or char.isprintable() else _escaped(char) for char in short)
 
 
+class OutputFailed(OxherdError):
+    """The answer cannot be written to stdout. A reader who has gone is told by `BrokenPipeError` instead."""
+
+    code = "output_failed"
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(
+            f"the answer cannot be written: {why.strerror}; what it was to tell of is done all the same"
+        )
+
+
 def out(text: str) -> None:
     """One piece of the answer. Flushed, because who reads it may be waiting for the line."""
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(error) from None
+
+
+class Report:
+    """Lines about work that must not end half-way because nobody reads them any more.
+
+    A context: whatever became of the output is raised at its end, when the work is done.
+    """
+
+    def __init__(self) -> None:
+        self._failed: BrokenPipeError | OutputFailed | None = None
+
+    def out(self, text: str) -> None:
+        if self._failed is None:
+            try:
+                out(text)
+            except (BrokenPipeError, OutputFailed) as error:
+                self._failed = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._failed is not None:
+            raise self._failed
 
 
 def note(text: str) -> None:
-    """A line that is no part of the answer."""
-    print(text, file=sys.stderr, flush=True)
+    """A line that is no part of the answer, so that nothing ends when it cannot be written."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 import redis
 
-from supervisor.cli import main
+from supervisor.cli import READER_GONE, main
+from supervisor.cli.add import JOBS_A_CHUNK
 
 SENTENCE = re.compile(r"^oxherd[a-z ]*: [^\n]+\n$")
 
@@ -145,10 +148,34 @@ def test_of_a_file_with_one_bad_line_nothing_is_added(
     assert raw.dbsize() == 0
 
 
+def test_jobs_are_added_to_the_last_though_nobody_reads_their_ids(
+    redis_url: str, raw: redis.Redis, tmp_path: Path
+) -> None:
+    """`oxherd add ... --jsonl F | head` once ended in the middle of the file, a part of its jobs added."""
+    (tmp_path / "jobs.jsonl").write_text("".join(f"{n}\n" for n in range(2 * JOBS_A_CHUNK)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor", "add", "work", "a", "--jsonl", str(tmp_path / "jobs.jsonl")],
+            env=os.environ | {"OXHERD_REDIS_URL": redis_url},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+
+    assert (done.returncode, done.stderr) == (READER_GONE, "oxherd: 4,000 jobs added to work\n")
+    assert raw.llen("bull:work:wait") == 2 * JOBS_A_CHUNK
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("wo:rk", "a"), ["Queue name cannot contain :"]),
+        (("wo:rk", "a"), ["Queue name cannot contain :", "nothing was added"]),
         (("", "a"), ["Queue name must be provided"]),
         (("work", "a", "{page: 1}"), ["no JSON", "nothing was added"]),
         (("work", "a", '"\udcff"'), ["no JSON"]),
@@ -158,7 +185,9 @@ def test_of_a_file_with_one_bad_line_nothing_is_added(
         (("work", "a", "--priority", "-1"), ["Priority should be between 0 and 2097151"]),
         (("work", "a", "--priority", "1.5"), ["--priority"]),
         (("work", "a", "--job-id", "17"), ["Custom Id cannot be integers"]),
-        (("work", "a", "--job-id", "a:b"), ["Custom Id cannot contain :"]),
+        (("work", "a", "--job-id", "a:b"), ["Custom Id cannot contain :", "nothing was added"]),
+        (("work", "a", "--job-id", ""), ["--job-id is empty", "nothing was added"]),
+        (("work", "a", "--jsonl", "x", "--priority", "-1"), ["Priority should be", "nothing was added"]),
         (("work", "a", "--delay", "5"), ["--delay", "write it like 500ms"]),
         (("work", "a", "--backoff", "exponential:soon"), ["--backoff", "'soon' is no duration"]),
         (("work", "a", "--attemps", "3"), ["no such option '--attemps'", "did you mean '--attempts'?"]),
@@ -362,7 +391,7 @@ def test_promote_remove_and_retry_say_what_became_of_each_job(oxherd: Oxherd, ra
     promoted = oxherd("promote", "work", "1", "2")
     assert promoted.status == 1
     assert promoted.lines[0] == "1  promoted"
-    assert promoted.lines[1].startswith("2  ")
+    assert promoted.lines[1] == "2  there is no such job"
     assert raw.lrange("bull:work:wait", 0, -1) == [b"1"]
 
     removed = oxherd("remove", "work", "1", "1", "2", "--json")
@@ -373,9 +402,10 @@ def test_promote_remove_and_retry_say_what_became_of_each_job(oxherd: Oxherd, ra
     ]
     assert raw.exists("bull:work:1") == 0
 
-    retried = oxherd("retry", "work", "1")
+    oxherd("add", "work", "a", "--job-id", "mine")
+    retried = oxherd("retry", "work", "1", "mine")
     assert retried.status == 1
-    assert retried.out.startswith("1  ")
+    assert retried.lines == ["1     there is no such job", "mine  left as it is: waiting"]
     refused(oxherd("retry", "work"), 2, "ID")
 
 

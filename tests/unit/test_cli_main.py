@@ -49,6 +49,14 @@ def test_an_error_of_ours_is_its_sentence_and_its_exit_status(
     assert said.out == ""
 
 
+def test_what_an_error_quotes_is_not_obeyed_by_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(monkeypatch, OxherdError("cannot load boom: \x1b[31mred\nWhat it said:\n  | \x07"))
+    assert cli.main(["status"]) == 1
+    assert capsys.readouterr().err == "oxherd: cannot load boom: \\x1b[31mred\nWhat it said:\n  | \\x07\n"
+
+
 def test_the_return_value_of_a_subcommand_is_the_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
     for value, expected in ((None, 0), (0, 0), (1, 1)):
         fake(monkeypatch, status=value)
@@ -85,6 +93,10 @@ def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (
             ["--verison"],
             "oxherd: no such option '--verison'; did you mean '--version'? (see oxherd --help)\n",
+        ),
+        (
+            ["--json", "status"],
+            "oxherd: no such option '--json' here; it goes behind the command (see oxherd --help)\n",
         ),
     ],
 )
@@ -161,3 +173,47 @@ def test_the_module_runs_as_the_command_does() -> None:
         check=True,
     )
     assert done.stdout == f"oxherd {__version__}\n"
+
+
+SAY_SOMETHING = (
+    "import sys, types, click\n"
+    "from supervisor import cli\n"
+    "from supervisor.cli.render import note, out\n"
+    "@click.command('status')\n"
+    "def status():\n"
+    "    out(sys.stdin.read() + 'answer'); note('note'); return 0\n"
+    "cli.importlib.import_module = lambda name: types.SimpleNamespace(status=status)\n"
+    "sys.exit(cli.main(['status']))"
+)
+
+
+def said_with(redirection: str) -> tuple[int, str, str]:
+    """What a command answers when the shell has redirected it."""
+    command = ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, SAY_SOMETHING]
+    done = subprocess.run(
+        command, cwd=ROOT, input="", capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "expected"),
+    [
+        (">&-", (0, "", "note\n")),
+        ("2>&-", (0, "answer\n", "")),
+        ("<&-", (0, "answer\n", "note\n")),
+        ("<&- >&- 2>&-", (0, "", "")),
+        ("2>/dev/full", (0, "answer\n", "")),
+    ],
+)
+def test_a_command_does_without_the_streams_that_were_closed(
+    redirection: str, expected: tuple[int, str, str]
+) -> None:
+    assert said_with(redirection) == expected
+
+
+def test_an_answer_that_cannot_be_written_is_one_sentence() -> None:
+    status, _, err = said_with(">/dev/full")
+    assert status == 1
+    assert err.startswith("oxherd: the answer cannot be written: No space left on device; ")
+    assert err.count("\n") == 1

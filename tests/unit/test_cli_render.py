@@ -56,6 +56,11 @@ def test_columns_stand_under_each_other() -> None:
     assert text.splitlines() == ["queue       n", "a           1  x", "longer  1,000"]
 
 
+def test_columns_stand_under_each_other_whatever_the_script() -> None:
+    text = table(("id", "n"), [["漢/u\u0308", "1"], ["ox 🐂", "2"], ["plain", "3"]])
+    assert text.splitlines() == ["id     n", "漢/u\u0308   1", "ox 🐂  2", "plain  3"]
+
+
 def test_a_value_of_several_lines_stays_in_its_column() -> None:
     assert pairs([("a", "x"), ("name", '{\n  "b": 1\n}')]) == 'a     x\nname  {\n        "b": 1\n      }'
 
