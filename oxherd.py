@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sandbox.job import Job
     from sandbox.processors import processor
     from supervisor.client import Queue, exponential, fixed
+    from supervisor.client.listening import listen
     from supervisor.errors import (
         ConfigError,
         DataTooLarge,
@@ -52,6 +53,7 @@ _HOMES = {
         "WaitingChildren",
     ),
     "supervisor.client": ("Queue", "exponential", "fixed"),
+    "supervisor.client.listening": ("listen",),
     "supervisor.errors": (
         "ConfigError",
         "DataTooLarge",
@@ -83,6 +85,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Queue",
     "exponential",
     "fixed",
+    "listen",
     "ConfigError",
     "DataTooLarge",
     "InvalidJob",

@@ -2,5 +2,17 @@
 
 from supervisor.client import AddOptions, Backoff, Job, JobSpec, KeepJobs, custom, exponential, fixed
 from supervisor.client.blocking import Queue
+from supervisor.client.listening_blocking import listen
 
-__all__ = ["AddOptions", "Backoff", "Job", "JobSpec", "KeepJobs", "Queue", "custom", "exponential", "fixed"]
+__all__ = [
+    "AddOptions",
+    "Backoff",
+    "Job",
+    "JobSpec",
+    "KeepJobs",
+    "Queue",
+    "custom",
+    "exponential",
+    "fixed",
+    "listen",
+]

@@ -1,28 +1,40 @@
-"""Listening: what happens in a queue, live, and waiting for the end of one job.
+"""Listening: what happens in a queue, live, and waiting for the end of one job; and telling events of one's own.
 
 Reads    the event stream and, because events may be missed (the stream is trimmed, a connection may break),
          the sets and the hash of the job that is waited for
-Writes   nothing
+Writes   an entry of the stream, by `publish` alone
 Rule     an end that is seen in either place is the end; one that was only missed is found at the next look
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from supervisor.client.core import Action, Context, ask
-from supervisor.errors import JobFailed, JobNotFound, ResultTimeout
+from supervisor.errors import JobFailed, JobNotFound, ResultTimeout, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.commands.publish import PublishEvent
 from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
-from supervisor.protocol.queue_events import EVENTS_PER_READ, START, LastEvent, QueueEvent, ReadEvents
+from supervisor.protocol.new_job import Json, check_text, encode_json, whole
+from supervisor.protocol.queue_events import (
+    EVENTS_PER_READ,
+    START,
+    FollowEvents,
+    LastEvent,
+    QueueEvent,
+    ReadEvents,
+)
 from supervisor.protocol.steps import Steps
 
 # How long one read of the stream waits. Also how soon an end whose event was lost is found.
 LOOK_EVERY_MS: Final = 5_000
+MAX_VALUES: Final = 1_000
+_PLACE: Final = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,8 @@ def _value(text: bytes | None) -> Any:
 
 def first_place(since: str | None) -> Action[str]:
     """Where listening starts: after `since`, else after all that has happened so far."""
+    if since is not None and not (isinstance(since, str) and _PLACE.fullmatch(since)):
+        raise UsageError(f"{since!r} is no id of an event; one looks like 1732281912345-0")
 
     def steps(context: Context) -> Steps[str]:
         if since is not None:
@@ -130,9 +144,47 @@ def first_place(since: str | None) -> Action[str]:
 
 
 def next_events(since: str, block_ms: int = LOOK_EVERY_MS) -> Action[list[QueueEvent]]:
-    """What happened after `since`; waits for it up to `block_ms`."""
+    """What happened after `since`, and a `GAP` before it where some is missing; waits up to `block_ms`."""
 
     def steps(context: Context) -> Steps[list[QueueEvent]]:
-        return ask(ReadEvents(context.keys, since, block_ms))
+        return ask(FollowEvents(context.keys, since, block_ms))
 
     return steps
+
+
+def publish(
+    name: str, values: Mapping[str, Json] | None = None, *, max_events: int | None = None
+) -> Action[str]:
+    """Tell an event of your own to all who listen to the queue, in any language; its id.
+
+    name         anything but the names of BullMQ's own events, which would mislead who waits for them.
+    values       texts go as they are, all else as JSON; who listens gets texts.
+    max_events   how many events the stream keeps then, about; as many as ever if not given.
+    """
+    check_text(name, "the name of an event")
+    if not name or name in fields.EVENT_NAMES or name.startswith("ox:"):
+        raise UsageError(f"{name!r} cannot be the name of an event of yours: it has a meaning already")
+    texts = {_field(key): _text(key, value) for key, value in (values or {}).items()}
+    if len(texts) > MAX_VALUES:
+        raise UsageError(f"an event has at most {MAX_VALUES} values, not {len(texts)}")
+    if max_events is not None:
+        whole(1)("max_events", max_events)
+
+    def steps(context: Context) -> Steps[str]:
+        return ask(PublishEvent(context.keys, name, texts, max_events))
+
+    return steps
+
+
+def _field(key: str) -> str:
+    check_text(key, "the name of a value")
+    if key == fields.EVENT_NAME:
+        raise UsageError(f"a value of an event cannot be called {key!r}: that is where its name stands")
+    return key
+
+
+def _text(key: str, value: Json) -> str:
+    if not isinstance(value, str):
+        return encode_json(value, f"value {key!r}").decode()
+    check_text(value, f"value {key!r}")
+    return value

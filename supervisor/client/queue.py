@@ -22,7 +22,7 @@ from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Command
 from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
 from supervisor.protocol.new_job import AddOptions, JobSpec, Json, check_defaults
-from supervisor.protocol.queue_events import QueueEvent, ReadEvents
+from supervisor.protocol.queue_events import FollowEvents, QueueEvent, ReadEvents
 from supervisor.protocol.steps import Steps, drive
 from supervisor.transport.aio import Redis
 
@@ -162,6 +162,11 @@ class Queue:
         """What happens in the queue, as it happens, without end.
 
         since   go on after the event of this `id`; `0-0` for all that is still stored; now if not given.
+
+        No event is missed between reads, nor while the connection is opened again. The queue keeps its newest
+        10,000 events or so: who falls behind further is told by an event named `ox:gap`, whose values `after`
+        and `before` are the ids between which some may be missing. Raises `RedisUnavailable` when Redis stays
+        away; go on then with `since`, the `id` of the last event.
         """
         place = await self.run(listen.first_place(since))
         while True:
@@ -226,10 +231,11 @@ class Queue:
 
     async def _execute(self, command: Command[Any]) -> Any:
         redis = await self.connect()
-        if not isinstance(command, ReadEvents) or command.block_ms == 0:
+        if not isinstance(command, ReadEvents | FollowEvents) or command.block_ms == 0:
             return await redis.execute(command)
         try:
-            return await redis.read_blocking(command, command.block_ms / 1000)
+            name = self.keys.listener_name
+            return await redis.read_blocking(command, command.block_ms / 1000, client_name=name)
         except RedisUnavailable:
             # Redis is away. Asking without waiting is patient, and then what may have been missed is seen.
             return await redis.execute(replace(command, block_ms=0))

@@ -85,6 +85,8 @@ ACTIVE: Final = "active"
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
+WAIT: Final = "wait"  # where waiting jobs stand, and where BullMQ 5 puts them while the queue is paused
+PAUSED: Final = "paused"
 STATES: Final = (ACTIVE, COMPLETED, DELAYED, FAILED, PRIORITIZED, WAITING, WAITING_CHILDREN)
 FINISHED: Final = (COMPLETED, FAILED)
 
@@ -105,6 +107,25 @@ EVENT_FIELDS: Final = {
 }
 EVENT_JSON: Final = frozenset({"returnvalue"})
 EVENT_WHOLE: Final = frozenset({"delay", "attemptsMade", "count"})
+
+EVENT_NAMES: Final = frozenset(
+    {
+        *STATES,
+        "added",
+        "cleaned",
+        "debounced",
+        "deduplicated",
+        "drained",
+        "duplicated",
+        "error",
+        EVENT_PROGRESS,
+        "paused",
+        "removed",
+        "resumed",
+        "retries-exhausted",
+        "stalled",
+    }
+)
 
 # --- metrics of ended jobs (management.md section 6.1) ---------------------------------------------
 METRIC_COUNT: Final = "count"

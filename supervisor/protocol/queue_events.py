@@ -16,6 +16,7 @@ from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
 
 START: Final = "0-0"
+GAP: Final = "ox:gap"
 EVENTS_PER_READ: Final = 1_000
 
 
@@ -70,6 +71,54 @@ class ReadEvents:
     def decode(self, reply: Reply) -> list[QueueEvent]:
         (streams,) = reply
         return [event_of(entry_id, parts) for _, entries in streams or () for entry_id, parts in entries]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowEvents:
+    """The entries after `since` as `ReadEvents` reads them, and before them a `GAP` where some are missing.
+
+    A stream keeps its newest entries. While `since` or something older is still there, nothing after it was
+    dropped; the oldest entry is asked for after the read, so that a gap is never overlooked. One may be told
+    though nothing was missed, when all up to `since` and no more was dropped.
+
+    The gap's `values` are `after` and, if known, `before`: the ids between which events may be missing. When
+    the stream was made anew with ids before `since` (by a server whose clock is behind) it is read from its
+    start, and the gap's `id` says so.
+    """
+
+    queue: QueueKeys
+    since: str
+    block_ms: int = 0
+    count: int = EVENTS_PER_READ
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        key = self.queue.events
+        return [
+            *ReadEvents(self.queue, self.since, self.block_ms, self.count).requests(),
+            ["XRANGE", key, "-", "+", "COUNT", 1],
+            ["XREVRANGE", key, "+", "-", "COUNT", 1],
+        ]
+
+    def decode(self, reply: Reply) -> list[QueueEvent]:
+        streams, oldest, newest = reply
+        events = [event_of(entry_id, parts) for _, entries in streams or () for entry_id, parts in entries]
+        if _place(self.since) == (0, 0) or not oldest:
+            return events
+        if not events and _place(newest[0][0].decode()) < _place(self.since):
+            return [_gap(START, self.since, oldest[0][0].decode())]
+        if events and _place(oldest[0][0].decode()) > _place(self.since):
+            return [_gap(self.since, self.since, events[0].id), *events]
+        return events
+
+
+def _gap(place: str, after: str, before: str) -> QueueEvent:
+    told_on, _ = _place(before)
+    return QueueEvent(place, GAP, None, told_on, {"after": after, "before": before})
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    told_on, _, count = entry_id.partition("-")
+    return int(told_on), int(count or 0)
 
 
 def event_of(entry_id: bytes, parts: Sequence[bytes]) -> QueueEvent:

@@ -16,6 +16,7 @@ Rule     "Lost replies" in the invariants; I1: in a running master nobody else h
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 import time
@@ -58,7 +59,7 @@ class Redis:
         self._doubts: dict[Call[Any], Callable[[], bool]] = {}
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle_readers: list[Link] = []
+        self._idle_readers: dict[str | None, list[Link]] = {}  # by the name they bear
         self._busy_readers: set[Link] = set()
 
     @classmethod
@@ -188,16 +189,20 @@ class Redis:
         finally:
             self._doubts.pop(call, None)
 
-    async def read_blocking(self, command: ReadCommand[T], timeout_s: float) -> T:
+    async def read_blocking(
+        self, command: ReadCommand[T], timeout_s: float, *, client_name: str | None = None
+    ) -> T:
         """Run a read that blocks on the server (`XREAD BLOCK`) on a connection of its own.
 
-        timeout_s   how long the server may block; we wait a little longer and then give the connection up.
+        timeout_s     how long the server may block; we wait a little longer and then give the connection up.
+        client_name   what that connection is called in `CLIENT LIST`; one that Redis refuses is left away.
 
         Raises `RedisUnavailable` at once when Redis is away: the caller decides whether to read on.
         """
-        while self._idle_readers and not self._idle_readers[-1].usable:
-            self._idle_readers.pop()
-        link = self._idle_readers.pop() if self._idle_readers else (await self._session.open(None)).link
+        idle = self._idle_readers.setdefault(client_name, [])
+        while idle and not idle[-1].usable:
+            idle.pop()
+        link = idle.pop() if idle else (await self._session.open(None, client_name)).link
         self._busy_readers.add(link)
         try:
             async with asyncio.timeout(timeout_s + _BLOCK_MARGIN_S):
@@ -214,7 +219,7 @@ class Redis:
         if self._session.closed:
             link.abort(_CLOSED)
         else:
-            self._idle_readers.append(link)
+            idle.append(link)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise RedisRefused(str(reply))
@@ -224,7 +229,7 @@ class Redis:
         """End the connections. Calls without a reply get `RedisUnavailable`."""
         for task in self._tasks:
             task.cancel()
-        for reader in [*self._idle_readers, *self._busy_readers]:
+        for reader in [*itertools.chain(*self._idle_readers.values()), *self._busy_readers]:
             reader.abort(_CLOSED)
         await self._session.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)

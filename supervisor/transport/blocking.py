@@ -37,7 +37,7 @@ from supervisor.transport.answers import (
     word_of,
 )
 from supervisor.transport.call import decoded
-from supervisor.transport.requests import Script, Scripts, name_of, pack_reads, pack_script
+from supervisor.transport.requests import Script, Scripts, name_of, pack, pack_reads, pack_script
 
 T = TypeVar("T")
 
@@ -62,7 +62,10 @@ class _ErrorReply(str):
 
 @dataclass(slots=True)
 class _Entry(Generic[T]):
-    """One command on its way. When it is settled, `result` or `error` is set."""
+    """One command on its way. When it is settled, `result` or `error` is set.
+
+    aside   so many replies come first that nobody looks at.
+    """
 
     command: Command[T]
     request: bytes
@@ -70,6 +73,7 @@ class _Entry(Generic[T]):
     script: Script | None
     replies: list[Reply] = field(default_factory=list)
     lost: str = ""
+    aside: int = 0
     reloads: int = 0
     settled: bool = False
     result: T | None = None
@@ -108,6 +112,8 @@ class Redis:
         self._patience_s = patience_s
         self._clock, self._rng, self._sleep = clock, rng, sleep
         self._was_up = False
+        self._readers: dict[str, Redis] = {}
+        self._options: dict[str, Any] = {"connect_timeout_s": connect_timeout_s, "clock": clock, "rng": rng}
         self._loaded: set[str] = set()
         self._load_errors: dict[str, str] = {}
         if client_name is not None and not _can_be_a_name(client_name):
@@ -133,14 +139,23 @@ class Redis:
         reply_timeout_s = self._reply_timeout_s if timeout_s is None else timeout_s
         return self._alone(self._entry(command), reply_timeout_s, self._patience_s)
 
-    def read_blocking(self, command: ReadCommand[T], timeout_s: float) -> T:
-        """Run a read that blocks on the server (`XREAD BLOCK`).
+    def read_blocking(
+        self, command: ReadCommand[T], timeout_s: float, *, client_name: str | None = None
+    ) -> T:
+        """Run a read that blocks on the server (`XREAD BLOCK`) on a connection of its own.
 
-        timeout_s   how long the server may block; we wait a little longer than that.
+        timeout_s     how long the server may block; we wait a little longer than that.
+        client_name   what that connection is called in `CLIENT LIST`; one that Redis refuses is left away.
 
         Raises `RedisUnavailable` at once when Redis is away: the caller decides whether to read on.
         """
-        return self._alone(self._entry(command), timeout_s + _BLOCK_MARGIN_S, 0.0)
+        entry = self._entry(command)
+        if client_name is not None:
+            # Said with each read: a connection of the pool may be new.
+            entry.request = pack(("CLIENT", "SETNAME", client_name)) + entry.request
+            entry.aside = 1
+        reader = self if client_name is None else self._reader(client_name)
+        return reader._alone(entry, timeout_s + _BLOCK_MARGIN_S, 0.0)
 
     def execute_many(self, commands: Sequence[Command[T]]) -> list[T | RedisError]:
         """Run commands in one pipeline; each entry is a result or the error `execute` would have raised."""
@@ -156,6 +171,8 @@ class Redis:
 
     def close(self) -> None:
         self._pool.disconnect()
+        for reader in self._readers.values():
+            reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -174,6 +191,13 @@ class Redis:
             return _Entry(command, request, due, None)
         script = self._scripts.get(name)
         return _Entry(command, pack_script(script, cast("ScriptCommand[T]", command)), 1, script)
+
+    def _reader(self, client_name: str) -> Redis:
+        """A client whose connections bear this name, so that none of ours does that is used otherwise."""
+        reader = self._readers.get(client_name)
+        if reader is None:
+            reader = self._readers.setdefault(client_name, Redis(self.address, **self._options))
+        return reader
 
     def _alone(self, entry: _Entry[T], timeout_s: float, patience_s: float) -> T:
         self._settle([entry], timeout_s, patience_s)
@@ -258,6 +282,8 @@ class Redis:
                 else:
                     self._loaded.add(name)
             for entry in entries:
+                for _ in range(entry.aside):
+                    _read(connection, timeout_s)
                 entry.replies = [_read(connection, timeout_s) for _ in range(entry.due)]
             clean = True
         except (redis.RedisError, OSError) as error:

@@ -88,11 +88,11 @@ class Session:
             await asyncio.sleep(pause_s(tries, self.settings.rng()))
             tries += 1
 
-    async def open(self, reply_timeout_s: float | None) -> Opened:
-        """A connection of the same kind, for whoever needs one alone."""
+    async def open(self, reply_timeout_s: float | None, client_name: str | None = None) -> Opened:
+        """A connection of the same kind, for whoever needs one alone; under a name of its own, if given."""
         return await open_link(
             self.address,
-            client_name=self.settings.client_name,
+            client_name=client_name or self.settings.client_name,
             connect_timeout_s=self.settings.connect_timeout_s,
             reply_timeout_s=reply_timeout_s,
         )

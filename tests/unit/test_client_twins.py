@@ -51,9 +51,18 @@ def test_the_examples_differ_by_async_and_await_alone():
 
 
 def test_both_rooms_offer_the_same_names():
-    assert sorted(supervisor.blocking.__all__) == sorted(supervisor.client.__all__)
+    # `supervisor.client.listen` is a module, so the function stands in `supervisor` itself.
+    assert set(supervisor.blocking.__all__) == {*supervisor.client.__all__, "listen"}
     assert supervisor.blocking.Queue is blocking.Queue
     assert supervisor.client.Queue is queue.Queue
+
+
+def test_both_ways_to_listen_are_alike():
+    ours, twin = supervisor.listen, supervisor.blocking.listen
+    assert inspect.getdoc(ours) == inspect.getdoc(twin)
+    assert without_async(inspect.signature(ours)) == without_async(inspect.signature(twin))
+    assert inspect.isasyncgenfunction(ours)
+    assert inspect.isgeneratorfunction(twin)
 
 
 def test_every_public_method_has_a_docstring():

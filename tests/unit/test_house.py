@@ -59,7 +59,7 @@ MAY_IMPORT = {
     },
     "supervisor.blocking": {"supervisor.errors", "supervisor.client"},
     "supervisor.__main__": {"supervisor.cli"},
-    "supervisor": set(),
+    "supervisor": {"supervisor.client"},  # `supervisor.listen`, imported when it is asked for
 }
 # foreign package -> the only room that may import it
 ONLY_ROOM = {

@@ -9,7 +9,7 @@ import pytest
 
 import supervisor.lua
 from supervisor.lua import source
-from supervisor.protocol.commands import add, job, queue, read, work
+from supervisor.protocol.commands import add, job, publish, queue, read, work
 
 SCRIPTS = sorted(
     entry.name.removesuffix(".lua")
@@ -18,7 +18,7 @@ SCRIPTS = sorted(
 )
 COMMANDS = {
     value.script: value
-    for module in (add, job, queue, read, work)
+    for module in (add, job, publish, queue, read, work)
     for value in vars(module).values()
     if isinstance(value, type) and "script" in vars(value)
 }
