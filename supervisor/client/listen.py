@@ -1,4 +1,4 @@
-"""Listening: what happens in a queue, live, and waiting for the end of one job; and telling events of one's own.
+"""Listening: what happens in a queue, live; waiting for the end of one job; telling events of one's own.
 
 Reads    the event stream and, because events may be missed (the stream is trimmed, a connection may break),
          the sets and the hash of the job that is waited for
