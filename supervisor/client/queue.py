@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from supervisor.client import core, edit, listen
+from supervisor.client import core, edit, listen, manage
 from supervisor.client.core import Action, Context
 from supervisor.client.job import Job
 from supervisor.client.where import Where, find, resolve_url
@@ -200,6 +200,25 @@ class Queue:
     async def promote(self, job_id: str) -> None:
         """Let a delayed job run now. Raises `JobNotInState` when it is not delayed."""
         await self.run(edit.promote(job_id))
+
+    async def drain(self, *, delayed: bool = False) -> int:
+        """Remove the jobs that wait, and with `delayed` those that are delayed too; how many. Emits no event.
+
+        The job for which a scheduler waits stays.
+        """
+        return await self.run(manage.drain(delayed=delayed))
+
+    async def clean(
+        self, state: str = fields.COMPLETED, *, grace_ms: int = 0, limit: int | None = None
+    ) -> list[str]:
+        """Remove the jobs in `state` that are older than `grace_ms`, at most `limit`; their ids.
+
+        The age is counted from the end of a finished job, else from its start, else from when it was made.
+        Active jobs that a worker holds stay, and so does the job for which a scheduler waits.
+
+        Wire: event `cleaned`.
+        """
+        return await self.run(manage.clean(state, grace_ms=grace_ms, limit=limit))
 
     async def run(self, action: Action[T]) -> T:
         """Carry out an action of `supervisor.client.edit`, such as `change_delay("17", 5_000)`."""

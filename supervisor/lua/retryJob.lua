@@ -15,51 +15,13 @@
 ]]
 --- include lib/queue
 --- include lib/parent
+--- include lib/retry
 local queue = open_queue(ARGV[1])
-local prefix, id, state = ARGV[1], ARGV[2], ARGV[3]
-local key = prefix .. id
-
--- The parent hears of this child's end a second time, so it forgets the first.
-local function wait_for_again(parent)
-  local forgotten
-  if state == "failed" then
-    forgotten = redis.call("ZREM", parent.key .. ":unsuccessful", key) == 1
-      or redis.call("HDEL", parent.key .. ":failed", key) == 1
-  else
-    forgotten = redis.call("HDEL", parent.key .. ":processed", key) == 1
-  end
-  if forgotten then
-    redis.call("SADD", parent.key .. ":dependencies", key)
-  end
-end
-
-if redis.call("EXISTS", key) == 0 then
-  return -1
-end
-local fields = redis.call("HMGET", key, "priority", "opts", "parentKey", "parent")
-local parent = parent_of(fields[3], fields[4])
-local trouble = wrong_waiting_types(queue) or (parent and wrong_parent_types(parent))
+local code, trouble = retry_job(queue, ARGV[2], ARGV[3], { made = ARGV[4] == "1", started = ARGV[5] == "1" })
 if trouble then
   return { -100, trouble }
 end
-if redis.call("ZREM", prefix .. state, id) == 0 then
-  return -3
+if code == 0 then
+  wake(queue)
 end
-redis.call("HDEL", key, "finishedOn", "processedOn", state == "failed" and "failedReason" or "returnvalue")
-if ARGV[4] == "1" then
-  redis.call("HDEL", key, "atm", "attemptsMade")
-end
-if ARGV[5] == "1" then
-  redis.call("HDEL", key, "ats")
-end
-local readable, opts = pcall(cjson.decode, fields[2] or "{}")
-local lifo = readable and type(opts) == "table" and opts.lifo == true
-put_waiting(queue, id, tonumber(fields[1]) or 0, lifo and "RPUSH" or "LPUSH")
-wake(queue)
-if parent and redis.call("EXISTS", parent.key) == 1 then
-  wait_for_again(parent)
-end
-keep_max_events(queue)
-redis.call("XADD", prefix .. "events", "MAXLEN", "~", queue.max_events, "*",
-  "event", "waiting", "jobId", id, "prev", state)
-return 0
+return code

@@ -18,7 +18,7 @@ class Deduplication:
     """A job that is added while another of the same `id` stands is not added: the other one's id comes back.
 
     id                    what makes two jobs the same; any text.
-    ttl_ms                the id stands so long, also after its job has ended; without it, until its job has ended.
+    ttl_ms                the id stands so long, also after its job has ended; without it, until that end.
     extend                each job that is not added starts `ttl_ms` anew.
     replace               a job that is still delayed makes room for the new one.
     keep_last_if_active   while the job runs the latest of the others is kept, and added when it ends.

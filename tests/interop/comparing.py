@@ -30,6 +30,7 @@ _DELAYED_SCORE = re.compile(r"T\d*\*4096(?:\+(\d+))?$")
 _PRIORITIZED_SCORE = re.compile(r"(\d+)\*2\^32\+(\d+)$")
 _TOKEN = re.compile(r"U(?:UID)?\d+:\d+$")
 _FRAMES = re.compile(r"\n.*", re.DOTALL)
+_STACKS = re.compile(r"<JSON array of stack strings, (\d+) item\(s\)>")
 _EPOCHS = range(1_500_000_000_000, 2_500_000_000_000)
 
 State = dict[str, dict[str, Any]]
@@ -136,6 +137,8 @@ def _same_event(recorded: Mapping[str, str], seen: Mapping[str, str]) -> bool:
 def _same_field(field: str, recorded: str, seen: str, in_json: frozenset[str]) -> bool:
     if field not in in_json:
         return _same_text(recorded, seen)
+    if stacks := _STACKS.match(recorded):
+        return len(json.loads(seen)) == int(stacks[1])
     return _same_value(json.loads(_BARE_TIME.sub('"T"', recorded)), json.loads(seen))
 
 
