@@ -132,7 +132,11 @@ def logs(context: Context, job_id: str, start: int, end: int) -> Steps[list[str]
 
 def _encoded(context: Context, spec: JobSpec) -> NewJob:
     return encode_job(
-        spec, now_ms=context.clock(), defaults=context.defaults, max_data_bytes=context.max_data_bytes
+        spec,
+        now_ms=context.clock(),
+        defaults=context.defaults,
+        max_data_bytes=context.max_data_bytes,
+        prefix=context.keys.prefix,
     )
 
 
@@ -141,4 +145,5 @@ def _id_of(result: AddResult, job: NewJob) -> str:
         return result
     if result.code == Code.GUILTY:
         raise RedisRefused(f"job {job.name!r} was not added: {result.text}")
-    raise error_of(result.code, job_id=job.job_id or "", call="addJob")
+    parent = job.parent.key if job.parent else "undefined"
+    raise error_of(result.code, job_id=job.job_id or "", call="addJob", parent=parent)

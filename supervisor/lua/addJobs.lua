@@ -8,21 +8,25 @@
 
   ARGV[1]      prefix of the queue's keys, with its last colon
   ARGV[2]      how many events to keep, about; stored when the queue says nothing yet
-  ARGV[3..]    jobs, ten texts each: name, data JSON, opts JSON, timestamp, delay ms, priority, 1 for lifo,
-               id or empty, parent key or empty, parent JSON or empty
+  ARGV[3..]    jobs, eleven texts each: name, data JSON, opts JSON, timestamp, delay ms, priority, 1 for lifo,
+               id or empty, parent key or empty, parent JSON or empty, deduplication JSON or empty
 
-  Derives      every key of the queue from the prefix; a parent's dependencies, processed and its queue's keys
-               from the parent
-  Returns      one element a job: its id (also that of a job which was there before), a negative code
-               (-5 no parent, -7 has another parent), or [-100, what is wrong]
-  Events       added, then waiting or delayed; duplicated; of a parent's queue waiting, delayed
+  Derives      every key of the queue from the prefix, de:* and dn:* of a deduplication among them; a parent's
+               dependencies, processed and its queue's keys from the parent
+  Returns      one element a job: its id, or that of the job which was there before or holds its
+               deduplication id; a negative code (-5 no parent, -7 has another parent, -101 a circle, -102 the
+               parent has ended), or [-100, what is wrong]
+  Events       added, then waiting or delayed; duplicated; deduplicated, removed; of a parent's queue waiting,
+               delayed
   Cost         O(jobs)
 ]]
 --- include lib/queue
 --- include lib/parent
 --- include lib/store
+--- include lib/retention
+--- include lib/claim
 
-local WIDTH = 10
+local WIDTH = 11
 local NO_PARENT, OTHER_PARENT, GUILTY = -5, -7, -100
 
 local queue = open_queue(ARGV[1])
@@ -41,6 +45,7 @@ local function read_job(at)
     name = ARGV[at], data = ARGV[at + 1], opts = ARGV[at + 2], timestamp = ARGV[at + 3],
     delay = ARGV[at + 4], priority = ARGV[at + 5], lifo = ARGV[at + 6] == "1",
     id = given(7), parent_key = given(8), parent = given(9),
+    claim = given(10) and cjson.decode(given(10)),
   }
 end
 
@@ -70,6 +75,7 @@ local function trouble_of(job, parent)
   return queue.trouble or wrong_waiting_types(queue)
     or first_wrong_type({ prefix .. "id", "string", prefix .. "delayed", "zset" })
     or (parent and wrong_parent_types(parent))
+    or (job.claim and wrong_claim_types(queue, job.claim))
     or (parent and job.id and first_wrong_type({ prefix .. "completed", "zset", prefix .. job.id, "hash" }))
 end
 
@@ -82,12 +88,23 @@ local function add(job)
   if parent and redis.call("EXISTS", parent.key) == 0 then
     return NO_PARENT
   end
+  local refusal = parent and refused_child(parent, job.id and prefix .. job.id, {})
+  if refusal then
+    return refusal
+  end
   local counted = redis.call("INCR", prefix .. "id")
   keep_max_events(queue)
   job.id = job.id or string.format("%.0f", counted)
   job.key = prefix .. job.id
   if redis.call("EXISTS", job.key) == 1 then
     return meet_again(job, parent)
+  end
+  if job.claim then
+    local owner = claimed_by(queue, job.claim, job)
+    if owner then
+      return owner
+    end
+    job.deduplication = job.claim.id
   end
   store_job(queue, job)
   placed[place_job(queue, job)] = true

@@ -58,10 +58,11 @@ class Asks:
             options["job_id"] = str(uuid.uuid4())
         keys = QueueKeys(ask.queue, self._keys.prefix)
         spec = JobSpec(ask.name, decode(bytes(ask.data)), options)  # type: ignore[arg-type]  # checked there
-        new = encode_job(spec, now_ms=int(self._wall_clock() * 1000))
+        new = encode_job(spec, now_ms=int(self._wall_clock() * 1000), prefix=self._keys.prefix)
         (result,) = await self._redis.execute_repeatable(AddJobs(keys, [new]))
         if isinstance(result, NotAdded):
             if result.text:
                 raise InvalidJob(f"the job was not added: {result.text}")
-            raise error_of(result.code, job_id=options["job_id"], call="addJob")
+            parent = new.parent.key if new.parent else "undefined"
+            raise error_of(result.code, job_id=options["job_id"], call="addJob", parent=parent)
         return str(result)

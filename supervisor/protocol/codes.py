@@ -25,6 +25,8 @@ class Code(IntEnum):
     SLOTS_BUSY = -11
     # Ours: something the job touches has a wrong type or the write was refused; the text tells what.
     GUILTY = -100
+    CYCLE = -101  # a job that would wait, through others, for itself
+    PARENT_ENDED = -102
 
 
 _TEXTS: Final[dict[int, tuple[type[JobError], str]]] = {
@@ -35,6 +37,11 @@ _TEXTS: Final[dict[int, tuple[type[JobError], str]]] = {
     Code.NO_PARENT: (JobNotFound, "Missing key for parent job {parent}. {call}"),
     Code.OTHER_LOCK: (LockLost, "Lock mismatch for job {id}. Cmd {call} from {state}"),
     Code.OTHER_PARENT: (JobError, "The parent job {parent} cannot be replaced. {call}"),
+    Code.CYCLE: (JobError, "The parent job {parent} waits, directly or not, for job {id} itself. {call}"),
+    Code.PARENT_ENDED: (
+        JobNotInState,
+        "The parent job {parent} has ended and takes no more children. {call}",
+    ),
     Code.OF_SCHEDULER: (
         JobError,
         "Job {id} belongs to a job scheduler and cannot be removed directly. {call}",

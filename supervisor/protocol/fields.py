@@ -76,6 +76,20 @@ CHILDREN_PROCESSED: Final = ":processed"
 CHILDREN_IGNORED: Final = ":failed"
 CHILDREN_FAILED: Final = ":unsuccessful"
 
+# --- job schedulers (management.md section 1): fields of `repeat:<id>` and of the option `repeat` -----------
+REPEAT: Final = "repeat"
+REPEAT_EVERY: Final = "every"
+REPEAT_PATTERN: Final = "pattern"
+REPEAT_ZONE: Final = "tz"
+REPEAT_LIMIT: Final = "limit"
+REPEAT_START: Final = "startDate"
+REPEAT_END: Final = "endDate"
+REPEAT_OFFSET: Final = "offset"
+REPEAT_COUNT: Final = "count"
+REPEAT_ITERATIONS: Final = "ic"
+REPEAT_ID: Final = "repeatJobKey"
+REPEAT_BEFORE: Final = "prevMillis"
+
 # --- states, in BullMQ's words --------------------------------------------------------------------
 WAITING: Final = "waiting"
 PRIORITIZED: Final = "prioritized"

@@ -15,10 +15,13 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 from supervisor.errors import InvalidJob
 from supervisor.protocol import fields
 from supervisor.protocol.backoff_choice import Backoff
-from supervisor.protocol.commands.add import NewJob
+from supervisor.protocol.commands.add import NewJob, ParentRef
+from supervisor.protocol.deduplication import Deduplication, deduplication_of
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.jsontext import encode
-from supervisor.protocol.validate import check_job_id, check_priority, check_size
+from supervisor.protocol.keys import DEFAULT_PREFIX
+from supervisor.protocol.parent_option import stored_parent, take_parent
+from supervisor.protocol.validate import PARENT_POLICIES, check_job_id, check_priority, check_size
 
 Json: TypeAlias = Any
 
@@ -45,7 +48,15 @@ class AddOptions(TypedDict, total=False):
     keep_logs             the newest n rows of the job's log stay.
     stack_trace_limit     the newest n entries of its stack traces stay.
     size_limit            refuse data larger than this many bytes once encoded.
+    deduplication         not while another job of the same `Deduplication(id, ...)` stands.
     timestamp             when the job was made, in epoch milliseconds; now if not given.
+    parent                the job that waits for this one: a job, or its `id` and `queue` in a mapping, where
+                          the queue may be `<prefix>:<name>`. It must be there and not have ended.
+    fail_parent_on_failure, continue_parent_on_failure, ignore_dependency_on_failure,
+    remove_dependency_on_failure
+                          what a failure for good does to the parent, one of them at most: it fails too; it
+                          runs at once; it waits for the others and is told; it waits for the others. With
+                          none of them it waits until this job is retried or removed.
     """
 
     delay_ms: int
@@ -60,7 +71,13 @@ class AddOptions(TypedDict, total=False):
     keep_logs: int
     stack_trace_limit: int
     size_limit: int
+    deduplication: Deduplication | Mapping[str, Any] | None
     timestamp: int
+    parent: Any
+    fail_parent_on_failure: bool
+    continue_parent_on_failure: bool
+    ignore_dependency_on_failure: bool
+    remove_dependency_on_failure: bool
 
 
 class JobSpec(NamedTuple):
@@ -72,7 +89,12 @@ class JobSpec(NamedTuple):
 
 
 def encode_job(
-    spec: JobSpec, *, now_ms: int, defaults: AddOptions | None = None, max_data_bytes: int = MAX_DATA_BYTES
+    spec: JobSpec,
+    *,
+    now_ms: int,
+    defaults: AddOptions | None = None,
+    max_data_bytes: int = MAX_DATA_BYTES,
+    prefix: str = DEFAULT_PREFIX,
 ) -> NewJob:
     """Check one job and encode it. Raises `InvalidJob` or `DataTooLarge`; nothing was sent then."""
     check_text(spec.name, "the name of a job")
@@ -80,6 +102,7 @@ def encode_job(
     options = {
         name: value for name, value in merged.items() if name not in _ENCODERS or _is_given(name, value)
     }
+    parent = take_parent(options, prefix)
     stored = encode_options(options)
     data = encode_json(spec.data, f"job {spec.name!r}")
     check_size(spec.name, data, min(max_data_bytes, options.get("size_limit", max_data_bytes)))
@@ -92,7 +115,18 @@ def encode_job(
         priority=options.get("priority", 0),
         lifo=options.get("lifo", False),
         job_id=options.get("job_id"),
+        claim=_claim(options, parent),
+        parent=parent,
     )
+
+
+def _claim(options: Mapping[str, Any], parent: ParentRef | None) -> bytes | None:
+    value = options.get("deduplication")
+    if value is None:
+        return None
+    if parent is not None:
+        raise InvalidJob("Deduplication and parent options cannot be used together")
+    return encode(deduplication_of(value).stored())
 
 
 def check_defaults(defaults: AddOptions | None) -> AddOptions:
@@ -240,6 +274,10 @@ def _keep(name: str, value: Any) -> bool | int | dict[str, int]:
     }
 
 
+def _deduplication(name: str, value: Any) -> dict[str, Any]:
+    return deduplication_of(value).stored()
+
+
 _ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "delay_ms": whole(0, MAX_DELAY_MS),
     "priority": _priority,
@@ -253,5 +291,8 @@ _ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "keep_logs": whole(0),
     "stack_trace_limit": whole(0),
     "size_limit": whole(0),
+    "deduplication": _deduplication,
     "timestamp": whole(0),
+    "parent": stored_parent,
+    **dict.fromkeys(PARENT_POLICIES, _flag),
 }

@@ -103,7 +103,10 @@ def test_an_active_parent_is_only_marked(wire):
 
 
 def test_a_failed_parent_stays_as_it_is(wire):
-    fail(wire, family(wire, "fpof", where="failed"))
+    first = family(wire, "fpof")
+    wire.raw.zrem(FLOW.waiting_children, "P")
+    wire.raw.zadd(FLOW.failed, {"P": wire.now_ms})
+    fail(wire, first)
 
     assert "defa" not in wire.hash("P", FLOW)
 

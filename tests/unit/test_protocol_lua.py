@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from importlib import resources
 
@@ -9,7 +11,7 @@ import pytest
 
 import supervisor.lua
 from supervisor.lua import source
-from supervisor.protocol.commands import add, job, publish, queue, read, work
+from supervisor.protocol import commands
 
 SCRIPTS = sorted(
     entry.name.removesuffix(".lua")
@@ -18,8 +20,8 @@ SCRIPTS = sorted(
 )
 COMMANDS = {
     value.script: value
-    for module in (add, job, publish, queue, read, work)
-    for value in vars(module).values()
+    for module in pkgutil.iter_modules(commands.__path__)
+    for value in vars(importlib.import_module(f"{commands.__name__}.{module.name}")).values()
     if isinstance(value, type) and "script" in vars(value)
 }
 

@@ -1,4 +1,4 @@
--- parent: what a child's end does to the job that waits for it (core.md sections 9.3 and 9.4).
+-- parent: who waits for whom, and what a child's end does to the job that waits (core.md 9.3 and 9.4).
 -- Needs lib/queue. A `parent` is a table: key, id, queue, policy.
 
 local POLICIES = { "fpof", "cpof", "idof", "rdof" }
@@ -41,6 +41,42 @@ local function wrong_parent_types(parent)
     prefix .. "meta", "hash", prefix .. "waiting-children", "zset", prefix .. "delayed", "zset",
     prefix .. "failed", "zset", prefix .. "active", "list",
   }) or wrong_waiting_types({ prefix = prefix })
+end
+
+local CYCLE, PARENT_ENDED = -101, -102
+local LONGEST_LINE = 1000
+
+local function has_ended(parent)
+  return type(redis.pcall("ZSCORE", parent.prefix .. "completed", parent.id)) == "string"
+    or type(redis.pcall("ZSCORE", parent.prefix .. "failed", parent.id)) == "string"
+end
+
+-- Whether `wanted` is `key` itself or waits for it: its parents are followed upwards.
+-- `links` knows parents that are not written yet.
+local function is_below(key, wanted, links)
+  for _ = 1, LONGEST_LINE do
+    if key == wanted then
+      return true
+    end
+    local above = links[key] or redis.pcall("HGET", key, "parentKey")
+    if type(above) ~= "string" then
+      return false
+    end
+    key = above
+  end
+  return false
+end
+
+-- Why `parent` cannot get the child `child_key` (nil when it has no key yet); nil when it can.
+local function refused_child(parent, child_key, links)
+  if has_ended(parent)
+    and (not child_key or redis.pcall("HGET", child_key, "parentKey") ~= parent.key) then
+    return PARENT_ENDED
+  end
+  if child_key and is_below(parent.key, child_key, links) then
+    return CYCLE
+  end
+  return nil
 end
 
 -- The parent has left waiting-children (or delayed); put it where it goes next.

@@ -27,6 +27,7 @@ class NewJob:
     """A job that has been validated and encoded. `opts` is the text to be stored, with BullMQ's names.
 
     job_id   None lets the queue count one up; `delay_ms` goes before `priority`, and that before `lifo`.
+    claim    JSON text of the deduplication, as in `opts`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class NewJob:
     lifo: bool = False
     job_id: str | None = None
     parent: ParentRef | None = None
+    claim: bytes | None = None
 
     def parts(self) -> tuple[Arg, ...]:
         parent = self.parent
@@ -52,6 +54,7 @@ class NewJob:
             self.job_id or "",
             parent.key if parent else "",
             parent.text if parent else "",
+            self.claim or "",
         )
 
 
