@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from supervisor.cli.command import Common, command
-from supervisor.cli.render import as_json, clean, clipped, out
+from supervisor.cli.render import as_json, clean, clipped, out, padded
 from supervisor.cli.session import Session, converse
 from supervisor.protocol.queue_events import QueueEvent
 
+_NAME_WIDTH = 17  # of the longest name of an event
 _VALUE_WIDTH = 100
 
 
@@ -63,7 +64,8 @@ def _record(queue: str, event: QueueEvent) -> dict[str, Any]:
 def _line(event: QueueEvent) -> str:
     time = datetime.fromtimestamp(event.told_on / 1000).astimezone().isoformat(" ", "milliseconds")
     values = " ".join(f"{name}={_short(value)}" for name, value in event.values.items())
-    return f"{event.id}  {time}  {clean(event.name):<16}  {clean(event.job_id or '-'):<8}  {values}".rstrip()
+    who = padded(clean(event.job_id or "-"), 8)
+    return f"{event.id}  {time}  {clean(event.name):<{_NAME_WIDTH}}  {who}  {values}".rstrip()
 
 
 def _short(value: Any) -> str:

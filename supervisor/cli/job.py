@@ -47,7 +47,9 @@ async def _job(session: Session, name: str, job_id: str, with_logs: bool) -> int
     for title, texts in (("stack traces", found.stacktrace), ("log", logs)):
         if texts:
             out(f"\n{title}")
-            for text in texts:
+            for number, text in enumerate(texts):
+                if number and title == "stack traces":
+                    out("")  # between one attempt and the next
                 out("\n".join(f"  {clean(line)}" for line in text.splitlines() or [""]))
     if with_logs and not logs:
         note("oxherd: its log is empty")

@@ -54,6 +54,11 @@ async def _jobs(session: Session, name: str, state: str, start: int, limit: int)
             else []
         )
     del found[limit:]  # waiting jobs may stand in two lists
+    seen = min(start + limit, total)
+    without_job = 0 if start else seen - len(found)  # further on, two lists may be counted as one
+    if without_job > 0:
+        ids = "1 id stands" if without_job == 1 else f"{without_job} ids stand"
+        note(f"oxherd: {ids} among them without a job; a worker that comes to one passes it over")
     if session.json:
         for job in found:
             out(as_json(record(job, state)))
@@ -71,8 +76,8 @@ async def _jobs(session: Session, name: str, state: str, start: int, limit: int)
             right=[2],
         )
     )
-    if total > start + len(found):
-        note(f"oxherd: {len(found)} of {total}; the next with --start {start + len(found)}")
+    if total > seen:
+        note(f"oxherd: {len(found)} of {total:,}; the next with --start {seen}")
     return 0
 
 

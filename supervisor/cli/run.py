@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -66,6 +67,13 @@ def run(common: Common, targets: tuple[str, ...], **rest: Any) -> int:
             "docker run --rm -v .:/app -w /app -e OXHERD_REDIS_URL python:3.12 "
             "sh -c 'pip install oxherd && oxherd run TARGET'. Every other command works here too"
         )
+    try:
+        os.getcwd()  # where TARGETs are looked for first
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory was removed, so no TARGET can be found; nothing was started. "
+            "Change to one that is there"
+        ) from None
     asked = {name: rest.pop(name) for name in list(rest) if name in _OPTIONS}
     loaded = common.load({_OPTIONS[name].name: value for name, value in asked.items() if value is not None})
     return _run(common, loaded, targets, **rest)

@@ -88,7 +88,7 @@ def job_of(queue: str, record: JobRecord) -> Job:
         try:
             return decode(text)
         except ValueError as error:
-            problems.append(f"its {field_name} is not JSON: {error}")
+            problems.append(f"its {field_name} cannot be read as JSON: {error}")
             return None
 
     options = parsed("options", record.opts, {})

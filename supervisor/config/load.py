@@ -9,6 +9,7 @@ A queue's own table wins over the section of the file it overrides, and loses to
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -91,8 +92,8 @@ def find(env: Mapping[str, str]) -> Path | None:
     named = env.get("OXHERD_CONFIG")
     if named:
         return Path(named)
-    here = Path(FILE_NAME)
-    return here if here.is_file() else None
+    # Not `Path.is_file`: that one raises where the directory may not be looked into, as after `cd /root; su`.
+    return Path(FILE_NAME) if os.path.isfile(FILE_NAME) else None
 
 
 def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:
@@ -233,8 +234,11 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"the config file {path} does not exist; nothing was started") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config file {path} cannot be read: {error}; nothing was started") from None
+    except OSError as error:
+        why = error.strerror
+        raise ConfigError(f"the config file {path} cannot be read: {why}; nothing was started") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"the config file {path} is not UTF-8 text; nothing was started") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the config file {path} is not TOML: {error}; nothing was started") from None
 
@@ -253,7 +257,8 @@ def _split(document: dict[str, Any], reading: _Reading) -> tuple[dict[str, Any],
         queues = {}
     for name in queues:
         if not name or ":" in name:
-            reading.mistakes.append(f"{reading.file}: [queue] {name!r}: a queue's name has no colon in it")
+            rule = "has no colon in it" if name else "is not empty"
+            reading.mistakes.append(f"{reading.file}: [queue] {name!r}: a queue's name {rule}")
     return tables, queues
 
 
@@ -288,6 +293,7 @@ def _queue(
 
 def _message(mistakes: list[str]) -> str:
     if len(mistakes) == 1:
-        return f"{mistakes[0]}; nothing was started"
+        question = mistakes[0].endswith("?")
+        return mistakes[0] + (" Nothing was started" if question else "; nothing was started")
     lines = "\n".join(f"  {mistake}" for mistake in mistakes)
     return f"the settings have {len(mistakes)} mistakes; nothing was started:\n{lines}"

@@ -29,9 +29,16 @@ class Kind:
     show: Callable[[Any], str] = str
 
 
+def _as_written(value: Any) -> str:
+    """A value as TOML has it: `true`, not `True`."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
 def _read_text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r} is not text; write it in quotes")
+    if not isinstance(value, str):
+        raise ValueError(f"{_as_written(value)} is not text; write it in quotes")
+    if not value.strip():
+        raise ValueError("it is empty; leave it out for the default")
     return value
 
 
@@ -42,7 +49,7 @@ def _read_int(value: Any) -> int:
         except ValueError:
             raise ValueError(f"{value!r} is no whole number") from None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{_as_written(value)} is no whole number")
     return value
 
 
@@ -60,7 +67,7 @@ def _with_unit(parse: Callable[[str], int], example: str) -> Callable[[Any], int
             return parse(value)
         if value == 0 and not isinstance(value, bool):
             return 0
-        raise ValueError(f"{value!r} has no unit; write it in quotes with one, like {example!r}")
+        raise ValueError(f"{_as_written(value)} has no unit; write it in quotes with one, like {example!r}")
 
     return read
 

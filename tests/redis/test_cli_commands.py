@@ -315,6 +315,26 @@ def test_jobs_lists_one_state_in_the_order_in_which_they_will_run(oxherd: Oxherd
     assert rest.err == ""
 
 
+def test_jobs_says_that_an_id_has_no_job(oxherd: Oxherd, raw: redis.Redis) -> None:
+    for _ in range(3):
+        oxherd("add", "work", "a")
+    raw.delete("bull:work:1")
+
+    answer = oxherd("jobs", "work", "--state", "waiting", "--limit", "2")
+    assert [line.split()[0] for line in answer.lines] == ["id", "2"]
+    without, more = answer.err.splitlines()
+    assert without.startswith("oxherd: 1 id stands among them without a job; ")
+    assert more == "oxherd: 1 of 3; the next with --start 2"
+
+
+def test_the_stack_traces_of_two_attempts_are_told_apart(oxherd: Oxherd, raw: redis.Redis) -> None:
+    oxherd("add", "work", "a")
+    raw.hset("bull:work:1", "stacktrace", '["Traceback\\nValueError: 1", "Traceback\\nValueError: 2"]')
+
+    lines = oxherd("job", "work", "1").lines
+    assert lines[-5:] == ["  Traceback", "  ValueError: 1", "", "  Traceback", "  ValueError: 2"]
+
+
 def test_jobs_refuses_a_state_that_is_none(oxherd: Oxherd) -> None:
     refused(oxherd("jobs", "work", "--state", "lost"), 2, "--state", "waiting-children")
     refused(oxherd("jobs", "work"), 2, "--state")

@@ -105,6 +105,17 @@ def test_what_cannot_be_run_is_refused_with_a_sentence(
         assert word in said
 
 
+def test_a_working_directory_that_was_removed_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    assert main(["run", "a:b", "--queue", "q"]) == 2
+    assert capsys.readouterr().err.startswith("oxherd: the working directory was removed")
+
+
 def test_an_unknown_option_in_the_config_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.config.load import load
+from supervisor.config.load import find, load
 from supervisor.config.shapes import BackoffConfig, Keep, Limiter
 from supervisor.errors import ConfigError
 
@@ -164,13 +164,16 @@ def test_one_mistake_is_one_sentence(write):
         ("queue = 5\n", "each queue has a table of its own"),
         ("[queue]\ntarget = 'x'\n", "each queue has a table of its own"),
         ('[queue."a:b"]\n', "a queue's name has no colon"),
+        ('[queue.""]\n', "'': a queue's name is not empty"),
+        ('[queue.q]\ntarget = ""\n', "[queue.q] target: it is empty"),
+        ("[policy]\ntimeout = true\n", "true has no unit"),
         ("[queue.q]\nlimiter = 5\n", "5 is no table"),
         ("[queue.q]\nlimiter = { max = 5 }\n", "a limiter needs both"),
         ("[queue.q]\nlimiter = { max = 5, duration = 3 }\n", "must be written with its unit"),
         ("[queue.q]\nlimiter = { max = 0, duration = '3s' }\n", "must be a whole number, 1 or more"),
         ("[queue.q]\ntarget = 5\n", "5 is not text"),
         ("[queue.q]\nconcurrency = 0\n", "0 is less than 1"),
-        ("[queue.q]\nconcurrency = true\n", "True is no whole number"),
+        ("[queue.q]\nconcurrency = true\n", "true is no whole number"),
         ("[queue.q.defaults]\nbackoff = 'exponential:1s:7'\n", "a number from 0 to 1"),
         ("[queue.q.defaults]\nbackoff = { tpye = 'fixed' }\n", "'tpye' is unknown"),
         ("[queue.q]\npolicy = 5\n", "queue.q.policy must be a table"),
@@ -179,7 +182,7 @@ def test_one_mistake_is_one_sentence(write):
         ("[queue.q.policy]\nprofile = 'none'\n", "it is the same for all queues; set it in [policy]"),
         ("[queue.q.policy]\nresult = '1M'\n", "it is the same for all queues; set it in [policy]"),
         ("[redis]\nurl = 'http://x'\n", "an address starts with one of redis://"),
-        ("[worker]\nname = true\n", "True is not text"),
+        ("[worker]\nname = true\n", "true is not text"),
         ("[stalled]\nskip = 'perhaps'\n", "is neither true nor false"),
     ],
 )
@@ -189,6 +192,27 @@ def test_what_cannot_be_understood_is_said_in_one_sentence(write, text, sentence
     assert "oxherd.toml" in message
     assert message.endswith("nothing was started")
     assert "\n" not in message
+
+
+def test_a_question_is_followed_by_a_sentence(write):
+    text = mistakes_of(write("[polcy]\n"))
+    assert text == "oxherd.toml: [polcy]: 'polcy' is unknown; did you mean 'policy'? Nothing was started"
+
+
+def test_a_file_that_is_no_text_or_may_not_be_read_is_said_without_pythons_words(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    assert f"{tmp_path / 'binary.toml'} is not UTF-8 text; nothing" in mistakes_of(tmp_path / "binary.toml")
+    assert f"{tmp_path} cannot be read: Is a directory; nothing was started" in mistakes_of(tmp_path)
+
+
+def test_where_the_directory_may_not_be_looked_into_there_is_no_file(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as during:
+        during.setattr("os.stat", refuse)
+        found = find({})
+    assert found is None
 
 
 @pytest.mark.parametrize(
@@ -227,7 +251,7 @@ def test_a_named_file_that_is_not_there_is_a_mistake(tmp_path):
 def test_a_file_that_is_no_text_is_a_mistake(tmp_path):
     path = tmp_path / "oxherd.toml"
     path.write_bytes(b"\xff\xfe")
-    assert "cannot be read" in mistakes_of(path)
+    assert "is not UTF-8 text" in mistakes_of(path)
     assert "cannot be read" in mistakes_of(tmp_path)  # a directory
 
 
