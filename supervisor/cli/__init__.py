@@ -30,6 +30,8 @@ SUBCOMMANDS: Final = MappingProxyType(
         "status": "how many jobs are in which state",
         "jobs": "list the jobs of a queue in one state",
         "job": "everything known of one job",
+        "workers": "who fetches from a queue",
+        "metrics": "how many jobs ended, minute by minute",
         "events": "what happens in a queue, live",
         "retry": "put failed jobs back",
         "remove": "remove jobs",

@@ -13,11 +13,17 @@ import click
 from supervisor.cli.command import Common, command
 from supervisor.cli.render import as_json, clean, note, out, table
 from supervisor.cli.session import Session, converse
+from supervisor.cli.values import DURATION, PERCENT
+from supervisor.client.alerts import Thresholds, alerts
+from supervisor.client.core import Context
+from supervisor.client.queue import epoch_ms
 from supervisor.errors import RedisRefused
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.read import GetCounts, GetMeta, IsPaused
+from supervisor.protocol.commands.read_more import ListClients, workers_among
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.steps import drive
 from supervisor.transport.aio import Redis
 
 _STATES: Final = (
@@ -49,40 +55,56 @@ class _ScanQueues:
         return cursor.decode(), {name for name in names if name and ":" not in name}
 
 
-@dataclass(frozen=True, slots=True)
-class _ClientNames:
-    """The names of all connections of the server."""
-
-    def requests(self) -> Sequence[Sequence[Arg]]:
-        return [["CLIENT", "LIST"]]
-
-    def decode(self, reply: Reply) -> list[str]:
-        return re.findall(r"\bname=(\S+)", reply[0].decode("utf-8", "replace"))
-
-
 @command(
     "status",
-    exits="0 done, 1 there is no such queue, 2 wrong usage or config, 3 Redis unreachable",
-    example="oxherd status thumbnails --json | jq .failed",
+    exits="0 done, 1 there is no such queue, or a threshold of --check is passed, 2 wrong usage or config, "
+    "3 Redis unreachable",
+    example="oxherd status thumbnails --check --max-waiting 1000 --max-age 10m",
 )
 @click.argument("queues", metavar="[QUEUE...]", nargs=-1)
-def status(common: Common, queues: tuple[str, ...]) -> int:
+@click.option("--check", is_flag=True, help="say what passes a threshold, one sentence each, and exit 1")
+@click.option("--max-waiting", type=click.IntRange(min=0), metavar="N", help="so many jobs may wait")
+@click.option(
+    "--max-failed",
+    type=PERCENT,
+    metavar="SHARE",
+    help="so large a share of the finished jobs that are kept may have failed: 5%",
+)
+@click.option(
+    "--max-age", type=DURATION, metavar="DURATION", help="so long may the oldest waiting job have been due"
+)
+def status(
+    common: Common,
+    queues: tuple[str, ...],
+    check: bool,
+    max_waiting: int | None,
+    max_failed: float | None,
+    max_age: int | None,
+) -> int:
     """Count the jobs of each QUEUE by state.
 
     Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
     connections that fetch from the queue, whatever program they belong to; nothing is changed.
     """
-    return converse(common, lambda session: _status(session, queues))
+    thresholds = Thresholds(max_waiting, max_failed, max_age)
+    some = thresholds != Thresholds()
+    if check != some:
+        raise click.UsageError(
+            "--check needs a threshold: --max-waiting, --max-failed or --max-age"
+            if check
+            else "a threshold is looked at by --check alone"
+        )
+    return converse(common, lambda session: _status(session, queues, thresholds if check else None))
 
 
-async def _status(session: Session, names: Sequence[str]) -> int:
+async def _status(session: Session, names: Sequence[str], thresholds: Thresholds | None) -> int:
     for name in names:
         QueueKeys(name, session.prefix)  # refuses a name that no queue can have
     async with await session.connect() as redis:
-        return await _count(session, redis, names)
+        return await _count(session, redis, names, thresholds)
 
 
-async def _count(session: Session, redis: Redis, names: Sequence[str]) -> int:
+async def _count(session: Session, redis: Redis, names: Sequence[str], thresholds: Thresholds | None) -> int:
     found = sorted(set(names) or await _queues(redis, session.prefix))
     if not found:
         note(f"oxherd: there is no queue with the prefix {session.prefix!r}")
@@ -90,16 +112,24 @@ async def _count(session: Session, redis: Redis, names: Sequence[str]) -> int:
     keys = [QueueKeys(name, session.prefix) for name in found]
     workers = await _workers(redis, keys)
     records = await asyncio.gather(*(_record(redis, each, workers) for each in keys))
+    passed = []
+    if thresholds is not None:
+        for each, record in zip(keys, records, strict=True):
+            wrong = await drive(alerts(thresholds)(Context(each, epoch_ms, {})), redis.execute)
+            record["alerts"] = [alert.sentence for alert in wrong]
+            passed += [f"{each.name}: {alert.sentence}" for alert in wrong]
     absent = [record["queue"] for record in records if not record.pop("exists")]
     if session.json:
         for record in records:
             out(as_json(record))
     else:
         out(_as_table(records))
+    for sentence in passed:
+        note(f"oxherd: {clean(sentence)}")
     if names and absent:
         note(f"oxherd: no job was ever added to {', '.join(absent)} (prefix {session.prefix!r})")
         return 1
-    return 0
+    return 1 if passed else 0
 
 
 async def _queues(redis: Redis, prefix: str) -> set[str]:
@@ -113,14 +143,10 @@ async def _queues(redis: Redis, prefix: str) -> set[str]:
 async def _workers(redis: Redis, queues: Sequence[QueueKeys]) -> dict[str, int] | None:
     """How many workers each queue has; None where the server does not tell us."""
     try:
-        clients = await redis.execute(_ClientNames())
+        clients = await redis.execute(ListClients())
     except RedisRefused:
         return None
-    counts = {}
-    for keys in queues:
-        plain = keys.client_name("")
-        counts[keys.name] = sum(client == plain or client.startswith(f"{plain}:w:") for client in clients)
-    return counts
+    return {keys.name: len(workers_among(clients, keys)) for keys in queues}
 
 
 async def _record(redis: Redis, keys: QueueKeys, workers: dict[str, int] | None) -> dict[str, Any]:
