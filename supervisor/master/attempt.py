@@ -17,6 +17,8 @@ NO_OPTIONS = JobOptions()
 class Attempt:
     """From the fetch to the written outcome.
 
+    runner     who has it; None before and after.
+    delivered  the job has reached its runner, as far as can be known.
     verdict    the first fact that decided it (I4); later facts change nothing.
     ended_at   monotonic seconds of that fact.
     """
@@ -25,6 +27,7 @@ class Attempt:
     fetched_at: float
     options: JobOptions = NO_OPTIONS
     runner: Runner | None = None
+    delivered: bool = False
     started_at: float = 0.0
     ended_at: float = 0.0
     verdict: Verdict | None = None
@@ -33,5 +36,6 @@ class Attempt:
     progress: bytes | None = None  # newest value not yet sent to Redis
     progress_at: float = 0.0
     progress_timer: asyncio.TimerHandle | None = None
-    unsent_logs: int = 0
+    ahead_bytes: int = 0  # what it said and Redis has not taken yet
+    paused: bool = False  # its runner is not read until Redis has taken more
     asks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -138,7 +138,11 @@ class Dispatcher:
         refusal = finish.refuse_to_run(job, self._rules, STARTED_TOO_OFTEN)
         if refusal is not None:
             self._decide(attempt, refusal)
-        elif self.stopping:
+        else:
+            self._place(attempt)
+
+    def _place(self, attempt: Attempt) -> None:
+        if self.stopping:
             self._decide(attempt, CutOff())
         elif self._idle:
             self._start(attempt, self._idle.pop())
@@ -152,9 +156,11 @@ class Dispatcher:
         attempt.started_at = self._clock()
         self._by_runner[runner] = attempt
         runner.advance(Fact.JOB_SENT)
-        runner.pipe.send(
+        attempt.delivered = runner.pipe.send(
             Kind.START, start_frame(self._settings.name, job, attempt.options, limits.soft_timeout_ms)
         )
+        if not attempt.delivered:
+            return  # it died idle, unseen yet: its exit gives the job to another
         if limits.timeout_ms:
             attempt.deadline = self._loop.call_later(
                 limits.timeout_ms / 1000, self._deadline, attempt, limits.timeout_ms
@@ -195,21 +201,25 @@ class Dispatcher:
         del self._by_runner[runner]
         runner.advance(Fact.OUTCOME)
         self._decide(attempt, verdict)
+        attempt.runner = None  # which serves the next one from now on
         if retire:
             self._runners.kill(runner)
         elif runner.phase is Phase.IDLE:
             self._came_free(runner)
 
+    def on_leaving(self, runner: Runner) -> None:
+        if runner in self._idle:
+            self._idle.remove(runner)
+
     def on_exit(self, runner: Runner, how: Exit) -> None:
         """The process is gone, and with it the attempt if nothing decided it before."""
-        try:
-            self._idle.remove(runner)
-        except ValueError:
-            pass
         attempt = self._by_runner.pop(runner, None)
         if attempt is None:
             return
         attempt.runner = None
+        if attempt.verdict is None and not attempt.delivered:
+            self._place(attempt)
+            return
         if attempt.verdict is None:
             why = runner.killed_because or f"the runner ended with {how} before the job was done"
             attempt.verdict = Raised(why)
@@ -252,7 +262,9 @@ class Dispatcher:
     # --- the end ----------------------------------------------------------------------------------------
 
     def _decide(self, attempt: Attempt, verdict: Verdict) -> None:
-        """The attempt is over; have its outcome written."""
+        """The attempt is over; have its outcome written, if the lock is still trusted (I3)."""
+        if not isinstance(verdict, LockGone) and not self._leases.trusted(attempt.job.id, attempt.job.token):
+            verdict = LockGone("the lock was lost: trust in it had ended before the outcome was known")
         attempt.verdict = verdict
         attempt.ended_at = self._clock()
         if attempt.deadline is not None:

@@ -11,11 +11,57 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
 
-from sandbox.wire import FROM_RUNNER, HEADER, FrameError, Kind, frame, take_frame
+from sandbox.wire import FROM_RUNNER, HEADER, MAX_BODY, FrameError, Kind, frame, take_frame
 
-READ_BYTES = 64 * 1024  # above malloc's mmap threshold each read would cost two system calls more
-LINE_BYTES = 16 * 1024
+READ_BYTES: Final = 64 * 1024  # above malloc's mmap threshold each read would cost two system calls more
+LINE_BYTES: Final = 16 * 1024
+DRAIN_READS: Final = 64  # the kernel holds less for us; a stray that goes on writing cannot hold the master
+LINES_A_TURN: Final = 200  # of one pipe: a flood of short lines must not keep the loop from its renewals
+DRAIN_LINES: Final = 4_000  # told at the end of a job; of what is still in the pipe the rest is counted
+
+
+class Ends:
+    """One process' ends of a link and of two output pipes."""
+
+    def __init__(self, link: socket.socket, stdout: int, stderr: int) -> None:
+        self.link = link
+        self.outputs = {"stdout": stdout, "stderr": stderr}
+
+    def fds(self) -> list[int]:
+        return [self.link.fileno(), *self.outputs.values()]
+
+    def close(self) -> None:
+        self.link.close()
+        for fd in self.outputs.values():
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def new_ends(link_type: socket.SocketKind) -> tuple[Ends, Ends]:
+    """Ours and a child's. Raises OSError when there are no descriptors left, and keeps none then."""
+    with ExitStack() as undo:
+        link, far_link = socket.socketpair(socket.AF_UNIX, link_type)
+        undo.callback(link.close)
+        undo.callback(far_link.close)
+        pipes = []
+        for _ in range(2):
+            pipes.append(os.pipe())
+            for fd in pipes[-1]:
+                undo.callback(os.close, fd)
+        undo.pop_all()
+    (out, far_out), (err, far_err) = pipes
+    return Ends(link, out, err), Ends(far_link, far_out, far_err)
 
 
 class Pipe:
@@ -38,14 +84,15 @@ class Pipe:
         self._received = bytearray()
         self._unsent = bytearray()
         self._reading = False
+        self._deaf = False
         self._closed = False
         sock.setblocking(False)
         self.resume()
 
-    def send(self, kind: Kind, body: bytes = b"") -> None:
-        """Send one frame now, or as soon as the runner reads. A vanished runner is noticed by its exit."""
+    def send(self, kind: Kind, body: bytes = b"") -> bool:
+        """Send one frame now, or as soon as the runner reads; False when nobody is there any more."""
         if self._closed:
-            return
+            return False
         data = frame(kind, body)
         if not self._unsent:
             try:
@@ -53,12 +100,16 @@ class Pipe:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return
+                return False
             if sent == len(data):
-                return
+                return True
             data = data[sent:]
             self._loop.add_writer(self._sock.fileno(), self._writable)
+        elif len(self._unsent) > MAX_BODY and not self._deaf:
+            self._on_bad(FrameError(kind, len(body)))  # it asks, and does not read what it is answered
+            return False
         self._unsent += data
+        return True
 
     def _writable(self) -> None:
         try:
@@ -79,12 +130,18 @@ class Pipe:
             self._loop.remove_reader(self._sock.fileno())
 
     def resume(self) -> None:
-        if not self._reading and not self._closed:
-            self._reading = True
-            self._loop.add_reader(self._sock.fileno(), self._readable)
+        if self._reading or self._deaf or self._closed:
+            return
+        self._reading = True
+        self._loop.add_reader(self._sock.fileno(), self._read_once)
+        if self._received:
+            self._loop.call_soon(self._cut)  # what had arrived before the pause
 
-    def _readable(self) -> None:
-        self._read_once()
+    def deafen(self) -> None:
+        """Hear nothing more, whatever is said: after a bad frame nobody knows where the next one begins."""
+        self.pause()
+        self._deaf = True
+        self._received = bytearray()
 
     def _read_once(self) -> bool:
         """Read what is there and hand on its frames; False when nothing was there or the other end closed."""
@@ -98,25 +155,29 @@ class Pipe:
             # Closed by the runner, which may go on living: only its exit or a deadline ends its job.
             self.pause()
             return False
-        received = self._received
-        received += data
+        self._received += data
+        self._cut()
+        return True
+
+    def _cut(self, *, even_paused: bool = False) -> None:
+        """Hand on the frames that are complete. Each may lead to a pause, or to the end."""
         try:
-            while len(received) >= HEADER.size and not self._closed:
-                cut = take_frame(received, FROM_RUNNER, self._max_body)
+            while len(self._received) >= HEADER.size and (self._reading or even_paused) and not self._deaf:
+                cut = take_frame(self._received, FROM_RUNNER, self._max_body)
                 if cut is None:
                     break
                 self._on_frame(*cut)
         except FrameError as error:
-            self.pause()
-            self._received = bytearray()
+            self.deafen()
             self._on_bad(error)
-            return False
-        return True
 
     def drain(self) -> None:
-        """Read until it would block: what a runner said before its exit counts."""
-        while not self._closed and self._read_once():
-            pass
+        """Read until it would block, paused or not: what a runner said before its exit counts."""
+        self._cut(even_paused=True)
+        for _ in range(DRAIN_READS):
+            if self._deaf or self._closed or not self._read_once():
+                break
+            self._cut(even_paused=True)
 
     def close(self) -> None:
         if not self._closed:
@@ -128,53 +189,105 @@ class Pipe:
 
 
 class OutputPipe:
-    """stdout or stderr of one runner, cut into lines of at most 16 KiB; `on_line(text)` for each."""
+    """stdout or stderr of one process, cut into lines of at most 16 KiB; `on_line(text)` for each.
+
+    One read and so many lines in one turn of the loop, and no further read while lines are left: who prints
+    faster than that waits for us.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_line: Callable[[str], None]) -> None:
         self._loop = loop
         self._fd = fd
         self._on_line = on_line
-        self._rest = b""
+        self._received = bytearray()
+        self._paused = False
+        self._ended = False
         self._closed = False
+        self._more: asyncio.Handle | None = None  # lines that are complete wait for the next turn
+        self._reading = False
         os.set_blocking(fd, False)
-        loop.add_reader(fd, self._read_once)
+        self._want_more()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._want_more()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._turn()
+
+    def _want_more(self) -> None:
+        """Have the reader in place exactly when more may be read."""
+        wanted = not (self._paused or self._ended or self._closed or self._more)
+        if wanted and not self._reading:
+            self._loop.add_reader(self._fd, self._readable)
+        elif self._reading and not wanted:
+            self._loop.remove_reader(self._fd)
+        self._reading = wanted
+
+    def _readable(self) -> None:
+        self._read_once()
+        self._turn()
+
+    def _turn(self) -> None:
+        """One turn's share of the lines."""
+        self._more = None
+        if not self._paused and not self._closed and not self._cut(LINES_A_TURN):
+            self._more = self._loop.call_soon(self._turn)
+        self._want_more()
 
     def _read_once(self) -> bool:
         try:
-            data = os.read(self._fd, 65536)
+            data = os.read(self._fd, READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             data = b""
         if not data:
-            self._loop.remove_reader(self._fd)
+            self._ended = True
             return False
-        *lines, rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._tell(line)
-        while len(rest) > LINE_BYTES:
-            self._tell(rest[:LINE_BYTES])
-            rest = rest[LINE_BYTES:]
-        self._rest = rest
+        self._received += data
         return True
 
-    def _tell(self, line: bytes) -> None:
-        self._on_line(line[:LINE_BYTES].decode("utf-8", "backslashreplace"))
+    def _cut(self, at_most: int) -> bool:
+        """Tell complete lines, parts of endless ones; False when `at_most` were told, and more is left."""
+        received, begin = self._received, 0
+        try:
+            for _ in range(at_most):
+                end = received.find(b"\n", begin)
+                if end < 0 and len(received) - begin <= LINE_BYTES:
+                    return True
+                whole = 0 <= end - begin <= LINE_BYTES
+                line_end = end if whole else begin + LINE_BYTES
+                line, begin = received[begin:line_end], line_end + whole
+                self._tell(line)
+            return received.find(b"\n", begin) < 0 and len(received) - begin <= LINE_BYTES
+        finally:
+            del received[:begin]
 
-    def drain(self, at_most: int = 64) -> None:
-        """Read what the runner has written so far and end a half line: the job that wrote it is over.
+    def _tell(self, line: bytearray) -> None:
+        self._on_line(line.decode("utf-8", "backslashreplace"))
 
-        `at_most` reads (64 KiB each), so that a stray which keeps writing cannot hold the master.
-        """
-        for _ in range(at_most):
+    def drain(self) -> None:
+        """Tell what the runner has written so far and end a half line: the job that wrote it is over."""
+        for _ in range(DRAIN_READS):
             if self._closed or not self._read_once():
                 break
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            self._tell(rest)
+        if not self._cut(DRAIN_LINES):
+            left_out = self._received.count(b"\n")
+            self._received.clear()
+            self._on_line(f"... {left_out} lines were left out")
+        elif self._received:
+            self._tell(self._received)
+            self._received.clear()
+        self._want_more()
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._loop.remove_reader(self._fd)
+            if self._more is not None:
+                self._more.cancel()
+                self._more = None
+            self._want_more()
             os.close(self._fd)

@@ -1,7 +1,7 @@
 """What a running job says besides its outcome: progress, log rows, new data, questions.
 
 Decides how much of it reaches Redis: progress at most ten times a second for a job, the newest value wins and
-the last is sent before the outcome; a runner whose log rows Redis does not take in time is no longer read.
+the last is sent before the outcome; a runner whose words Redis does not take in time is no longer read.
 Values are bytes from a stranger and pass through unread (I7); they belong to the job whose link they came by.
 """
 
@@ -15,7 +15,7 @@ from sandbox.wire import Kind
 from supervisor.errors import OxherdError
 from supervisor.master.asks import Asks
 from supervisor.master.attempt import Attempt
-from supervisor.master.messages import Ask, answer, read_ask
+from supervisor.master.messages import Ask, BadMessage, answer, read_ask
 from supervisor.master.notify import Listener
 from supervisor.observe.log import get
 from supervisor.protocol.commands.base import Command
@@ -25,7 +25,9 @@ from supervisor.protocol.keys import QueueKeys
 log = get("relay")
 
 PROGRESS_EVERY_S = 0.1
-LOG_ROWS_AHEAD = 500  # rows of one job on their way to Redis before its runner is made to wait
+AHEAD_BYTES = 1024 * 1024  # of one job on their way to Redis before its runner is made to wait
+CALL_BYTES = 1024  # what a call weighs in our memory beside what it carries
+ASKS_AT_ONCE = 16  # a runner of ours asks one at a time; one may be left over by a time limit
 
 
 class Redis(Protocol):
@@ -70,30 +72,35 @@ class Relay:
         if value is None:
             return
         attempt.progress_at = self._clock()
-        self._submit(attempt, UpdateProgress(self._keys, attempt.job.id, value))
+        self._submit(attempt, UpdateProgress(self._keys, attempt.job.id, value), len(value))
         self._listener.on_progress(self._keys.name, attempt.job.id, value)
 
     def log(self, attempt: Attempt, row: str) -> None:
-        attempt.unsent_logs += 1
-        if attempt.unsent_logs >= LOG_ROWS_AHEAD and attempt.runner is not None:
-            attempt.runner.pipe.pause()
-        sent = self._submit(attempt, AddLog(self._keys, attempt.job.id, row, attempt.options.keep_logs))
-        sent.add_done_callback(lambda _: self._log_taken(attempt))
-
-    def _log_taken(self, attempt: Attempt) -> None:
-        attempt.unsent_logs -= 1
-        if attempt.unsent_logs == LOG_ROWS_AHEAD // 2 and attempt.runner is not None:
-            attempt.runner.pipe.resume()
+        self._submit(attempt, AddLog(self._keys, attempt.job.id, row, attempt.options.keep_logs), len(row))
 
     def data(self, attempt: Attempt, value: bytes) -> None:
-        self._submit(attempt, UpdateData(self._keys, attempt.job.id, value))
+        self._submit(attempt, UpdateData(self._keys, attempt.job.id, value), len(value))
 
-    def _submit(self, attempt: Attempt, command: Command[Any]) -> asyncio.Future[Any]:
+    def _submit(self, attempt: Attempt, command: Command[Any], size: int) -> None:
+        self._ahead(attempt, CALL_BYTES + size)
         sent = self._redis.submit(command)
-        sent.add_done_callback(lambda done: self._sent(attempt, command, done))
-        return sent
+        sent.add_done_callback(lambda done: self._sent(attempt, command, size, done))
 
-    def _sent(self, attempt: Attempt, command: Command[Any], done: asyncio.Future[Any]) -> None:
+    def _ahead(self, attempt: Attempt, weight: int) -> None:
+        """More, or less, of the job is on its way to Redis; beyond the limit its runner waits."""
+        attempt.ahead_bytes += weight
+        runner = attempt.runner
+        if runner is None:
+            return
+        if not attempt.paused and attempt.ahead_bytes >= AHEAD_BYTES:
+            attempt.paused = True
+            runner.pause()
+        elif attempt.paused and attempt.ahead_bytes <= AHEAD_BYTES // 2:
+            attempt.paused = False
+            runner.resume()
+
+    def _sent(self, attempt: Attempt, command: Command[Any], size: int, done: asyncio.Future[Any]) -> None:
+        self._ahead(attempt, -CALL_BYTES - size)
         # A row or a value that Redis did not take is dropped rather than sent twice; the job goes on.
         if not done.cancelled() and (error := done.exception()) is not None:
             log.warning(
@@ -106,9 +113,16 @@ class Relay:
 
     def ask(self, attempt: Attempt, body: bytes) -> None:
         """Answer a question of the processor; it blocks until then. Raises `BadMessage`."""
+        if len(attempt.asks) >= ASKS_AT_ONCE:
+            raise BadMessage(f"more than {ASKS_AT_ONCE} questions at once")
         task = self._loop.create_task(self._answer(attempt, read_ask(body)))
         attempt.asks.add(task)
-        task.add_done_callback(attempt.asks.discard)
+        task.add_done_callback(lambda done: self._answered(attempt, done))
+
+    def _answered(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        attempt.asks.discard(task)
+        if not task.cancelled():
+            task.result()  # a bug of ours goes to the loop's handler, loudly
 
     async def _answer(self, attempt: Attempt, ask: Ask) -> None:
         try:
@@ -123,5 +137,5 @@ class Relay:
         self._send_progress(attempt)
         for task in attempt.asks:
             task.cancel()
-        if attempt.runner is not None:
-            attempt.runner.pipe.resume()
+        if attempt.runner is not None and attempt.paused:
+            attempt.runner.resume()

@@ -39,6 +39,7 @@ class SlotOwner(Protocol):
     def on_ready(self, runner: Runner) -> None: ...
     def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None: ...
     def on_line(self, runner: Runner, stream: str, text: str) -> None: ...
+    def on_leaving(self, runner: Runner) -> None: ...  # it takes no job any more; its exit follows
     def on_exit(self, runner: Runner, how: Exit) -> None: ...
 
 
@@ -61,6 +62,7 @@ class Runner:
         self.pid = pid
         self.pidfd = pidfd
         self.phase = Phase.STARTING
+        self.was_ready = False
         self.layers: Sequence[Sequence[object]] = ()
         self.pipe: Pipe
         self.outputs: list[OutputPipe] = []
@@ -77,6 +79,17 @@ class Runner:
         """Take what the runner has written: everything it wrote before its last frame is in the pipes."""
         for output in self.outputs:
             output.drain()
+
+    def pause(self) -> None:
+        """Stop reading what it says and prints: it then blocks, which is the back-pressure wanted."""
+        self.pipe.pause()
+        for output in self.outputs:
+            output.pause()
+
+    def resume(self) -> None:
+        self.pipe.resume()
+        for output in self.outputs:
+            output.resume()
 
     def leave(self) -> None:
         """Let it finish what it does and exit."""

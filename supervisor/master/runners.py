@@ -16,14 +16,15 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
-from supervisor.errors import SandboxError, TemplateFailed
+from supervisor.errors import SandboxError
 from supervisor.master.killing import children_of, kill_tree
 from supervisor.master.phases import Fact, Phase
-from supervisor.master.pipe import OutputPipe, Pipe
+from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
 from supervisor.master.template import ProcessorFacts, Template
@@ -32,8 +33,10 @@ from supervisor.observe.log import get
 log = get("runners")
 
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
+FORK_WITHIN_S = 20.0  # a template that has not answered by then is killed and replaced
 UNKILLABLE_AFTER_S = 2.0
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
+BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
 
 
 class Runners:
@@ -55,11 +58,12 @@ class Runners:
         self._title = title
         self._by_pid: dict[int, Runner] = {}
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
         self._template: Template | None = None
         self._reviving: asyncio.Task[None] | None = None
+        self._loaded = False  # once: from then on a dead template is replaced
         # Children from before us (the embedded server) are somebody else's to end.
-        self._spared = frozenset(children_of(os.getpid()))
+        self._spared = set(children_of(os.getpid()))
         self._sweep_wanted = False
         self.stopping = False
         self.strays = 0
@@ -78,6 +82,8 @@ class Runners:
         assert self._template is not None
         facts = await self._template.load(self._targets, self._policy, self._title)
         log.info("template.started", pid=self._template.pid, processors=len(facts))
+        self._loaded = True
+        self._revive_if_dead()
         return facts
 
     def _template_line(self, stream: str, text: str) -> None:
@@ -86,18 +92,31 @@ class Runners:
     async def _revive(self) -> None:
         """Replace a dead template. Runners that live go on; no new one is born meanwhile."""
         pause = BACKOFF_FIRST_S
-        while not self.stopping:
+        while not (self.stopping or self._template_lives()):
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_LAST_S)
             if self._template is not None:
                 self._template.close()
-            self.spawn_template()
             try:
+                self.spawn_template()
                 await self.load()
-            except TemplateFailed as error:
+            except (SandboxError, OSError) as error:  # it cannot be loaded, or the host has no room for it
                 log.error("template.failed", error=str(error))
-                continue
-            return
+
+    def _template_lives(self) -> bool:
+        return self._template is not None and self._template.alive
+
+    def _revive_if_dead(self) -> None:
+        if self._loaded and self._reviving is None and not (self.stopping or self._template_lives()):
+            self._reviving = self._loop.create_task(self._revive())
+            self._reviving.add_done_callback(self._revived)
+
+    def _revived(self, task: asyncio.Task[None]) -> None:
+        self._reviving = None
+        if not task.cancelled():
+            task.result()  # a bug of ours goes to the loop's handler, loudly
+            # It may have died after it was loaded, while its reviver was still believed to be at work.
+            self._revive_if_dead()
 
     # --- births -------------------------------------------------------------------------------------
 
@@ -105,15 +124,21 @@ class Runners:
         """Give the slot a runner, now or when one can be had, until the slot is closed."""
         self._spawn(self._fill(slot))
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._filled)
+
+    def _filled(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()  # a bug of ours goes to the loop's handler, loudly: the slot would stay empty
 
     async def _fill(self, slot: Slot) -> None:
         while not (slot.closed or self.stopping):
             if slot.failures:
-                await asyncio.sleep(min(BACKOFF_FIRST_S * 2**slot.failures, BACKOFF_LAST_S))
+                doublings = min(slot.failures, BACKOFF_DOUBLINGS)
+                await asyncio.sleep(min(BACKOFF_FIRST_S * 2**doublings, BACKOFF_LAST_S))
             if self._reviving is not None:
                 await asyncio.wait([self._reviving])
             if slot.closed or self.stopping:
@@ -127,44 +152,52 @@ class Runners:
 
     async def _start(self, slot: Slot) -> None:
         """Have one runner forked, register it, and let it speak."""
-        assert self._template is not None
-        ours, theirs = socket.socketpair()
-        out_r, out_w = os.pipe()
-        err_r, err_w = os.pipe()
+        ours, theirs = new_ends(socket.SOCK_STREAM)
         try:
-            pid = await self._template.fork(slot.number, [theirs.fileno(), out_w, err_w])
-            if pid in self._dead_at_birth:
-                raise SandboxError(f"a new runner died at once with {self._dead_at_birth.pop(pid)}")
-            # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
-            # ours been reaped meanwhile, _dead_at_birth would know it: the number is still its own.
-            if pid in self._by_pid or pid not in children_of(os.getpid()):
-                raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
-            pidfd = os.pidfd_open(pid)
+            with theirs:
+                pid = await self._forked(slot, theirs.fds())
+            self._register(Runner(slot, pid, os.pidfd_open(pid)), ours)
         except BaseException:
             ours.close()
-            os.close(out_r)
-            os.close(err_r)
             raise
         finally:
-            theirs.close()
-            os.close(out_w)
-            os.close(err_w)
-        self._register(Runner(slot, pid, pidfd), ours, out_r, err_r)
-        if self._sweep_wanted:
-            self._sweep()
+            if self._sweep_wanted:
+                self._sweep()
 
-    def _register(self, runner: Runner, link: socket.socket, out_r: int, err_r: int) -> None:
+    async def _forked(self, slot: Slot, fds: Sequence[int]) -> int:
+        """The pid of a new runner, a child of ours that is not reaped."""
+        template = self._template
+        assert template is not None
+        try:
+            async with asyncio.timeout(FORK_WITHIN_S):
+                pid = await template.fork(slot.number, fds)
+        except TimeoutError:
+            template.kill()
+            raise SandboxError(f"the template did not fork within {FORK_WITHIN_S:g} s") from None
+        finally:
+            dead = self._dead_at_birth
+            if not template.forking:
+                self._dead_at_birth = {}  # the others were strays: nobody will ask for them
+        if pid in dead:
+            raise SandboxError(f"a new runner died at once with {dead.pop(pid)}")
+        # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
+        # ours been reaped meanwhile, _dead_at_birth would know it: the number is still its own.
+        if pid in self._by_pid or pid not in children_of(os.getpid()):
+            raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
+        return pid
+
+    def _register(self, runner: Runner, ends: Ends) -> None:
         slot = runner.slot
         self._by_pid[runner.pid] = runner
         slot.runner = runner
         runner.pipe = Pipe(
             self._loop,
-            link,
+            ends.link,
             max_body=self._policy.result_bytes + 65536,
             on_frame=lambda kind, body: self._frame(runner, kind, body),
             on_bad=lambda error: self._bad_frame(runner, error),
         )
-        for stream, fd in (("stdout", out_r), ("stderr", err_r)):
+        for stream, fd in ends.outputs.items():
             runner.outputs.append(
                 OutputPipe(self._loop, fd, lambda text, s=stream: slot.owner.on_line(runner, s, text))  # type: ignore[misc]
             )
@@ -191,6 +224,7 @@ class Runners:
         except (ValueError, KeyError, TypeError, RecursionError):
             self._bad_frame(runner, FrameError(kind, len(body)))
             return
+        runner.was_ready = True
         if runner.advance(Fact.READY) is Phase.IDLE:
             runner.slot.failures = 0
             log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
@@ -206,9 +240,10 @@ class Runners:
         self.kill(runner)
 
     def _bad_frame(self, runner: Runner, error: FrameError) -> None:
-        """I7: there is no resynchronising."""
+        """I7: there is no resynchronising; nothing it says from now on is heard."""
         log.error("runner.bad_frame", slot=runner.slot.number, runner=runner.pid, error=str(error))
         runner.killed_because = f"the runner sent a bad frame ({error}) and was killed"
+        runner.pipe.deafen()
         self.kill(runner)
 
     # --- burials ------------------------------------------------------------------------------------
@@ -219,6 +254,7 @@ class Runners:
             return
         runner.advance(Fact.TOLD)
         self._disarm(runner)
+        runner.slot.owner.on_leaving(runner)
         kill_tree(runner.pid)
         runner.kill_timer = self._loop.call_later(UNKILLABLE_AFTER_S, self._unkillable, runner)
 
@@ -231,31 +267,41 @@ class Runners:
             runner.kill_timer = None
 
     def _reap(self, runner: Runner) -> None:
-        """The pidfd says it has ended. What it said before counts, so the link is read first."""
+        """The pidfd says it has ended. What it said before counts, so the link is read first.
+
+        Until that is done it is only peeked at: what is read may ask for a kill, and the number is its own as
+        long as it is not reaped. It leaves before it is read, so that an outcome does not make it look idle.
+        """
         if runner.phase is Phase.GONE:
             return
-        ended = os.waitid(os.P_PIDFD, runner.pidfd, os.WEXITED | os.WNOHANG)
+        ended = os.waitid(os.P_PIDFD, runner.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return
         how = Exit(ended.si_status, None) if ended.si_code == os.CLD_EXITED else Exit(None, ended.si_status)
-        self._loop.remove_reader(runner.pidfd)
+        runner.advance(Fact.TOLD)
+        runner.slot.owner.on_leaving(runner)
         runner.pipe.drain()
         runner.drain_output()
-        if runner.phase is Phase.STARTING:
-            runner.slot.failures += 1
-        runner.advance(Fact.EXITED)
-        self._disarm(runner)
-        del self._by_pid[runner.pid]
-        os.close(runner.pidfd)
-        runner.pipe.close()
-        for output in runner.outputs:
-            output.close()
-        runner.slot.runner = None
+        self._bury(runner)
         self._sweep()
         log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
         runner.slot.owner.on_exit(runner, how)
         if not (runner.slot.closed or self.stopping):
             self.open(runner.slot)
+
+    def _bury(self, runner: Runner) -> None:
+        os.waitid(os.P_PIDFD, runner.pidfd, os.WEXITED | os.WNOHANG)
+        runner.advance(Fact.EXITED)
+        self._disarm(runner)
+        del self._by_pid[runner.pid]
+        self._loop.remove_reader(runner.pidfd)
+        os.close(runner.pidfd)
+        runner.pipe.close()
+        for output in runner.outputs:
+            output.close()
+        runner.slot.runner = None
+        if not runner.was_ready:
+            runner.slot.failures += 1
 
     def on_sigchld(self) -> None:
         """Reap whatever ended: the template, a runner whose pidfd was not read yet, a stray.
@@ -273,33 +319,27 @@ class Runners:
             pid = ended.si_pid
             if pid in self._by_pid:
                 self._reap(self._by_pid[pid])
-            elif self._template is not None and pid == self._template.pid:
+            elif self._template is not None and self._template.alive and pid == self._template.pid:
                 self._template_ended(self._template)
             else:
                 self._reap_stray(pid)
 
     def _reap_stray(self, pid: int) -> None:
         _, status = os.waitpid(pid, os.WNOHANG)
+        self._spared.discard(pid)  # the number may be a stray's one day
         if self._template is not None and self._template.forking:
             # It may be a runner that died between its fork and the template's answer.
             signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
             self._dead_at_birth[pid] = Exit(None if signum else os.WEXITSTATUS(status), signum)
         else:
-            self._dead_at_birth.clear()
             self.strays += 1
 
     def _template_ended(self, template: Template) -> None:
         status = template.reap()
-        if status is None or self.stopping:
+        if status is None or self.stopping or not self._loaded:
             return
-        loaded = self._reviving is None
         log.error("template.exited", pid=template.pid, status=status)
-        if loaded:
-            self._reviving = asyncio.ensure_future(self._revive())
-            self._reviving.add_done_callback(self._revived)
-
-    def _revived(self, task: asyncio.Task[None]) -> None:
-        self._reviving = None
+        self._revive_if_dead()
 
     def _sweep(self) -> None:
         """Kill strays: children of ours that are not registered, left behind by a dead runner.

@@ -25,7 +25,7 @@ import sandbox
 from sandbox.policy import Policy
 from sandbox.wire import MAX_CONTROL
 from supervisor.errors import SandboxError, TemplateFailed
-from supervisor.master.pipe import OutputPipe
+from supervisor.master.pipe import OutputPipe, new_ends
 from supervisor.master.plan import Target
 from supervisor.observe.log import get
 
@@ -41,6 +41,9 @@ BOOT: Final = (
 NEVER_INHERITED: Final = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
 )
+
+
+END_WITHIN_S: Final = 1.0  # a template that has closed its link and lives on is killed then
 
 
 def scrubbed(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
@@ -102,30 +105,29 @@ class Template:
 
     def spawn(self, env: Mapping[str, str]) -> None:
         """Start the process. A spawn, not a fork (I5), in a session of its own, so Ctrl-C passes it by."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        out_r, out_w = os.pipe()
-        err_r, err_w = os.pipe()
+        ours, theirs = new_ends(socket.SOCK_SEQPACKET)
+        home = str(Path(sandbox.__file__).parent.parent)
+        link_fd, *output_fds = theirs.fds()
         try:
-            home = str(Path(sandbox.__file__).parent.parent)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", BOOT, home, "template", str(theirs.fileno())],
-                env=env,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=out_w,
-                stderr=err_w,
-                start_new_session=True,
-            )
-        finally:
-            theirs.close()
-            os.close(out_w)
-            os.close(err_w)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", BOOT, home, "template", str(link_fd)],
+                    env=env,
+                    pass_fds=[link_fd],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output_fds[0],
+                    stderr=output_fds[1],
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
         self.pid = self._process.pid
         self.alive = True
-        self._link = ours
-        ours.setblocking(False)
-        self._loop.add_reader(ours.fileno(), self._readable)
-        for stream, fd in (("stdout", out_r), ("stderr", err_r)):
+        self._link = ours.link
+        self._link.setblocking(False)
+        self._loop.add_reader(self._link.fileno(), self._readable)
+        for stream, fd in ours.outputs.items():
             self._outputs.append(OutputPipe(self._loop, fd, lambda text, s=stream: self._line(s, text)))  # type: ignore[misc]
 
     def _line(self, stream: str, text: str) -> None:
@@ -182,24 +184,28 @@ class Template:
         except OSError as error:
             raise SandboxError(f"the template does not listen: {error}") from None
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Take one packet; False when there was none."""
         if self._link.fileno() < 0:
-            return
+            return False
         try:
             data = self._link.recv(MAX_CONTROL)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
+            # It ends; or the user's module has closed the link, and nothing can be asked of it any more.
             self._loop.remove_reader(self._link.fileno())
-            return
+            self._loop.call_later(END_WITHIN_S, self.kill)
+            return False
         try:
             self._heard(_PACKET.decode(data))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # I7: the template has run user code, so it is a stranger too.
             log.error("template.bad_packet", pid=self.pid, error=str(error))
             self.kill()
+        return True
 
     def _heard(self, packet: _Packet) -> None:
         if packet.what in ("ready", "failed"):
@@ -228,7 +234,8 @@ class Template:
         return status
 
     def _buried(self, status: int) -> None:
-        self._readable()  # its last packet may still be there
+        while self._readable():  # its last packets may still be there
+            pass
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if not self._loaded.done():
             self._loaded.set_result(_Packet("failed", cause=f"the template ended with {how}"))
@@ -245,5 +252,7 @@ class Template:
             output.close()
 
     def kill(self) -> None:
+        # Not by Popen.kill, which polls first: it would reap a template that has just ended, and nobody would
+        # be told. Nobody but `reap` reaps it, so the number is its own while it is alive.
         if self.alive:
-            self._process.kill()
+            os.kill(self.pid, signal.SIGKILL)

@@ -42,6 +42,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "stop.requested": _event("info", "running deadline_s", "Quiet: nothing is fetched any more."),
         "stop.handing_back": _event("warning", "jobs", "The deadline is near: these jobs are cut off."),
         "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
+        "master.broken": _event("error", "error", "A bug of ours: jobs are handed back, the master ends."),
         "slot.reported": _event(
             "info", "queue slot runner phase job_id running_ms", "On request, one a slot."
         ),
@@ -83,6 +84,14 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "job.output": _event("info", "queue job_id stream line runner", "A line the processor printed."),
         "relay.dropped": _event(
             "warning", "queue job_id what error", "Progress or log row that Redis refused."
+        ),
+        # --- job schedulers ---
+        "scheduler.advanced": _event("debug", "queue scheduler job_id", "The job of its next run is added."),
+        "scheduler.stuck": _event(
+            "error", "queue scheduler why", "No job for its next run: it waits for an upsert."
+        ),
+        "scheduler.legacy": _event(
+            "warning", "queue scheduler advice", "A repeatable of BullMQ 5 or older; what to do about it."
         ),
         # --- Redis ---
         "redis.connected": _event("info", "address why", "The connection stands."),
