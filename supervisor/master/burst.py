@@ -55,6 +55,9 @@ async def _empty(redis: Redis, workers: Sequence[BurstWorker]) -> bool:
             return False
         try:
             left = await redis.execute(CountWork(worker.keys))
+            started = bool(left.delayed_ids) and await redis.execute(
+                AnyStarted(worker.keys, left.delayed_ids)
+            )
         except RedisError:
             return False  # the master waits for Redis, and so does the burst
         if left.paused:
@@ -62,8 +65,6 @@ async def _empty(redis: Redis, workers: Sequence[BurstWorker]) -> bool:
                 f"queue {worker.keys.name!r} is paused, so a burst would never end; "
                 f"no job was lost. Resume it first: oxherd resume {worker.keys.name}"
             )
-        if left.waiting or left.prioritized or not worker.settled():
-            return False
-        if left.delayed_ids and await redis.execute(AnyStarted(worker.keys, left.delayed_ids)):
+        if left.waiting or left.prioritized or started or not worker.settled():
             return False
     return True

@@ -87,6 +87,7 @@ class Exchanger:
         self.fetcher: Fetcher
         self.dispatch: Dispatch
         self.give_up: Callable[[], bool] = lambda: False
+        self.on_fetched: Callable[[FetchedJob], None] = lambda job: None
 
     def finish(self, attempt: Attempt, outcome: Outcome) -> None:
         self._outcomes.append((attempt, outcome))
@@ -127,7 +128,7 @@ class Exchanger:
     async def _call(self, batch: Sequence[Finished], want: int) -> None:
         sent_at = self._clock()
         try:
-            exchange = await self._redis.execute_repeatable(self._command(batch, want), give_up=self.give_up)
+            exchange = await self._redis.execute_repeatable(self._command(batch, want), give_up=self._is_over)
         except RedisRefused as error:
             self._asked -= want
             await self._refused(batch, want, error)
@@ -141,6 +142,10 @@ class Exchanger:
             return
         self._asked -= want
         self._settle(batch, want, exchange, sent_at)
+
+    def _is_over(self) -> bool:
+        # Asked anew each time: a stop that begins while the call is on its way ends its patience too.
+        return self.give_up()
 
     def _command(self, batch: Sequence[Finished], want: int) -> FinishAndFetch:
         self._number += 1
@@ -162,6 +167,7 @@ class Exchanger:
         for job_id, why in exchange.dropped:
             log.error("job.dropped", queue=self._keys.name, job_id=job_id, why=why)
         for job in exchange.jobs:
+            self.on_fetched(job)
             self.dispatch.take(job, sent_at)
         if want:
             self.fetcher.learned(want, exchange)
@@ -175,7 +181,7 @@ class Exchanger:
             sent_at = self._clock()
             try:
                 exchange = await self._redis.execute_repeatable(
-                    self._command([(attempt, outcome)], 0), give_up=self.give_up
+                    self._command([(attempt, outcome)], 0), give_up=self._is_over
                 )
             except RedisRefused as refusal:
                 self.dispatch.written(attempt, outcome, Written(Code.GUILTY, str(refusal)))

@@ -57,18 +57,24 @@ class Fetcher:
         self._wall_clock = wall_clock
         self._loop = loop
         self._hungry = True  # there may be something to fetch
+        self._woken = False  # since the last call took our appetite along
         self._due_on = 0.0  # epoch ms of the next delayed job, 0 for none known
         self._held_until = 0.0  # by the limiter or after an error, loop time
         self._waiter_wanted = asyncio.Event()
         self._release: asyncio.TimerHandle | None = None
         self.quiet = False  # fetch nothing more (stop, TSTP)
+        self._waiting = False
+        self.cut_short = False  # a wait was interrupted: the marker it was about to pop may be lost
         self._held = False  # paused, or at its global concurrency, when we last looked
 
     def appetite(self, free: int, *, finishing: bool) -> int:
         """How many jobs the next call may take. A call that finishes jobs asks along, as BullMQ's does."""
         if self.quiet or free <= 0 or self._loop.time() < self._held_until:
             return 0
-        return free if self._hungry or finishing else 0
+        if not (self._hungry or finishing):
+            return 0
+        self._woken = False
+        return free
 
     def learned(self, asked: int, exchange: Exchange) -> None:
         """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs."""
@@ -83,7 +89,8 @@ class Fetcher:
         elif len(exchange.jobs) + len(exchange.dropped) >= asked:
             self._hungry = True  # as many as asked for: there may be more
         else:
-            self._hungry = False
+            # A marker that was popped after this call had run speaks of a job that it cannot have seen.
+            self._hungry = self._woken
             self._due_on = float(exchange.next_due_ms)
             self._waiter_wanted.set()
 
@@ -96,7 +103,7 @@ class Fetcher:
 
     def wake(self) -> None:
         """There may be something: ask once without waiting (new marker, reconnect, limiter over)."""
-        self._hungry = True
+        self._hungry = self._woken = True
         self._kick()
 
     def freed(self) -> None:
@@ -118,12 +125,15 @@ class Fetcher:
             self._due_on = 0.0
             self.wake()
             return
+        self._waiting = True
         try:
             score = await self._marker.wait(self._keys.marker, timeout_s)
         except RedisError as error:  # a corrupt marker key, say: look now and then instead
             log.error("queue.fetch_failed", queue=self._keys.name, error=str(error))
             await asyncio.sleep(ERROR_PAUSE_S)
             score = None
+        finally:
+            self._waiting = False
         if score and score > self._wall_clock() * 1000:
             # The delay marker: the time of the earliest delayed job. Remember the earlier of two.
             self._due_on = min(self._due_on, score) if self._due_on else score
@@ -142,6 +152,7 @@ class Fetcher:
     def interrupt(self) -> None:
         """Stopping: do not wait for the block to end."""
         self.quiet = True
+        self.cut_short = self.cut_short or self._waiting
         self._marker.interrupt()
         if self._release is not None:
             self._release.cancel()

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from sandbox.linux import set_child_subreaper, set_dumpable
 from sandbox.policy import Policy
@@ -35,6 +35,9 @@ from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
 
 log = get("master")
+
+Ready = tuple[list[QueueSettings], Redis]
+STOPS: Final = (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, Request.HANGUP)
 
 
 def run_master(plan: Plan) -> int:
@@ -70,22 +73,50 @@ class Master:
         if self._plan.config.policy.profile != "none":
             set_dumpable(False)
         find_setter()("oxherd: master")
+        loop.set_exception_handler(self._unexpected)
         signals.install(loop, self._inbox)
         self._runners = runners = self._make_runners(loop)
+        # Before there is a child: the end of one that dies at once would never be told.
+        loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         try:
             runners.spawn_template()
-            loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
-            settings, redis = await self._ready_to_work()
-            try:
-                await self._work(loop, redis, settings)
-            finally:
-                for worker in self._workers:
-                    await worker.close()
-                await redis.close()
+            ready = await self._unless_stopped(loop.create_task(self._ready_to_work()))
+            if ready is None:
+                log.info("master.stopped", done=0)
+            else:
+                await self._work_with(loop, *ready)
         finally:
             await runners.close()
             signals.uninstall(loop)
         return self._outcome()
+
+    async def _unless_stopped(self, starting: asyncio.Task[Ready]) -> Ready | None:
+        """What the start comes to; None when a stop was asked for first. An import may take a minute."""
+        others: list[Request] = []
+        while not starting.done():
+            asked = asyncio.ensure_future(self._inbox.get())
+            await asyncio.wait({asked, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                asked.cancel()
+            elif not starting.done() and self._means_stop(asked.result()):
+                starting.cancel()
+                await asyncio.wait({starting})
+                return None
+            else:
+                others.append(asked.result())
+        for request in others:
+            self._inbox.put_nowait(request)
+        return starting.result()
+
+    async def _work_with(
+        self, loop: asyncio.AbstractEventLoop, settings: list[QueueSettings], redis: Redis
+    ) -> None:
+        try:
+            await self._work(loop, redis, settings)
+        finally:
+            for worker in self._workers:
+                await worker.close()
+            await redis.close()
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
         plan, address = self._plan, self._plan.address
@@ -99,7 +130,7 @@ class Master:
             title="oxherd: template " + " ".join(target.name for target in plan.targets),
         )
 
-    async def _ready_to_work(self) -> tuple[list[QueueSettings], Redis]:
+    async def _ready_to_work(self) -> Ready:
         """Load the processors and connect, side by side. Each fails the start with a sentence."""
         redis_config = self._plan.config.redis
         connecting = asyncio.ensure_future(
@@ -182,6 +213,18 @@ class Master:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._break(error)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback of ours has raised, or a task that nobody waits for: a job may hang on it for ever."""
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        if error is not None and not isinstance(error, OxherdError):
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        log.error("master.broken", error=f"{type(error).__name__}: {error}")
+        if self._broken is None:
             self._broken = error
             self._inbox.put_nowait(Request.BROKEN)
 
@@ -207,15 +250,17 @@ class Master:
                 return
             request = asked.result()
             log.debug("request.received", request=request.value)
-            if request in (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, Request.HANGUP):
-                if request is Request.HANGUP and not _has_terminal():
-                    log.warning(
-                        "request.refused", request="reload", why="this version cannot reload; restart it"
-                    )
-                    continue
+            if self._means_stop(request):
                 stop = self._stop(stop, request)
-            elif self._stopping is None:
+            elif self._stopping is None and request is not Request.HANGUP:
                 self._tell_workers(request)
+
+    def _means_stop(self, request: Request) -> bool:
+        if request is Request.HANGUP and not _has_terminal():
+            why = "this version cannot reload; restart it"
+            log.warning("request.refused", request="reload", why=why)
+            return False
+        return request in STOPS
 
     def _stop(self, stop: asyncio.Task[None] | None, request: Request) -> asyncio.Task[None]:
         if stop is None:
