@@ -64,7 +64,7 @@ class Job:
         self.attempts: int = meta.get("attempts", 1)
         self.timestamp: int = meta.get("timestamp", 0)
         self.priority: int = meta.get("priority", 0)
-        self.parent: dict[str, Any] | None = meta.get("parent")
+        self.parent: dict[str, Any] | None = _parent(meta.get("parent"))
         self._channel = channel
         self._clock = clock
         self._max_bytes = max_bytes
@@ -74,7 +74,7 @@ class Job:
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Job {self.queue}/{self.id} {self.name!r} attempt {self.attempt} of {self.attempts}>"
+        return f"<Job {self.queue}/{self.id} {self.name!r} attempt {self.attempt} of {max(1, self.attempts)}>"
 
     def progress(self, value: Any) -> None:
         """Tell how far the job is: a number (0 to 100 is shown as a percentage) or anything JSON can say.
@@ -105,11 +105,34 @@ class Job:
         values: dict[str, Any] = self._channel.ask("children_values", {})
         return values
 
+    def ignored_failures(self) -> dict[str, str]:
+        """Why those children failed whose failure does not count: job key to reason. Asks the master, and waits."""
+        self._must_be_open("ignored_failures")
+        reasons: dict[str, str] = self._channel.ask("ignored_failures", {})
+        return reasons
+
+    def dependencies(self) -> dict[str, Any]:
+        """All children of this job by their keys. Asks the master, and waits.
+
+        processed     what those that completed returned
+        unprocessed   those that are pending, as a list
+        ignored       why those failed whose failure does not count
+        failed        those that failed and with them this job, as a list
+        """
+        self._must_be_open("dependencies")
+        found: dict[str, Any] = self._channel.ask("dependencies", {})
+        return found
+
     def add(self, queue: str, name: str, data: Any, **options: Any) -> str:
         """Add a job, with the options of `Queue.add`, and return its id. The master does it; this waits.
 
+        With `parent=job` the new job is a child of this one: raise `WaitingChildren` to be run again when all
+        are done. Give children a `job_id`, so that another attempt does not add them twice.
+
         Raises `AskFailed` with the master's sentence when the job was not added.
         """
+        if isinstance(options.get("parent"), Job):
+            options["parent"] = {"id": options["parent"].id, "queue": options["parent"].queue}
         arguments = {"queue": queue, "name": name, "data": data, "options": options}
         self._encode("add", arguments)
         added: str = self._channel.ask("add", arguments)
@@ -155,3 +178,10 @@ class Job:
         # A thread that outlives its job would speak in the name of the next one.
         if self._ended:
             raise RuntimeError(f"job.{call}: job {self.id} has ended")
+
+
+def _parent(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """As it stands in Redis the queue has another name."""
+    if told is None:
+        return None
+    return {"id": told.get("id"), "queue": told.get("queueKey", told.get("queue"))}

@@ -7,6 +7,7 @@ sentence; only an exception inside the user's own module keeps its traceback.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,7 @@ def load(targets: Sequence[tuple[str, str | None]]) -> list[Processor]:
     for target, queue in targets:
         for each in _load_one(target, queue):
             if each not in found:
+                _refuse_uncallable(each)
                 _refuse_twice(found, each)
                 found.append(each)
     return found
@@ -65,9 +67,8 @@ def _load_one(target: str, queue: str | None) -> list[Processor]:
 def _check_form(target: str, module_name: str, colon: str, path: str) -> None:
     stem, extension = os.path.splitext(module_name)
     if extension == ".py" or os.sep in module_name:
-        as_module = (
-            stem.strip("./").replace(os.sep, ".") if extension == ".py" else module_name.replace(os.sep, ".")
-        )
+        path_of = stem if extension == ".py" else module_name
+        as_module = ".".join(part for part in path_of.split(os.sep) if part.strip("."))
         raise LoadError(f"{target!r} looks like a file; a target is a module: write {as_module}{colon}{path}")
     good = all(part.isidentifier() for part in module_name.split("."))
     if colon:
@@ -167,6 +168,21 @@ def _is_plain_function(module_name: str, key: str, value: Any) -> bool:
 
 def _kind_of(value: Any) -> str:
     return "a module" if isinstance(value, ModuleType) else f"of type {type(value).__name__}"
+
+
+def _refuse_uncallable(new: Processor) -> None:
+    """I10: a function that can only raise TypeError would fail every job of its queue, one by one."""
+    try:
+        # Not what a decorator has wrapped: only the decorator knows how that is called.
+        signature = inspect.signature(new.function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # written in C, and it does not tell
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise LoadError(
+            f"{new.target} is written {signature}, but a processor is called with one argument, the job"
+        ) from None
 
 
 def _refuse_twice(found: Iterable[Processor], new: Processor) -> None:

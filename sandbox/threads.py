@@ -8,6 +8,7 @@ runner for ever. Kernel tasks are counted, not Python threads: numeric libraries
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 ENDING_S = 0.2  # a thread that was joined may still be a kernel task for a moment
@@ -51,7 +52,7 @@ def _tasks() -> list[str]:
 
 def _sentence() -> str:
     others = [task for task in _tasks() if int(task) != os.getpid()]
-    names = sorted({_name_of(task) for task in others})
+    names = sorted(_names_of(others))
     count = "1 thread" if len(others) == 1 else f"{len(others)} threads"
     text = f"importing the targets left {count} running ({', '.join(names)}); forking beside them is not safe"
     starters = _starters()
@@ -60,8 +61,16 @@ def _sentence() -> str:
         variables = " ".join(sorted({hint for _, hint in starters if hint}))
         text += f"; loaded and known to start some: {called}"
         if variables:
-            text += f"; set {variables} in the environment"
-    return text + "; or start threads in the processor, not when the module is imported"
+            text += f"; set {variables} in the environment, or"
+            return f"{text} start threads in the processor, not when the module is imported"
+    return f"{text}; start threads in the processor, not when the module is imported"
+
+
+def _names_of(tasks: list[str]) -> set[str]:
+    """Python's names where Python started them; the kernel's, often the process's title, for the others."""
+    threading = sys.modules.get("threading")  # whoever started one in Python has imported it
+    known = {} if threading is None else {str(each.native_id): each.name for each in threading.enumerate()}
+    return {known.get(task) or _name_of(task) for task in tasks}
 
 
 def _name_of(task: str) -> str:

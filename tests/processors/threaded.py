@@ -5,7 +5,7 @@ import time
 
 from sandbox.processors import processor
 
-threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+threading.Thread(target=time.sleep, args=(1000,), daemon=True, name="nightly-refresh").start()
 
 
 @processor("work")

@@ -95,6 +95,14 @@ def test_several_targets_share_a_template(master):
         ),
         ("plain.py", None, "'plain.py' looks like a file; a target is a module: write plain"),
         ("./jobs/plain.py:double", None, "a target is a module: write jobs.plain:double"),
+        ("../jobs/plain:double", None, "a target is a module: write jobs.plain:double"),
+        (
+            "uncallable:of_two",
+            "q",
+            "uncallable:of_two is written (job, other), but a processor is called with one argument, the job",
+        ),
+        ("uncallable:of_none", "q", "uncallable:of_none is written (), but"),
+        ("uncallable:Method.work", "q", "uncallable:Method.work is written (self, job), but"),
         ("two words", None, "'two words' is no target: write module or module:function"),
         (
             "twice",
@@ -152,6 +160,11 @@ def test_two_functions_for_one_queue_from_the_command_line_are_refused(master):
     )
 
 
+def test_what_a_decorator_has_wrapped_is_judged_by_the_wrapper(master):
+    assert master.load("uncallable:wrapped", queue="q")["what"] == "ready"
+    assert master.runner().run("any", 1, queue="q") == "other"
+
+
 # --- forking -------------------------------------------------------------------------------------
 
 
@@ -160,8 +173,10 @@ def test_a_module_that_leaves_a_thread_is_refused_and_the_thread_is_named(master
     failed = master.load("threaded")
 
     assert failed["what"] == "failed"
-    assert failed["cause"].startswith("importing the targets left 1 thread running (")
-    assert "start threads in the processor" in failed["cause"]
+    assert failed["cause"] == (
+        "importing the targets left 1 thread running (nightly-refresh); forking beside them is not safe; "
+        "start threads in the processor, not when the module is imported"
+    )
 
 
 def test_a_thread_that_starts_after_the_import_stops_the_forking(master):
