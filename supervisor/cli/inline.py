@@ -35,6 +35,7 @@ from supervisor.master.dispatcher import STATES
 from supervisor.master.finish import CutOff, LockGone, Raised, Returned, Verdict
 from supervisor.master.messages import read_ask, start_frame, verdict_of_failure
 from supervisor.master.plan import Plan
+from supervisor.master.scheduling import add_following
 from supervisor.master.settings import QueueSettings, settings_by_queue
 from supervisor.master.template import ProcessorFacts
 from supervisor.protocol.codes import Code
@@ -142,6 +143,12 @@ class Line:
 
     def exchange(self, command: FinishAndFetch) -> Exchange:
         return self.behind.call(self.redis.execute_repeatable(command))
+
+    def add_following(self, keys: QueueKeys, job: FetchedJob) -> None:
+        """The run after this job's, if a scheduler made it."""
+        if job.scheduler_id is not None:
+            now_ms = time.time_ns() // 1_000_000
+            self.behind.call(add_following(self.redis, keys, job, now_ms=now_ms))
 
     def tell(self, command: Command[Any]) -> None:
         """What a job says beside its outcome: dropped, with a line, when Redis does not take it."""
@@ -260,6 +267,7 @@ class InlineWorker:
             keys = self._keys(settings)
             for job in self._line.exchange(self._command(settings, count=1)).jobs:
                 worked = True
+                self._line.add_following(keys, job)
                 self._attempt(settings, keys, job)
         return worked
 

@@ -35,7 +35,8 @@
   Returns      [codes, [position, text, ..], jobs, [dropped id, reason, ..],
                 limited ms, held 0|1, next due epoch ms, fetch error or empty]
                a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0;
-               a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, id]
+               a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, rjk,
+               id]
                or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
   Events       completed, failed, retries-exhausted, delayed, waiting, waiting-children, active, drained; added
                of a held-back deduplicated job; of a parent's queue waiting, delayed

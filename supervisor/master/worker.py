@@ -20,6 +20,7 @@ from supervisor.master.notify import Listener
 from supervisor.master.relay import Relay
 from supervisor.master.runner import Slot
 from supervisor.master.runners import Runners
+from supervisor.master.scheduling import Scheduling
 from supervisor.master.settings import QueueSettings
 from supervisor.master.stalled import watch_stalled
 from supervisor.observe.log import get
@@ -105,6 +106,14 @@ class Worker:
         )
         self.exchanger.fetcher = self.fetcher
         self.exchanger.dispatch = self.dispatcher
+        self.scheduling = Scheduling(
+            around.redis,
+            keys,
+            wall_clock=around.wall_clock,
+            give_up=lambda: self.exchanger.give_up(),
+            loop=loop,
+        )
+        self.exchanger.on_fetched = self.scheduling.fetched
         self.slots: list[Slot] = []
 
     def open_slots(self, first: int) -> int:
@@ -170,7 +179,7 @@ class Worker:
 
     def settled(self) -> bool:
         """Nothing runs, and everything that was decided is written or given up."""
-        return not self.dispatcher.attempts and not self.exchanger.busy
+        return not (self.dispatcher.attempts or self.exchanger.busy or self.scheduling.busy)
 
     def cancel(self, reason: str) -> None:
         body = b'{"reason":"' + reason.encode() + b'"}'

@@ -26,7 +26,10 @@ class Limiter:
 
 @dataclass(slots=True)
 class FetchedJob:
-    """An active job as the master carries it: data, options and parent stay bytes. `token` is its lock's."""
+    """An active job as the master carries it: data, options and parent stay bytes. `token` is its lock's.
+
+    scheduler_id   whose run it is, if a job scheduler made it.
+    """
 
     id: str
     token: str
@@ -40,6 +43,7 @@ class FetchedJob:
     stalled_count: int
     deferred: str | None
     parent: bytes | None
+    scheduler_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class FinishAndFetch:
             try:
                 jobs.append(_job(row, token))
             except UnicodeDecodeError:
-                lost.append((_text(row[11]), "its id is not UTF-8; its lock is left to expire"))
+                lost.append((_text(row[12]), "its id is not UTF-8; its lock is left to expire"))
         return Exchange(
             written=_written(codes, texts),
             jobs=jobs,
@@ -146,7 +150,7 @@ def _written(codes: list[int], texts: list[bytes | int]) -> list[Written]:
 
 
 def _job(row: list[Any], token: str) -> FetchedJob:
-    name, data, opts, timestamp, priority, made, made_before, started, stalled, deferred, parent, job_id = row
+    name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, job_id = row
     try:
         return FetchedJob(
             job_id.decode(),
@@ -156,11 +160,12 @@ def _job(row: list[Any], token: str) -> FetchedJob:
             opts if opts is not None else b"{}",
             int(timestamp),
             int(priority),
-            int((made if made_before is None else made_before) or 0),
+            int((made if older is None else older) or 0),
             int(started),
             int(stalled or 0),
             None if deferred is None else _text(deferred),
             parent,
+            None if rjk is None else rjk.decode(),
         )
     except (AttributeError, TypeError, ValueError):
         return _odd_job(row, token)
@@ -168,7 +173,7 @@ def _job(row: list[Any], token: str) -> FetchedJob:
 
 def _odd_job(row: list[Any], token: str) -> FetchedJob:
     """The same for a hash that lacks fields or has nonsense in them."""
-    name, data, opts, timestamp, priority, made, made_before, started, stalled, deferred, parent, job_id = row
+    name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, job_id = row
     return FetchedJob(
         job_id.decode(),
         token,
@@ -177,11 +182,12 @@ def _odd_job(row: list[Any], token: str) -> FetchedJob:
         b"{}" if opts is None else opts,
         number_of(timestamp),
         number_of(priority),
-        number_of(made if made_before is None else made_before),
+        number_of(made if older is None else older),
         number_of(started),
         number_of(stalled),
         None if deferred is None else _text(deferred),
         parent,
+        None if rjk is None else _text(rjk),
     )
 
 
