@@ -95,6 +95,17 @@ class WrongReply(RedisError):
     code = "wrong_reply"
 
 
+class QueueFull(OxherdError):
+    """As many jobs wait as this client allows (`max_waiting`); nothing was added. Try again later."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, *, waiting: int, max_waiting: int) -> None:
+        self.waiting = waiting
+        self.max_waiting = max_waiting
+        super().__init__(message)
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 

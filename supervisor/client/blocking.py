@@ -23,7 +23,7 @@ from supervisor.errors import RedisUnavailable
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Command
 from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
-from supervisor.protocol.new_job import AddOptions, JobSpec, Json, check_defaults
+from supervisor.protocol.new_job import AddOptions, JobSpec, Json, check_defaults, whole
 from supervisor.protocol.queue_events import FollowEvents, QueueEvent, ReadEvents
 from supervisor.protocol.steps import Steps, drive_blocking
 from supervisor.transport.blocking import Redis
@@ -45,6 +45,8 @@ class Queue:
     redis        a connection to share with others, who close it; then `url` is not looked at.
     prefix       what every key starts with, `bull` as a rule; all clients of a queue must agree on it.
     defaults     options for each job that does not give its own.
+    max_waiting  back-pressure: `QueueFull` instead of an add when more jobs than this would wait. Asked just
+                 before each add, so that producers that add together may pass it by as many as they add.
     clock        tells epoch milliseconds.
 
     Nothing is sent before the first operation, or `with`. One connection, which operations share.
@@ -58,6 +60,7 @@ class Queue:
         redis: Redis | None = None,
         prefix: str | None = None,
         defaults: AddOptions | None = None,
+        max_waiting: int | None = None,
         clock: core.Clock = epoch_ms,
     ) -> None:
         found = find(name, os.environ) if url is None and redis is None else None
@@ -65,7 +68,11 @@ class Queue:
             prefix = found.prefix if found is not None else DEFAULT_PREFIX
         if defaults is None and found is not None:
             defaults = AddOptions(**found.defaults)  # type: ignore[typeddict-item]
-        self.context = Context(QueueKeys(name, prefix), clock, check_defaults(defaults))
+        if max_waiting is not None:
+            whole(0)("max_waiting", max_waiting)
+        self.context = Context(
+            QueueKeys(name, prefix), clock, check_defaults(defaults), max_waiting=max_waiting
+        )
         self._url = url if found is None else found.url
         self._state_dir = None if found is None else found.state_dir
         self._where: Where | None = None
@@ -107,6 +114,7 @@ class Queue:
         others have been added all the same.
         """
         many = core.bulk(self.context, jobs)
+        self._drive(core.make_room(self.context, len(many.specs)))
         redis = self.connect()
         return many.jobs(redis.execute_many(many.commands()))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from supervisor.client.job import Job, added_job, job_of
-from supervisor.errors import OxherdError, RedisRefused, UsageError
+from supervisor.errors import OxherdError, QueueFull, RedisRefused, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.add import JOBS_PER_CALL, AddJobs, AddResult, NewJob, NotAdded
@@ -37,12 +37,13 @@ Clock: TypeAlias = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One queue as its client sees it. `clock` tells epoch milliseconds."""
+    """One queue as its client sees it. `clock` tells epoch milliseconds; `max_waiting` None is any number."""
 
     keys: QueueKeys
     clock: Clock
     defaults: AddOptions
     max_data_bytes: int = MAX_DATA_BYTES
+    max_waiting: int | None = None
 
 
 Action: TypeAlias = Callable[[Context], Steps[T]]
@@ -56,8 +57,30 @@ def ask(command: Command[T]) -> Steps[T]:
 
 def add(context: Context, spec: JobSpec) -> Steps[Job]:
     job = _encoded(context, spec)
+    yield from make_room(context, 1)
     (result,) = yield AddJobs(context.keys, [job])
     return added_job(context.keys.name, job, _id_of(result, job), spec.data)
+
+
+def make_room(context: Context, count: int) -> Steps[None]:
+    """Raise `QueueFull` if `count` more jobs are too many for the queue as it is now.
+
+    Asked before the add and not in its script: producers that add at one moment may together pass the bound
+    by as many jobs as they are adding. It is there to keep Redis from filling up, not to be exact.
+    """
+    most = context.max_waiting
+    if most is None or count == 0:
+        return
+    counts = yield GetCounts(context.keys)
+    waiting = counts[fields.WAITING] + counts[fields.PRIORITIZED]
+    if waiting + count > most:
+        what = "the job was" if count == 1 else f"the {count:,} jobs were"
+        raise QueueFull(
+            f"{waiting:,} jobs wait in {context.keys.name}, and max_waiting is {most:,}: {what} not added. "
+            "Try again when workers have caught up",
+            waiting=waiting,
+            max_waiting=most,
+        )
 
 
 @dataclass(frozen=True, slots=True)
