@@ -39,6 +39,11 @@ BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
 BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
 
 
+def pause_after(failures: int) -> float:
+    """Seconds before a slot's next birth is tried, when so many in a row have come to nothing."""
+    return min(BACKOFF_FIRST_S * 2.0 ** min(failures, BACKOFF_DOUBLINGS), BACKOFF_LAST_S)
+
+
 class Runners:
     """The registry of template and runners. All methods belong to the event loop."""
 
@@ -92,16 +97,20 @@ class Runners:
     async def _revive(self) -> None:
         """Replace a dead template. Runners that live go on; no new one is born meanwhile."""
         pause = BACKOFF_FIRST_S
-        while not (self.stopping or self._template_lives()):
+        while not self.stopping:
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_LAST_S)
             if self._template is not None:
+                self._template.kill()
                 self._template.close()
             try:
                 self.spawn_template()
                 await self.load()
             except (SandboxError, OSError) as error:  # it cannot be loaded, or the host has no room for it
                 log.error("template.failed", error=str(error))
+                continue
+            if self._template_lives():
+                return
 
     def _template_lives(self) -> bool:
         return self._template is not None and self._template.alive
@@ -137,8 +146,7 @@ class Runners:
     async def _fill(self, slot: Slot) -> None:
         while not (slot.closed or self.stopping):
             if slot.failures:
-                doublings = min(slot.failures, BACKOFF_DOUBLINGS)
-                await asyncio.sleep(min(BACKOFF_FIRST_S * 2**doublings, BACKOFF_LAST_S))
+                await asyncio.sleep(pause_after(slot.failures))
             if self._reviving is not None:
                 await asyncio.wait([self._reviving])
             if slot.closed or self.stopping:

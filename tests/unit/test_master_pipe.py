@@ -1,0 +1,197 @@
+"""The master's ends of a runner's link and outputs: floods, pauses, bad frames, too few descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from sandbox.wire import HEADER, MAX_BODY, Kind, frame
+from supervisor.master import pipe
+from supervisor.master.pipe import DRAIN_LINES, LINE_BYTES, LINES_A_TURN, OutputPipe, Pipe, new_ends
+
+
+@pytest.fixture
+async def output():
+    """An output pipe whose lines are kept, and the end to write to."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    told = []
+    made = OutputPipe(asyncio.get_running_loop(), read, told.append)
+    yield made, write, told
+    made.close()
+    os.close(write)
+
+
+@pytest.fixture
+async def link():
+    ours, theirs = socket.socketpair()
+    frames, bad = [], []
+    made = Pipe(
+        asyncio.get_running_loop(),
+        ours,
+        max_body=1_000_000,
+        on_frame=lambda kind, body: frames.append((kind, body)),
+        on_bad=bad.append,
+    )
+    yield made, theirs, frames, bad
+    made.close()
+    theirs.close()
+
+
+async def until(true):
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0)
+
+
+# --- output --------------------------------------------------------------------------------------------
+
+
+async def test_a_flood_of_lines_gets_its_share_of_a_turn_and_no_more(output):
+    """The renewals of locks are made in the same loop."""
+    _, write, told = output
+    count = os.write(write, b"\n" * 50_000)
+    most = seen = 0
+    while len(told) < count:
+        await asyncio.sleep(0)
+        most, seen = max(most, len(told) - seen), len(told)
+    assert 0 < most <= LINES_A_TURN
+
+
+async def test_an_endless_line_is_told_in_parts(output):
+    _, write, told = output
+    os.write(write, b"x" * (2 * LINE_BYTES + 5))
+    await until(lambda: len(told) == 2)
+    os.write(write, b"y\n")
+    await until(lambda: len(told) == 3)
+    assert told == ["x" * LINE_BYTES, "x" * LINE_BYTES, "xxxxxy"]
+
+
+async def test_the_end_of_a_job_does_not_wait_for_what_a_flood_left(output):
+    made, write, told = output
+    count = os.write(write, b"\n" * 50_000)
+    made.drain()
+    assert told[-1] == f"... {count - DRAIN_LINES} lines were left out"
+    assert len(told) == DRAIN_LINES + 1
+    os.write(write, b"the next job\n")
+    await until(lambda: told[-1] == "the next job")
+
+
+async def test_a_drain_ends_a_half_line_and_keeps_the_order(output):
+    made, write, told = output
+    os.write(write, b"one\ntwo\nthr")
+    made.drain()
+    assert told == ["one", "two", "thr"]
+
+
+async def test_a_paused_output_is_read_again_after_the_pause(output):
+    made, write, told = output
+    made.pause()
+    os.write(write, b"one\n" * (LINES_A_TURN + 10))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert told == []
+    made.resume()
+    await until(lambda: len(told) == LINES_A_TURN + 10)
+
+
+# --- frames --------------------------------------------------------------------------------------------
+
+
+async def test_a_pause_holds_even_for_frames_that_have_arrived(link):
+    made, theirs, frames, _ = link
+    made._on_frame = lambda kind, body: (frames.append(body), made.pause())
+    theirs.sendall(frame(Kind.LOG, b"1") + frame(Kind.LOG, b"2"))
+    await until(lambda: frames)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert frames == [b"1"]
+    made.resume()
+    await until(lambda: frames == [b"1", b"2"])
+
+
+async def test_what_a_paused_runner_said_before_its_exit_is_drained(link):
+    made, theirs, frames, _ = link
+    made.pause()
+    theirs.sendall(frame(Kind.LOG, b"1") + frame(Kind.COMPLETED, b"null"))
+    theirs.close()
+    made.drain()
+    assert frames == [(Kind.LOG, b"1"), (Kind.COMPLETED, b"null")]
+
+
+async def test_nothing_is_heard_after_a_bad_frame(link):
+    """I7: there is no resynchronising, not by a resume and not by the drain at its end."""
+    made, theirs, frames, bad = link
+    theirs.sendall(HEADER.pack(99, 0))
+    await until(lambda: bad)
+    theirs.sendall(frame(Kind.COMPLETED, b'"a lie"'))
+    made.resume()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    made.drain()
+    assert frames == [] and len(bad) == 1
+
+
+class Babbler(socket.socket):
+    """A link on which a stray goes on writing for ever."""
+
+    def recv(self, size):
+        return frame(Kind.LOG, b"more")
+
+
+async def test_a_drain_ends_though_a_stray_goes_on_writing():
+    ours, theirs = socket.socketpair()
+    babbling = Babbler(fileno=ours.detach())
+    frames = []
+    made = Pipe(
+        asyncio.get_running_loop(),
+        babbling,
+        max_body=100,
+        on_frame=lambda kind, body: frames.append(body),
+        on_bad=lambda error: None,
+    )
+    made.drain()
+    assert len(frames) == pipe.DRAIN_READS
+    made.close()
+    theirs.close()
+
+
+async def test_a_runner_that_has_gone_is_told_by_the_send(link):
+    made, theirs, _, _ = link
+    assert made.send(Kind.START, b"x")
+    theirs.close()
+    assert not made.send(Kind.START, b"x")
+
+
+async def test_a_runner_that_does_not_read_is_given_up(link, monkeypatch):
+    """I7: what waits for it in our memory is bounded."""
+    monkeypatch.setattr(pipe, "MAX_BODY", 1024 * 1024)
+    made, _, _, bad = link
+    for _ in range(40):
+        made.send(Kind.ANSWER, b"x" * 100_000)
+    assert bad
+    assert MAX_BODY > 1024 * 1024
+
+
+# --- descriptors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pipes_left", [0, 1])
+def test_no_descriptor_is_lost_when_there_are_too_few(monkeypatch, pipes_left):
+    made = []
+
+    def scarce():
+        if len(made) == pipes_left:
+            raise OSError(24, "Too many open files")
+        made.append(real())
+        return made[-1]
+
+    real = os.pipe
+    monkeypatch.setattr(os, "pipe", scarce)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Too many"):
+        new_ends(socket.SOCK_STREAM)
+    assert set(os.listdir("/proc/self/fd")) == before
