@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sandbox.wire import Kind
+from supervisor.errors import RedisError
 from supervisor.master.asks import Asks
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.exchange import Exchanger
@@ -30,6 +32,8 @@ from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
 
 log = get("worker")
+
+WAKE_WITHIN_S = 0.5  # at the end of a stop; a hint is not worth more
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,19 @@ class Worker:
 
     async def close(self) -> None:
         await self._marker.close()
+        if self.fetcher.cut_short and self._around.redis.connected:
+            await self._wake_another()
+
+    async def _wake_another(self) -> None:
+        """The pop that the stop cut short may have eaten a marker; another would sleep through its job.
+
+        Twice, because the server may read the first before it has noticed that our pop has hung up, and would
+        give the marker to that. When it has answered the first, it has noticed.
+        """
+        with suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(WAKE_WITHIN_S):
+                for _ in range(2):
+                    await self._around.redis.execute(WakeWorker(self.keys))
 
     # --- stopping ---------------------------------------------------------------------------------------
 

@@ -222,6 +222,26 @@ async def test_a_marker_popped_without_a_free_slot_is_given_to_another_worker(fe
     assert world.kicks == 0
 
 
+async def test_a_marker_popped_while_a_call_is_on_its_way_is_not_forgotten(fetch_world):
+    """The call ran before the job of that marker was added, and its answer comes after the marker."""
+    fetcher, _ = fetch_world
+    assert fetcher.appetite(1, finishing=True) == 1
+    fetcher.wake()
+    fetcher.learned(1, found(0))
+    assert fetcher.appetite(1, finishing=False) == 1
+    fetcher.learned(1, found(0))
+    assert fetcher.appetite(1, finishing=False) == 0, "asked once, and nothing was there"
+
+
+async def test_an_interrupted_wait_may_have_cost_a_marker_and_says_so(fetch_world):
+    fetcher, world = fetch_world
+    fetcher.learned(1, found(0))
+    await until(lambda: world.marker.waits)
+    assert not fetcher.cut_short
+    fetcher.interrupt()
+    assert fetcher.cut_short
+
+
 async def test_the_limiter_holds_back_even_a_finishing_call(fetch_world):
     fetcher, world = fetch_world
     fetcher.learned(1, found(0, limited_ms=30))
@@ -242,6 +262,7 @@ class Server:
 
     async def execute_repeatable(self, command, *, give_up=None):
         self.calls.append(command)
+        self.gives_up = give_up
         self.replies.append(asyncio.get_running_loop().create_future())
         return await self.replies[-1]
 
@@ -318,6 +339,15 @@ async def test_a_second_call_waits_until_it_has_something_to_carry(exchange_worl
     server.replies[0].set_result(Exchange(written=[Written(Code.DONE)], jobs=[]))
     await until(lambda: len(server.calls) == 2)
     assert [outcome.job_id for outcome in server.calls[1].outcomes] == ["1", "2", "3"]
+
+
+async def test_a_stop_ends_the_patience_of_a_call_on_its_way(exchange_world):
+    exchanger, server, _ = exchange_world
+    exchanger.kick()
+    await until(lambda: server.calls)
+    assert not server.gives_up()
+    exchanger.give_up = lambda: True
+    assert server.gives_up()
 
 
 async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
