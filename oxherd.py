@@ -19,7 +19,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sandbox.errors import AskFailed, Delayed, RateLimited, TimeLimit, Unrecoverable, WaitingChildren
+    from sandbox.errors import (
+        AskFailed,
+        Delayed,
+        RateLimited,
+        RetryAfter,
+        TimeLimit,
+        Unrecoverable,
+        WaitingChildren,
+    )
     from sandbox.job import Job
     from sandbox.processors import processor
     from supervisor.client import Queue, exponential, fixed
@@ -49,6 +57,7 @@ _HOMES = {
         "AskFailed",
         "Delayed",
         "RateLimited",
+        "RetryAfter",
         "TimeLimit",
         "Unrecoverable",
         "WaitingChildren",
@@ -81,6 +90,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "AskFailed",
     "Delayed",
     "RateLimited",
+    "RetryAfter",
     "TimeLimit",
     "Unrecoverable",
     "WaitingChildren",

@@ -30,6 +30,20 @@ class RateLimited(Exception):
         super().__init__(f"rate limited for {delay_ms} ms")
 
 
+class RetryAfter(Exception):
+    """This attempt has failed; make the next, if there is one, `retry_after_ms` milliseconds from now.
+
+    The job's own backoff is left aside this once. Any exception that has an attribute `retry_after_ms`, a
+    whole number, is taken the same way.
+    """
+
+    def __init__(self, retry_after_ms: int, message: str = "") -> None:
+        if not isinstance(retry_after_ms, int) or isinstance(retry_after_ms, bool) or retry_after_ms < 0:
+            raise ValueError("RetryAfter: retry_after_ms must be a whole number of milliseconds, 0 or more")
+        self.retry_after_ms = retry_after_ms
+        super().__init__(message or f"to be tried again after {retry_after_ms} ms")
+
+
 class WaitingChildren(Exception):
     """Wait until the children this job has added are done, then run it again."""
 

@@ -28,9 +28,10 @@ _IMPORTLIB = os.path.join(os.path.dirname(os.__file__), "importlib") + os.sep
 class Failure:
     """The body of a FAILED frame.
 
-    delay_ms     for Delayed and RateLimited, else 0.
-    backoff_ms   what the processor's own backoff function said; -1: do not try again. None: it has none.
-    retire       this runner should not be given another job.
+    delay_ms         for Delayed and RateLimited, else 0.
+    backoff_ms       what the processor's own backoff function said; -1: do not try again. None: it has none.
+    retire           this runner should not be given another job.
+    retry_after_ms   what the exception itself says of the next attempt; None: nothing.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Failure:
     delay_ms: int = 0
     backoff_ms: int | None = None
     retire: bool = False
+    retry_after_ms: int | None = None
 
     def to_bytes(self) -> bytes:
         """At most MAX_SMALL bytes; stack and reason give way."""
@@ -57,6 +59,7 @@ class Failure:
                 "delay_ms": self.delay_ms,
                 "backoff_ms": self.backoff_ms,
                 "retire": self.retire,
+                "retry_after_ms": self.retry_after_ms,
             }
         )
 
@@ -100,7 +103,18 @@ def judge(error: BaseException, limit_ms: int = 0) -> Failure:
         return Failure(FailureKind.UNRECOVERABLE, message_of(error), stack)
     # What is not an Exception meant to end the process; and after a MemoryError nobody knows what is whole.
     retire = not isinstance(error, Exception) or isinstance(error, MemoryError)
-    return Failure(FailureKind.RAISED, message_of(error), stack, retire=retire)
+    after_ms = _retry_after_ms(error)
+    return Failure(FailureKind.RAISED, message_of(error), stack, retire=retire, retry_after_ms=after_ms)
+
+
+def _retry_after_ms(error: BaseException) -> int | None:
+    try:
+        after_ms = getattr(error, "retry_after_ms", None)
+    except Exception:  # the user's property: part of the border of the processor call
+        return None
+    if isinstance(after_ms, bool) or not isinstance(after_ms, int) or after_ms < 0:
+        return None
+    return after_ms
 
 
 def stack_of(error: BaseException) -> str:

@@ -40,14 +40,16 @@ class Returned:
 class Raised:
     """The attempt failed.
 
-    final        whatever `attempts` say.
-    backoff_ms   what the processor's own backoff said; None without one.
+    final            whatever `attempts` say.
+    backoff_ms       what the processor's own backoff said; None without one.
+    retry_after_ms   what the exception said of the next attempt: goes before any backoff. None: nothing.
     """
 
     reason: str
     stack: str | None = None
     final: bool = False
     backoff_ms: int | None = None
+    retry_after_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def _failure(
     reason, delay_ms = verdict.reason, -1
     if not verdict.final and _may_retry(job, options, rules):
         try:
-            delay_ms = _delay_ms(options, job.attempts_made + 1, verdict.backoff_ms, rng)
+            delay_ms = _delay_ms(options, job.attempts_made + 1, verdict, rng)
         except InvalidOptions as error:
             reason = f"{verdict.reason} (not tried again: {error})"
     if delay_ms >= 0:
@@ -137,13 +139,18 @@ def _may_retry(job: FetchedJob, options: JobOptions, rules: FinishRules) -> bool
     return rules.max_started_attempts is None or job.attempts_started < rules.max_started_attempts
 
 
-def _delay_ms(options: JobOptions, attempt: int, custom_ms: int | None, rng: Callable[[], float]) -> int:
-    """The pause before the next attempt; -1 for none. The job's own built-in backoff goes first."""
+def _delay_ms(options: JobOptions, attempt: int, raised: Raised, rng: Callable[[], float]) -> int:
+    """The pause before the next attempt; -1 for none.
+
+    First what the exception said, then the job's own built-in backoff, then the processor's.
+    """
+    if raised.retry_after_ms is not None:
+        return raised.retry_after_ms
     backoff = backoff_of(options)
     if backoff is not None and backoff.type in BUILT_IN_BACKOFFS:
         return delay_of(backoff, attempt, rng)
-    if custom_ms is not None:
-        return custom_ms
+    if raised.backoff_ms is not None:
+        return raised.backoff_ms
     return 0 if backoff is None else delay_of(backoff, attempt, rng)  # raises: nobody knows this type
 
 

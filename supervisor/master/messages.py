@@ -43,13 +43,14 @@ class _Failure(msgspec.Struct, frozen=True):
     delay_ms: int = 0
     backoff_ms: int | None = None
     retire: bool = False
+    retry_after_ms: int | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
     """A runner's question. Which members belong to which `what` is relay.py's business."""
 
     seq: int
-    what: Literal["add", "children_values"]
+    what: Literal["add", "children_values", "ignored_failures", "dependencies"]
     queue: str = ""
     name: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
@@ -107,7 +108,10 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     backoff_ms = failure.backoff_ms
     if backoff_ms is not None:
         backoff_ms = min(max(backoff_ms, -1), LONGEST_DELAY_MS)
-    return Raised(reason, stack, final, backoff_ms), failure.retire
+    after_ms = failure.retry_after_ms
+    if after_ms is not None:
+        after_ms = min(max(after_ms, 0), LONGEST_DELAY_MS)
+    return Raised(reason, stack, final, backoff_ms, after_ms), failure.retire
 
 
 def read_ask(body: bytes) -> Ask:

@@ -90,6 +90,13 @@ def test_a_failed_attempt_is_tried_again(oxherd, queue, raw):
     assert len(json.loads(raw.hget("bull:work:" + job.id, "stacktrace"))) == 1
 
 
+def test_an_exception_that_says_when_to_try_again_is_obeyed(oxherd, queue, raw):
+    job = queue.add("any", {"do": "come_back", "ms": 60}, attempts=2, backoff=fixed(3_600_000))
+    oxherd()
+    assert finished(queue, job).returned == "welcome"
+    assert raw.hmget("bull:work:" + job.id, "atm", "ats") == [b"2", b"2"]
+
+
 def test_a_postponed_job_burns_no_attempt(oxherd, queue, raw, tmp_path):
     job = queue.add("any", {"do": "later", "mark": str(tmp_path / "mark")})
     oxherd()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from oxherd import Delayed, Job, RateLimited, TimeLimit, Unrecoverable, processor
+from oxherd import Delayed, Job, RateLimited, RetryAfter, TimeLimit, Unrecoverable, processor
 
 
 @processor("work")
@@ -57,6 +57,12 @@ def fail_once(job, data):
     if job.attempt == 1:
         raise ValueError("the first time")
     return "the second time"
+
+
+def come_back(job, data):
+    if job.attempt == 1:
+        raise RetryAfter(data["ms"], "busy")
+    return "welcome"
 
 
 def give_up(job, data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.errors import RetryAfter
 from sandbox.failures import Failure, judge
 from sandbox.wire import MAX_SMALL
 
@@ -118,3 +119,37 @@ def test_a_backoff_that_is_no_whole_number_of_milliseconds_is_said(master, name,
     assert failure["kind"] == "raised"
     assert failure["backoff_ms"] is None
     assert f"it returned {said}; whole milliseconds are expected" in failure["reason"]
+
+
+class Busy(Exception):
+    """Another service said when to come back."""
+
+    def __init__(self, retry_after_ms: object) -> None:
+        super().__init__("busy")
+        self.retry_after_ms = retry_after_ms
+
+
+class Moody(Exception):
+    @property
+    def retry_after_ms(self) -> int:
+        raise LookupError("not today")
+
+
+def test_an_exception_may_say_when_the_next_attempt_is_to_be():
+    assert judge(RetryAfter(1_500)).retry_after_ms == 1_500
+    assert judge(RetryAfter(1_500)).reason == "to be tried again after 1500 ms"
+    assert judge(RetryAfter(0, "the line is busy")).reason == "the line is busy"
+    assert judge(Busy(20)).retry_after_ms == 20
+
+
+@pytest.mark.parametrize("error", [Busy(-1), Busy("20"), Busy(True), Busy(1.5), Moody("x"), ValueError("x")])
+def test_what_is_no_number_of_milliseconds_says_nothing(error):
+    failure = judge(error)
+    assert failure.kind == "raised"
+    assert failure.retry_after_ms is None
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "3", None])
+def test_a_retry_after_no_number_of_milliseconds_cannot_be_made(wrong):
+    with pytest.raises(ValueError, match="whole number of milliseconds"):
+        RetryAfter(wrong)

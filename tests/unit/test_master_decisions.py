@@ -79,6 +79,14 @@ def test_a_processors_own_backoff_is_taken_for_types_we_do_not_know():
     assert isinstance(decide(Raised("boom", backoff_ms=-1), options), Failed)
 
 
+def test_what_the_exception_says_of_the_next_attempt_goes_before_any_backoff():
+    options = JobOptions(attempts=2, backoff=Backoff(type="fixed", delay=100))
+    assert decide(Raised("busy", backoff_ms=40, retry_after_ms=7_000), options).delay_ms == 7_000
+    assert decide(Raised("busy", retry_after_ms=0), options).delay_ms == 0
+    assert isinstance(decide(Raised("busy", retry_after_ms=5), JobOptions(attempts=1)), Failed)
+    assert isinstance(decide(Raised("busy", final=True, retry_after_ms=5), options), Failed)
+
+
 def test_a_backoff_type_nobody_knows_fails_the_job_with_a_sentence():
     outcome = decide(Raised("boom"), JobOptions(attempts=2, backoff=Backoff(type="mine")))
     assert isinstance(outcome, Failed)
