@@ -22,7 +22,7 @@ class QueueKeys:
 
         check_queue_name(self.name)
         object.__setattr__(self, "base", f"{self.prefix}:{self.name}")
-        for part in _PARTS:
+        for part in PARTS:
             object.__setattr__(self, part.replace("-", "_"), f"{self.base}:{part}")
 
     id: str = field(init=False, repr=False, compare=False)
@@ -70,7 +70,8 @@ class QueueKeys:
         return self.client_name(":qe")
 
 
-_PARTS = (
+# What the queue's own keys end in; no job may have such an id.
+PARTS = (
     "id",
     "wait",
     "paused",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from supervisor.errors import DataTooLarge, InvalidJob, UsageError
 from supervisor.protocol.fields import MAX_PRIORITY
+from supervisor.protocol.keys import PARTS
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]*)")
 
@@ -39,6 +40,9 @@ def check_job_id(job_id: str, *, in_bulk: bool = False) -> None:
         raise InvalidJob("Custom Id cannot be integers")
     if ":" in job_id and job_id.count(":") != 2:
         raise InvalidJob("Custom Id cannot contain :")
+    if job_id in PARTS:
+        # BullMQ takes them: then a job's hash stands where the queue's own key belongs, and nothing works.
+        raise InvalidJob(f"Custom Id cannot be {job_id!r}: the queue has a key of that name")
 
 
 def _is_whole_number(text: str) -> bool:

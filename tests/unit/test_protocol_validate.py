@@ -56,6 +56,9 @@ def test_ids_that_bullmq_takes_are_taken(job_id):
     [
         ("0", "JobId cannot be '0' or start with '0:'"),
         ("0:5", "JobId cannot be '0' or start with '0:'"),
+        ("wait", "Custom Id cannot be 'wait': the queue has a key of that name"),
+        ("meta", "Custom Id cannot be 'meta': the queue has a key of that name"),
+        ("stalled-check", "Custom Id cannot be 'stalled-check': the queue has a key of that name"),
         ("12", "Custom Id cannot be integers"),
         ("-5", "Custom Id cannot be integers"),
         ("NaN", "Custom Id cannot be integers"),
