@@ -20,7 +20,8 @@ from typing import Any, Final
 import click
 
 from supervisor import __version__
-from supervisor.cli.render import OutputFailed, clean, note
+from supervisor.cli import render  # not its names: `clean` is also the module of a subcommand
+from supervisor.cli.render import OutputFailed, note
 from supervisor.errors import OxherdError
 
 SUBCOMMANDS: Final = MappingProxyType(
@@ -36,6 +37,9 @@ SUBCOMMANDS: Final = MappingProxyType(
         "retry": "put failed jobs back",
         "remove": "remove jobs",
         "promote": "run delayed jobs now",
+        "drain": "remove the jobs that wait",
+        "clean": "remove old jobs of one state",
+        "obliterate": "remove a queue with everything it has",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
     }
@@ -180,4 +184,4 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 def _say(text: str, who: str = "oxherd") -> None:
     # What a module or a server has said is shown, never obeyed, by the terminal.
-    note("\n".join(clean(line) for line in f"{who}: {text}".split("\n")))
+    note("\n".join(render.clean(line) for line in f"{who}: {text}".split("\n")))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from supervisor.cli.acting import act_on
+from supervisor.cli.acting import ALL, LIMIT, act_on, act_on_all, some_or_all
 from supervisor.cli.command import Common, command
 from supervisor.cli.session import converse
+from supervisor.client import manage
 from supervisor.client.queue import Queue
 from supervisor.protocol import fields
 
@@ -14,10 +15,10 @@ from supervisor.protocol import fields
 @command(
     "retry",
     exits="0 all are put back, 1 one or more are not, 2 wrong usage or config, 3 Redis unreachable",
-    example="oxherd jobs mail --state failed --json | jq -r .id | xargs oxherd retry mail",
+    example="oxherd retry mail --all --limit 100",
 )
 @click.argument("queue")
-@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID...", nargs=-1)
 @click.option(
     "--state",
     type=click.Choice(fields.FINISHED),
@@ -25,12 +26,25 @@ from supervisor.protocol import fields
     metavar="STATE",
     help="the state they are in: failed or completed (default: failed)",
 )
+@ALL
+@LIMIT
 @click.option("--reset-attempts", is_flag=True, help="count their attempts from the start")
-def retry(common: Common, queue: str, job_ids: tuple[str, ...], state: str, reset_attempts: bool) -> int:
-    """Put jobs of QUEUE that have ended back to be run again, each by itself.
+def retry(
+    common: Common,
+    queue: str,
+    job_ids: tuple[str, ...],
+    state: str,
+    everything: bool,
+    limit: int | None,
+    reset_attempts: bool,
+) -> int:
+    """Put jobs of QUEUE that have ended back to be run again: these, or --all that are in the state.
 
-    One line for each ID says what became of it.
+    One line for each ID says what became of it, and one for all how many they are.
     """
+    if some_or_all(job_ids, everything, limit):
+        action = manage.retry_all(state, limit=limit, reset_attempts=reset_attempts)
+        return converse(common, lambda session: act_on_all(session, queue, action, "put back"))
 
     async def act(of: Queue, job_id: str) -> str:
         await of.retry(job_id, state=state, reset_attempts=reset_attempts)
