@@ -117,3 +117,33 @@ def test_a_hangup_without_a_terminal_does_not_stop_it(oxherd, queue):
     run.until("request.refused")
     job = queue.add("any", {})
     until(lambda: queue.state(job.id) == "completed", "it works on")
+
+
+def test_a_stop_is_heard_while_the_processors_are_imported(oxherd, tmp_path):
+    run = oxherd(target="slow_import", env={"GO_ON": str(tmp_path / "never")})
+    run.until("template.output")
+    run.signal(signal.SIGTERM)
+    assert run.ended(10) == 0
+    assert run.events("master.stopped") and not run.events("master.started")
+
+
+def test_what_is_asked_before_the_start_is_done_is_obeyed_after_it(oxherd, queue, tmp_path):
+    go = tmp_path / "go"
+    run = oxherd(target="slow_import", env={"GO_ON": str(go)})
+    run.until("template.output")
+    run.signal(signal.SIGTSTP)
+    job = queue.add("any", {})
+    go.touch()
+    run.until("master.quieted")
+    run.signal(signal.SIGCONT)
+    until(lambda: queue.state(job.id) == "completed", "it fetches again")
+
+
+def test_a_stopped_worker_gives_the_marker_it_may_have_popped_to_another(oxherd, queue, raw):
+    """Its last pop was cut short: the next worker must not sleep through the job of that marker."""
+    run = oxherd("--concurrency", "1")
+    run.until("runner.started")
+    until(lambda: b"bzpopmin" in b" ".join(c["cmd"].encode() for c in raw.client_list()), "it waits")
+    run.signal(signal.SIGTERM)
+    assert run.ended() == 0
+    assert raw.zrange("bull:work:marker", 0, -1) == [b"0"]
