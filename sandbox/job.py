@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from sandbox import codec
 from sandbox.wire import MAX_SMALL
@@ -28,13 +28,23 @@ class Channel(Protocol):
     def cancelled(self) -> bool: ...
 
 
-class Job:
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers bring it; a bare `Job` is a `Job[Any]`
+
+    Data = TypeVar("Data", default=Any)
+else:
+    from typing import TypeVar
+
+    Data = TypeVar("Data")
+
+
+class Job(Generic[Data]):
     """One attempt at one job.
 
     id          the job's id, text
     name        what the producer called it
     queue       the queue it came from
-    data        what the producer sent, decoded from JSON
+    data        what the producer sent, decoded from JSON; made into X for a parameter `job: Job[X]`
     attempt     the number of this attempt, from 1
     attempts    how many attempts the job has in all
     timestamp   when it was added, epoch milliseconds
@@ -50,7 +60,7 @@ class Job:
     def __init__(
         self,
         meta: dict[str, Any],
-        data: Any,
+        data: Data,
         channel: Channel,
         *,
         max_bytes: int,
@@ -59,12 +69,12 @@ class Job:
         self.id: str = meta["id"]
         self.name: str = meta["name"]
         self.queue: str = meta["queue"]
-        self.data = data
+        self.data: Data = data
         self.attempt: int = meta.get("attempt", 1)
         self.attempts: int = meta.get("attempts", 1)
         self.timestamp: int = meta.get("timestamp", 0)
         self.priority: int = meta.get("priority", 0)
-        self.parent: dict[str, Any] | None = _parent(meta.get("parent"))
+        self.parent: dict[str, Any] | None = meta.get("parent")
         self._channel = channel
         self._clock = clock
         self._max_bytes = max_bytes
@@ -106,7 +116,7 @@ class Job:
         return values
 
     def ignored_failures(self) -> dict[str, str]:
-        """Why those children failed whose failure does not count: job key to reason. Asks the master, and waits."""
+        """Why children failed whose failure does not count: job key to reason. Asks the master, and waits."""
         self._must_be_open("ignored_failures")
         reasons: dict[str, str] = self._channel.ask("ignored_failures", {})
         return reasons
@@ -178,10 +188,3 @@ class Job:
         # A thread that outlives its job would speak in the name of the next one.
         if self._ended:
             raise RuntimeError(f"job.{call}: job {self.id} has ended")
-
-
-def _parent(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    """As it stands in Redis the queue has another name."""
-    if told is None:
-        return None
-    return {"id": told.get("id"), "queue": told.get("queueKey", told.get("queue"))}

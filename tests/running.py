@@ -101,11 +101,19 @@ def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
     def start(
         *flags: str,
         target: str = "deeds",
-        queue: str = "work",
+        queue: str | None = "work",
         env: dict[str, str] | None = None,
     ) -> Running:
         paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        ours = ["--redis", redis_url, "--queue", queue, "--log-format", "json", "--log-level", "debug"]
+        ours = [
+            "--redis",
+            redis_url,
+            *(["--queue", queue] if queue else []),
+            "--log-format",
+            "json",
+            "--log-level",
+            "debug",
+        ]
         process = subprocess.Popen(
             [sys.executable, "-m", "supervisor", "run", target, *ours, *flags],
             cwd=TESTS / "processors",

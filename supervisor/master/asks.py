@@ -16,9 +16,10 @@ from supervisor.master.messages import Ask
 from supervisor.protocol.codes import error_of
 from supervisor.protocol.commands.add import AddJobs, NotAdded
 from supervisor.protocol.commands.base import Command, RepeatableCommand
+from supervisor.protocol.commands.flow import GetDependencies, GetIgnoredFailures
 from supervisor.protocol.commands.read import GetChildrenValues
 from supervisor.protocol.commands.work import FetchedJob
-from supervisor.protocol.jsontext import decode
+from supervisor.protocol.jsontext import decode, encode
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import JobSpec, encode_job
 
@@ -46,6 +47,10 @@ class Asks:
             case "children_values":
                 values: bytes = await self._redis.execute(GetChildrenValues(self._keys, job.id))
                 return values
+            case "ignored_failures":
+                return encode(await self._redis.execute(GetIgnoredFailures(self._keys, job.id)))
+            case "dependencies":
+                return encode(await self._redis.execute(GetDependencies(self._keys, job.id)))
 
     async def _add(self, ask: Ask) -> str:
         """Add a job; returns its id.

@@ -11,8 +11,10 @@ import msgspec
 
 from sandbox.wire import START_META, FailureKind
 from supervisor.master.finish import AskedForChildren, AskedForDelay, AskedForPause, Raised, Verdict
+from supervisor.protocol import fields
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
+from supervisor.protocol.jsontext import decode, encode
 
 REASON_CHARS: Final = 16_384
 STACK_CHARS: Final = 65_536
@@ -74,12 +76,24 @@ def start_frame(queue: str, job: FetchedJob, options: JobOptions, soft_timeout_m
             options.attempts,
             job.timestamp,
             job.priority,
-            msgspec.Raw(job.parent) if job.parent else _NO_PARENT,
+            _parent_of(job),
             soft_timeout_ms,
             job.attempts_started,
         )
     )
     return START_META.pack(len(meta)) + meta + job.data
+
+
+def _parent_of(job: FetchedJob) -> msgspec.Raw:
+    """`id` and `queue` of the parent, or none when they cannot be understood."""
+    try:
+        told = decode(job.parent) if job.parent else None
+    except ValueError:
+        return _NO_PARENT
+    if not isinstance(told, dict):
+        return _NO_PARENT
+    parent = {"id": told.get(fields.PARENT_ID), "queue": told.get(fields.PARENT_QUEUE_KEY)}
+    return msgspec.Raw(encode(parent))
 
 
 def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:

@@ -1,7 +1,8 @@
 """The recorded traces, replayed through our client and our commands, compared key by key after each step.
 
 Not replayed, and why:
-- 06, 09-13, 18-21, getters-flow and remove are in test_traces_flows.py; scheduler-*, dedup-*, clean, drain, remove, obliterate and the like: management.
+- 06, 09-13, 18-21, getters-flow and remove are in test_traces_flows.py.
+- scheduler-*, dedup-*, clean, drain, obliterate and the like: management.
   They come with the commands they record.
 - 14b records v5 pausing; v5's own moves are made here by hand, the adds and the worker are ours.
 - interop-v5-v6-pause records two clients losing jobs together; what we do instead is in test_node_pause.py.
