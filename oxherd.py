@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from sandbox.job import Job
     from sandbox.processors import processor
-    from supervisor.client import Queue, exponential, fixed
+    from supervisor.client import Deduplication, Queue, exponential, fixed
     from supervisor.client.listening import listen
     from supervisor.errors import (
         ConfigError,
@@ -62,7 +62,7 @@ _HOMES = {
         "Unrecoverable",
         "WaitingChildren",
     ),
-    "supervisor.client": ("Queue", "exponential", "fixed"),
+    "supervisor.client": ("Deduplication", "Queue", "exponential", "fixed"),
     "supervisor.client.listening": ("listen",),
     "supervisor.errors": (
         "ConfigError",
@@ -95,6 +95,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Unrecoverable",
     "WaitingChildren",
     "Queue",
+    "Deduplication",
     "exponential",
     "fixed",
     "listen",

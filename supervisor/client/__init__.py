@@ -3,7 +3,19 @@
 from supervisor.client.job import Job
 from supervisor.client.queue import Queue
 from supervisor.protocol.backoff_choice import Backoff, custom, exponential, fixed
+from supervisor.protocol.deduplication import Deduplication
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.new_job import AddOptions, JobSpec
 
-__all__ = ["AddOptions", "Backoff", "Job", "JobSpec", "KeepJobs", "Queue", "custom", "exponential", "fixed"]
+__all__ = [
+    "AddOptions",
+    "Backoff",
+    "Deduplication",
+    "Job",
+    "JobSpec",
+    "KeepJobs",
+    "Queue",
+    "custom",
+    "exponential",
+    "fixed",
+]

@@ -22,6 +22,7 @@ from supervisor.protocol.commands.manage import (
 )
 from supervisor.protocol.commands.orphans import remove_orphans
 from supervisor.protocol.commands.queue import RateLimitQueue
+from supervisor.protocol.deduplication import Deduplication
 from supervisor.protocol.new_job import MAX_DELAY_MS, whole
 from supervisor.protocol.steps import Steps
 
@@ -176,6 +177,7 @@ def is_maxed() -> Action[bool]:
 
 def deduplication_owner(deduplication_id: str) -> Action[str | None]:
     """The id of the job that stands for a deduplication id; None when the next one would be added."""
+    _check_id(deduplication_id)
 
     def steps(context: Context) -> Steps[str | None]:
         return ask(GetDeduplicationOwner(context.keys, deduplication_id))
@@ -188,8 +190,13 @@ def remove_deduplication(deduplication_id: str, *, job_id: str | None = None) ->
 
     job_id   only if this job owns it.
     """
+    _check_id(deduplication_id)
 
     def steps(context: Context) -> Steps[bool]:
         return ask(RemoveDeduplication(context.keys, deduplication_id, job_id or ""))
 
     return steps
+
+
+def _check_id(deduplication_id: str) -> None:
+    Deduplication(deduplication_id)  # raises `InvalidJob`
