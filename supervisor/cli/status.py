@@ -57,7 +57,7 @@ class _ScanQueues:
 
 @command(
     "status",
-    exits="0 done, 1 there is no such queue, or a threshold of --check is passed, 2 wrong usage or config, "
+    exits="0 done, 1 there is no such queue, or one is broken, or a threshold of --check is passed, 2 wrong usage or config, "
     "3 Redis unreachable",
     example="oxherd status thumbnails --check --max-waiting 1000 --max-age 10m",
 )
@@ -115,6 +115,8 @@ async def _count(session: Session, redis: Redis, names: Sequence[str], threshold
     passed = []
     if thresholds is not None:
         for each, record in zip(keys, records, strict=True):
+            if "error" in record:
+                continue
             wrong = await drive(alerts(thresholds)(Context(each, epoch_ms, {})), redis.execute)
             record["alerts"] = [alert.sentence for alert in wrong]
             passed += [f"{each.name}: {alert.sentence}" for alert in wrong]
@@ -124,12 +126,13 @@ async def _count(session: Session, redis: Redis, names: Sequence[str], threshold
             out(as_json(record))
     else:
         out(_as_table(records))
-    for sentence in passed:
+    broken = [f"{each['queue']} cannot be counted: {each['error']}" for each in records if "error" in each]
+    for sentence in (*passed, *broken):
         note(f"oxherd: {clean(sentence)}")
     if names and absent:
         note(f"oxherd: no job was ever added to {', '.join(absent)} (prefix {session.prefix!r})")
         return 1
-    return 1 if passed else 0
+    return 1 if passed or broken else 0
 
 
 async def _queues(redis: Redis, prefix: str) -> set[str]:
@@ -150,9 +153,22 @@ async def _workers(redis: Redis, queues: Sequence[QueueKeys]) -> dict[str, int] 
 
 
 async def _record(redis: Redis, keys: QueueKeys, workers: dict[str, int] | None) -> dict[str, Any]:
-    counts, paused, meta = await asyncio.gather(
-        redis.execute(GetCounts(keys)), redis.execute(IsPaused(keys)), redis.execute(GetMeta(keys))
-    )
+    try:
+        counts, paused, meta = await asyncio.gather(
+            redis.execute(GetCounts(keys)), redis.execute(IsPaused(keys)), redis.execute(GetMeta(keys))
+        )
+    except RedisRefused as error:
+        # One broken queue must not hide the others.
+        nothing: dict[str, Any] = dict.fromkeys(state.replace("-", "_") for state in _STATES)
+        of_workers = None if workers is None else workers[keys.name]
+        return {
+            "queue": keys.name,
+            **nothing,
+            "paused": None,
+            "workers": of_workers,
+            "exists": True,
+            "error": f"one of its keys holds something else ({error}); look at the keys {keys.base}:*",
+        }
     return {
         "queue": keys.name,
         **{state.replace("-", "_"): counts[state] for state in _STATES},
@@ -170,7 +186,7 @@ def _as_table(records: Sequence[dict[str, Any]]) -> str:
     rows = [
         [
             clean(record["queue"]),
-            *(f"{record[state]:,}" for state in states),
+            *("?" if record[state] is None else f"{record[state]:,}" for state in states),
             "?" if record["workers"] is None else str(record["workers"]),
             "paused" if record["paused"] else "",
         ]

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from supervisor.errors import OxherdError, RedisError
+from supervisor.errors import OxherdError, RedisError, RedisRefused
 from supervisor.protocol.commands.base import Command
 from supervisor.protocol.commands.work import AnyStarted, CountWork
 from supervisor.protocol.keys import QueueKeys
@@ -25,6 +25,12 @@ class QueuePaused(OxherdError):
     code = "queue_paused"
 
 
+class QueueBroken(OxherdError):
+    """A burst cannot end on a queue whose keys hold something else."""
+
+    code = "queue_broken"
+
+
 class Redis(Protocol):
     async def execute(self, command: Command[Any]) -> Any: ...
 
@@ -36,7 +42,7 @@ class BurstWorker(Protocol):
 
 
 async def until_nothing_left(redis: Redis, workers: Sequence[BurstWorker]) -> None:
-    """Return when, seen twice one second apart, nothing is left. Raises `QueuePaused`."""
+    """Return when, seen twice one second apart, nothing is left. Raises `QueuePaused` and `QueueBroken`."""
     seen_empty = False
     while True:
         if await _empty(redis, workers):
@@ -58,7 +64,12 @@ async def _empty(redis: Redis, workers: Sequence[BurstWorker]) -> bool:
             started = bool(left.delayed_ids) and await redis.execute(
                 AnyStarted(worker.keys, left.delayed_ids)
             )
-        except RedisError:
+        except RedisError as error:
+            if isinstance(error, RedisRefused) and "WRONGTYPE" in str(error):
+                raise QueueBroken(
+                    f"queue {worker.keys.name!r} cannot be read, so a burst would never end: one of its keys "
+                    f"holds something else ({error}). No job was lost. Look at the keys {worker.keys.base}:*"
+                ) from None
             return False  # the master waits for Redis, and so does the burst
         if left.paused:
             raise QueuePaused(

@@ -65,6 +65,7 @@ class Fetcher:
         self.quiet = False  # fetch nothing more (stop, TSTP)
         self._waiting = False
         self.cut_short = False  # a wait was interrupted: the marker it was about to pop may be lost
+        self._refusal = ""  # why Redis gave no jobs when we last asked
         self._held = False  # paused, or at its global concurrency, when we last looked
 
     def appetite(self, free: int, *, finishing: bool) -> int:
@@ -82,9 +83,11 @@ class Fetcher:
             log.info("queue.held", queue=self._keys.name, why="paused, or at its global concurrency")
         self._held = exchange.held
         if exchange.fetch_error is not None:
-            log.error("queue.fetch_failed", queue=self._keys.name, error=exchange.fetch_error)
+            self._refused(exchange.fetch_error)
             self.hold(ERROR_PAUSE_S)
-        elif exchange.limited_ms > 0:
+            return
+        self._refusal = ""
+        if exchange.limited_ms > 0:
             self.hold(exchange.limited_ms / 1000)
         elif len(exchange.jobs) + len(exchange.dropped) >= asked:
             self._hungry = True  # as many as asked for: there may be more
@@ -93,6 +96,12 @@ class Fetcher:
             self._hungry = self._woken
             self._due_on = float(exchange.next_due_ms)
             self._waiter_wanted.set()
+
+    def _refused(self, why: str) -> None:
+        """Say it once: asked again every second, a broken queue would fill the log with one sentence."""
+        if why != self._refusal:
+            self._refusal = why
+            log.error("queue.fetch_failed", queue=self._keys.name, error=why)
 
     def hold(self, for_s: float) -> None:
         """Fetch nothing for a while: the limiter, a `RateLimited`, an error."""
@@ -129,7 +138,7 @@ class Fetcher:
         try:
             score = await self._marker.wait(self._keys.marker, timeout_s)
         except RedisError as error:  # a corrupt marker key, say: look now and then instead
-            log.error("queue.fetch_failed", queue=self._keys.name, error=str(error))
+            self._refused(str(error))
             await asyncio.sleep(ERROR_PAUSE_S)
             score = None
         finally:

@@ -21,7 +21,7 @@ from sandbox.policy import Policy
 from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
-from supervisor.master.burst import QueuePaused, until_nothing_left
+from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
 from supervisor.master.plan import Plan
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings, settings_by_queue
@@ -231,7 +231,7 @@ class Master:
     async def _burst(self, redis: Redis) -> None:
         try:
             await until_nothing_left(redis, self._workers)
-        except QueuePaused as error:
+        except (QueueBroken, QueuePaused) as error:
             self._sentence = error
         self._inbox.put_nowait(Request.DONE)
 

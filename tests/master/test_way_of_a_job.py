@@ -55,6 +55,15 @@ def test_a_burst_on_a_paused_queue_says_so_at_once(oxherd, queue):
     assert queue.state("1") == "waiting"
 
 
+def test_a_burst_on_a_broken_queue_says_so_and_ends(oxherd, queue, raw):
+    queue.add("any", {})
+    raw.set("bull:work:delayed", "no sorted set")
+    run = oxherd("--burst")
+    assert run.ended() == 1
+    assert "one of its keys holds something else (WRONGTYPE" in "".join(run.other)
+    assert raw.lrange("bull:work:wait", 0, -1) == [b"1"]
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -282,6 +282,25 @@ def test_status_of_a_prefix_with_signs_of_a_pattern_finds_only_that(oxherd: Oxhe
     assert [each["queue"] for each in oxherd("status", "--json", "--prefix", "b[u]*l").records] == ["work"]
 
 
+def test_status_names_the_queue_that_is_broken_and_counts_the_others(
+    oxherd: Oxherd, raw: redis.Redis
+) -> None:
+    oxherd("add", "work", "a")
+    oxherd("add", "broken", "a")
+    raw.set("bull:broken:delayed", "no sorted set")
+
+    answer = oxherd("status")
+    assert answer.status == 1
+    assert [line.split()[:2] for line in answer.lines] == [
+        ["queue", "waiting"],
+        ["broken", "?"],
+        ["work", "1"],
+    ]
+    assert answer.err.startswith("oxherd: broken cannot be counted: one of its keys holds something else")
+    broken, work = oxherd("status", "--json").records
+    assert (broken["waiting"], work["waiting"]) == (None, 1)
+
+
 def test_status_counts_the_workers_of_any_program(oxherd: Oxherd, raw: redis.Redis) -> None:
     oxherd("add", "work", "a")
     raw.client_setname("bull:d29yaw==:w:somebody")

@@ -11,6 +11,7 @@ from supervisor.errors import RedisRefused, RedisUnavailable
 from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
 from supervisor.master.lease import Leases
+from supervisor.observe.log import hooked
 from supervisor.protocol.codes import Code
 from supervisor.protocol.commands.work import Completed, Exchange, FetchedJob, Written
 from supervisor.protocol.job_options import KEEP_ALL
@@ -220,6 +221,18 @@ async def test_a_marker_popped_without_a_free_slot_is_given_to_another_worker(fe
     world.marker.scores.put_nowait(0.0)
     await until(lambda: world.put_back == 1)
     assert world.kicks == 0
+
+
+async def test_a_queue_that_gives_no_jobs_says_why_once_until_it_gives_some_again(fetch_world):
+    fetcher, _ = fetch_world
+    said = []
+    with hooked(lambda event, fields: said.append((event, fields["error"]))):
+        for _ in range(3):
+            fetcher.learned(1, found(0, fetch_error="WRONGTYPE"))
+        fetcher.learned(1, found(0, fetch_error="OOM"))
+        fetcher.learned(1, found(0))
+        fetcher.learned(1, found(0, fetch_error="OOM"))
+    assert said == [("queue.fetch_failed", why) for why in ("WRONGTYPE", "OOM", "OOM")]
 
 
 async def test_a_marker_popped_while_a_call_is_on_its_way_is_not_forgotten(fetch_world):
