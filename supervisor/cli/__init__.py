@@ -40,6 +40,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "drain": "remove the jobs that wait",
         "clean": "remove old jobs of one state",
         "obliterate": "remove a queue with everything it has",
+        "schedule": "jobs that are made again and again",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
     }

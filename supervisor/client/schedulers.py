@@ -41,6 +41,7 @@ __all__ = [
     "list_schedulers",
     "migration_advice",
     "remove_scheduler",
+    "upcoming",
     "upsert_scheduler",
 ]
 
@@ -153,6 +154,28 @@ def remove_scheduler(scheduler_id: str) -> Action[bool]:
         return ask(RemoveScheduler(context.keys, scheduler_id))
 
     return steps
+
+
+def upcoming(scheduler: Scheduler, count: int) -> list[int]:
+    """Its next `count` runs, epoch milliseconds, the pending one first; fewer when it ends before.
+
+    Its limit is not counted, nor what a late worker will leave out.
+    """
+    runs = [scheduler.next_on]
+    while len(runs) < count:
+        if scheduler.pattern:
+            try:
+                due_on = next_by_pattern(
+                    scheduler.pattern, scheduler.tz, after_ms=runs[-1], end_on=scheduler.end_on
+                )
+            except InvalidSchedule:
+                return runs  # another client's pattern, which we cannot keep
+        else:
+            due_on = runs[-1] + scheduler.every_ms if scheduler.every_ms else None
+        if due_on is None or (scheduler.end_on is not None and due_on > scheduler.end_on):
+            break
+        runs.append(due_on)
+    return runs
 
 
 def migration_advice(scheduler: Scheduler) -> str | None:

@@ -6,8 +6,8 @@ Not replayed, and why:
 - scheduler-paused, last step: BullMQ leaves the job it meant to replace as an orphan; we replace it.
 - scheduler-collision, first step: BullMQ's chain of runs stops there without a word; ours goes on with the
   next free slot. Its other steps are replayed on a queue that was brought there by hand.
-- v5-legacy-repeat, last step: BullMQ 6 loses the data of the second run; ours keeps it. Its first step is made
-  by BullMQ 5 and written here by hand.
+- v5-legacy-repeat, last step: BullMQ 6 loses the data of the second run; ours keeps it. Its first step, made
+  by BullMQ 5, is written here by hand.
 """
 
 from __future__ import annotations
