@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +115,18 @@ def test_a_deduplicated_job_is_the_one_that_stands_for_it(do: Do) -> None:
 def test_what_makes_no_sense_is_refused_before_anything_is_sent(make: Do, error: type[Exception]) -> None:
     with pytest.raises(error):
         make()
+
+
+def test_the_page_on_deduplication_runs_as_it_stands(
+    redis_url: str, raw: redis.Redis, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/deduplicate.md").read_text(encoding="utf-8")
+    (tmp_path / "once.py").write_text(page.split("```python\n")[1].partition("```")[0], encoding="utf-8")
+    where = {**os.environ, "OXHERD_REDIS_URL": redis_url, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    done = subprocess.run(
+        [sys.executable, "once.py"], cwd=tmp_path, env=where, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3 waiting\n", "")
+    assert raw.keys("bull:reports:[0-9]*") == []
