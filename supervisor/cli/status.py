@@ -57,8 +57,8 @@ class _ScanQueues:
 
 @command(
     "status",
-    exits="0 done, 1 there is no such queue, or one is broken, or a threshold of --check is passed, 2 wrong usage or config, "
-    "3 Redis unreachable",
+    exits="0 done, 1 there is no such queue, or one is broken, or a threshold of --check is passed, "
+    "2 wrong usage or config, 3 Redis unreachable",
     example="oxherd status thumbnails --check --max-waiting 1000 --max-age 10m",
 )
 @click.argument("queues", metavar="[QUEUE...]", nargs=-1)

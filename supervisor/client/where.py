@@ -48,7 +48,8 @@ def find(queue: str, env: Mapping[str, str]) -> Found:
     if config.redis.url is None:
         raise ConfigError(
             "no Redis is named, and nothing was sent: set OXHERD_REDIS_URL=redis://HOST:PORT, or give "
-            f'Queue({queue!r}, url="redis://HOST:PORT")'
+            f'Queue({queue!r}, url="redis://HOST:PORT"); for the private server of `oxherd run` '
+            "on a terminal, OXHERD_REDIS_URL=embedded"
         )
     of_queue = config.queues.get(queue)
     defaults = of_queue.defaults.as_options() if of_queue is not None else {}
