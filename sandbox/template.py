@@ -20,6 +20,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -209,7 +210,8 @@ class Template:
             os.close(note_write)
             note_write = -1
             note = os.read(note_read, _BIRTH_NOTE.size)
-            os.waitpid(middle, 0)
+            with suppress(ChildProcessError):  # the user's module has SIGCHLD ignored, or reaps everybody
+                os.waitpid(middle, 0)
         finally:
             os.close(note_read)
             if note_write >= 0:

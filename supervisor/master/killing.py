@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Set
+from contextlib import suppress
 
 PASSES = 50
 
@@ -42,23 +44,43 @@ def kill_tree(pid: int) -> int:
     `pid` must be an unreaped child of ours (so that the number cannot be somebody else's) and a sub-reaper
     (so that a daemonised grandchild is still below it).
     """
-    _signal(pid, signal.SIGSTOP)
+    with suppress(OSError):
+        os.kill(pid, signal.SIGSTOP)
     below: set[int] = set()
     for _ in range(PASSES):
         new = set(descendants_of(pid)) - below
         if not new:
             break
-        for descendant in new:
-            _signal(descendant, signal.SIGSTOP)
         below |= new
+        for descendant in new:
+            _signal_below(descendant, signal.SIGSTOP, {pid, *below})
     for descendant in below:
-        _signal(descendant, signal.SIGKILL)
-    _signal(pid, signal.SIGKILL)
+        _signal_below(descendant, signal.SIGKILL, {pid, *below})
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
     return len(below)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _signal_below(pid: int, number: signal.Signals, tree: Set[int]) -> None:
+    """Signal a descendant, if the number is still its own.
+
+    Others than we may reap it at any time. Held by a pidfd it cannot change any more, so a parent in the tree
+    that is read after that is proof.
+    """
     try:
-        os.kill(pid, number)
+        pidfd = os.pidfd_open(pid)
     except OSError:
-        pass
+        return
+    try:
+        if _parent_of(pid) in tree:
+            signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        pass  # it has ended, or is not ours to signal
+    finally:
+        os.close(pidfd)
+
+
+def _parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        # After the name, which may contain anything: state, parent.
+        return int(file.read().rpartition(")")[2].split()[1])

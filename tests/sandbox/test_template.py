@@ -259,7 +259,8 @@ def test_the_template_ends_with_0_when_the_master_lets_go(master):
 
 
 def test_the_template_leaves_no_zombie_and_no_descriptor_behind(master):
-    master.load("simple")
+    # Not isolated, so that it is dumpable: else only root may look at its descriptors.
+    master.load("simple", profile="none")
     fds = f"/proc/{master.process.pid}/fd"
     before = len(os.listdir(fds))
     for _ in range(5):
@@ -268,6 +269,12 @@ def test_the_template_leaves_no_zombie_and_no_descriptor_behind(master):
     assert len(os.listdir(fds)) == before
     with open(f"/proc/{master.process.pid}/task/{master.process.pid}/children") as file:
         assert file.read() == ""
+
+
+def test_a_module_that_has_its_children_reaped_still_gets_runners(master):
+    """The template cannot wait for the middle process of its double fork then."""
+    master.load("ignores_children")
+    assert master.runner().run("any") == "done"
 
 
 def test_a_fork_that_the_host_has_no_room_for_is_refused_with_its_reason(new_master):
