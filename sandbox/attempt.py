@@ -18,6 +18,8 @@ from sandbox.failures import Failure, judge, message_of
 from sandbox.job import Channel, Job
 from sandbox.policy import Policy
 from sandbox.processors import Processor
+from sandbox.typed import WrongData
+from sandbox.typed import name_of as typed_name
 from sandbox.wire import FailureKind, Kind
 
 if TYPE_CHECKING:
@@ -61,7 +63,17 @@ class Attempts:
             return _failed(
                 Failure(FailureKind.BAD_DATA, f"the data of the job is not JSON: {_in_short(error)}")
             )
-        job = Job(meta, data, channel, max_bytes=self._policy.result_bytes)
+        if processor.read_data is not None:
+            try:
+                data = processor.read_data(data)
+            except WrongData as error:
+                wanted = typed_name(processor.data_type)
+                return _failed(
+                    Failure(FailureKind.BAD_DATA, f"the data of the job are no {wanted}: {message_of(error)}")
+                )
+            except Exception as error:  # the border: a validator of the user's own
+                return _failed(judge(error))
+        job: Job[Any] = Job(meta, data, channel, max_bytes=self._policy.result_bytes)
         return self._call(processor, job, meta)
 
     def _call(self, processor: Processor, job: Job, meta: dict[str, Any]) -> Outcome:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from sandbox import processors
+from sandbox import processors, typed
 from sandbox.errors import LoadError
 from sandbox.failures import message_of, stack_of
 from sandbox.processors import Processor
@@ -42,7 +42,7 @@ def load(targets: Sequence[tuple[str, str | None]]) -> list[Processor]:
                 _refuse_uncallable(each)
                 _refuse_twice(found, each)
                 found.append(each)
-    return found
+    return [typed.with_reader(each) for each in found]
 
 
 def _load_one(target: str, queue: str | None) -> list[Processor]:

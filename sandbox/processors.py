@@ -36,6 +36,8 @@ class Processor:
     soft_timeout_ms   after this TimeLimit is raised in the function; None: not said.
     memory            as written, for example `512M`; recorded, and shown by READY as not applied.
     backoff           (attempt, exception, job) to milliseconds, or -1 to give the job up.
+    data_type         what its data are made into; None: they stay as JSON has them.
+    read_data         makes them; set when the processor is loaded.
     """
 
     queue: str
@@ -47,6 +49,8 @@ class Processor:
     soft_timeout_ms: int | None = None
     memory: str | None = None
     backoff: Backoff | None = None
+    data_type: Any = None
+    read_data: Callable[[Any], Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,6 +76,7 @@ def processor(
     soft_timeout: str | None = None,
     memory: str | None = None,
     backoff: Backoff | None = None,
+    data: Any = None,
 ) -> Callable[[Function], Function]:
     """Take the jobs of a queue.
 
@@ -83,6 +88,8 @@ def processor(
     memory         "512M", "2G"
     backoff        for jobs with a custom backoff: a function of (attempt, exception, job) that returns the
                    milliseconds to wait before the next attempt, or -1 to give the job up
+    data           a dataclass, a msgspec.Struct or a pydantic model that `job.data` is made into; the same as
+                   writing `job: Job[Resize]`. A job whose data do not fit fails without another attempt
 
     The function stays as it is and can be called as before. Raises `LoadError` for what cannot be.
     """
@@ -106,6 +113,7 @@ def processor(
                 soft_timeout_ms=duration_ms(target, "soft_timeout", soft_timeout),
                 memory=_checked_size(target, memory),
                 backoff=backoff,
+                data_type=data,
             )
         )
         return function

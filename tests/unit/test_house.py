@@ -192,8 +192,19 @@ def test_sandbox_imports_itself_and_the_standard_library():
                 continue
             if path.name == "titles.py" and top == "setproctitle" and not at_top(tree, line):
                 continue  # the one exception: tried inside a function, done without
+            if path.name == "job.py" and top == "typing_extensions" and below_type_checking(tree, line):
+                continue  # for type checkers, which bring it
             intruders.append(f"{path}:{line}: the sandbox must not import {module}")
     assert not intruders, told(intruders)
+
+
+def below_type_checking(tree: ast.Module, line: int) -> bool:
+    guards = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    return any(node.body[0].lineno <= line <= (node.body[-1].end_lineno or 0) for node in guards)
 
 
 def at_top(tree: ast.Module, line: int) -> bool:
