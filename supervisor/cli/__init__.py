@@ -41,6 +41,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "clean": "remove old jobs of one state",
         "obliterate": "remove a queue with everything it has",
         "schedule": "jobs that are made again and again",
+        "flow": "jobs that wait for jobs",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
     }

@@ -34,7 +34,7 @@ from supervisor.protocol.commands.flow import (
     check_group,
 )
 from supervisor.protocol.flow_tree import FlowJob, Planned, Planner, checked_defaults
-from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
 from supervisor.protocol.new_job import AddOptions, whole
 from supervisor.protocol.steps import Steps
 
@@ -45,12 +45,14 @@ _FAMILIES_PER_CALL = 500
 class Flow:
     """A job of a flow and the flows it waits for.
 
-    more   there are children that were not read: beyond `depth`, or beyond `max_children`.
+    more     there are children that were not read: beyond `depth`, or beyond `max_children`.
+    prefix   what the keys of its queue start with.
     """
 
     job: Job
     children: tuple[Flow, ...] = ()
     more: bool = False
+    prefix: str = DEFAULT_PREFIX
 
 
 def add(tree: FlowJob, *, defaults: Mapping[str, AddOptions] | None = None) -> Action[Flow]:
@@ -214,7 +216,7 @@ def remove(job_id: str) -> Action[None]:
 def _added(plan: Planned) -> Flow:
     new = plan.node.job
     job = added_job(plan.node.queue.name, new, new.job_id or "", plan.data)
-    return Flow(job, tuple(map(_added, plan.children)))
+    return Flow(job, tuple(map(_added, plan.children)), prefix=plan.node.queue.prefix)
 
 
 def _read(levels: Sequence[Sequence[Family]]) -> Flow:
@@ -230,7 +232,10 @@ def _read(levels: Sequence[Sequence[Family]]) -> Flow:
                 else Job(id=family.job_id, queue=family.queue.name, problems=("it is no longer there",))
             )
             here[family.queue.job(family.job_id)] = Flow(
-                job, tuple(found), family.more or len(found) < len(family.children)
+                job,
+                tuple(found),
+                family.more or len(found) < len(family.children),
+                family.queue.prefix,
             )
         below = here
     (flow,) = below.values()

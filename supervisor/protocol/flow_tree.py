@@ -127,14 +127,15 @@ def flow_of(value: Any, depth: int = 1) -> FlowJob:
             f"a job of a flow has {', '.join(sorted(_MEMBERS))}; "
             + (f"it has no {unknown[0]!r}" if unknown else "the name is missing")
         )
-    children = value.get("children") or ()
+    children, options = value.get("children"), value.get("options")
+    children = () if children is None else children
     if not isinstance(children, (list, tuple)):
         raise InvalidJob(f"the children of {value['name']!r} are a list, not {type(children).__name__}")
     return FlowJob(
         value["name"],
         value.get("data", {}),
         value.get("queue"),
-        value.get("options") or AddOptions(),
+        AddOptions() if options is None else options,
         [flow_of(child, depth + 1) for child in children],
         value.get("prefix"),
     )
