@@ -194,6 +194,10 @@ class Worker:
     def running(self) -> int:
         return sum(attempt.verdict is None for attempt in self.dispatcher.attempts.values())
 
+    def unfinished(self) -> int:
+        """Jobs that run, or whose outcome is not written."""
+        return len(self.dispatcher.attempts)
+
     def settled(self) -> bool:
         """Nothing runs, and everything that was decided is written or given up."""
         return not (self.dispatcher.attempts or self.exchanger.busy or self.scheduling.busy)

@@ -63,6 +63,22 @@ def test_when_trust_in_the_locks_ends_the_attempts_are_cut_and_nothing_is_writte
     assert raw.hget(f"bull:work:{job.id}", "atm") is None
 
 
+@pytest.mark.parametrize("requests", [[signal.SIGTERM], [signal.SIGQUIT]], ids=["term", "quit"])
+def test_a_stop_while_redis_is_away_ends_by_its_deadline_and_says_what_is_left(
+    oxherd, queue, raw, redis_server, requests
+):
+    """I9: the one exception, named in the log."""
+    jobs = [queue.add("any", {"do": "hang"}) for _ in range(2)]
+    run = oxherd("--concurrency", "2", "--stop-deadline", "2s")
+    until(lambda: queue.counts()["active"] == 2, "both run")
+    with stopped(redis_server):
+        for number in requests:
+            run.signal(number)
+        assert run.ended(8) == 0
+    assert run.events("stop.deadline_passed")[0]["left"] == 2
+    assert {line["job_id"] for line in run.events("job.outcome_unknown")} == {job.id for job in jobs}
+
+
 def test_jobs_are_fetched_again_after_every_connection_was_killed(oxherd, queue, raw):
     run = oxherd("--concurrency", "1")
     run.until("master.started")

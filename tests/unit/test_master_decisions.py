@@ -164,6 +164,9 @@ class Jobs:
     def settled(self) -> bool:
         return not self.left and not self.unsettled
 
+    def unfinished(self) -> int:
+        return self.left
+
     def cancel(self, reason: str) -> None:
         self.said.append("cancel")
 
