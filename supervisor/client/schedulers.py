@@ -26,7 +26,7 @@ from supervisor.protocol.commands.scheduler import (
     Scheduler,
     UpsertScheduler,
 )
-from supervisor.protocol.new_job import AddOptions, Json, check_text
+from supervisor.protocol.new_job import MAX_WHOLE, AddOptions, Json, check_text, whole
 from supervisor.protocol.schedule import Schedule, by_cron, every, next_by_pattern, template_of
 from supervisor.protocol.steps import Steps
 
@@ -123,6 +123,8 @@ def list_schedulers(start: int = 0, end: int = -1, *, latest_first: bool = False
 
     Repeatables of BullMQ 5 and older are among them, with `legacy` set: see `migration_advice`.
     """
+    whole(-MAX_WHOLE)("start", start)
+    whole(-MAX_WHOLE)("end", end)
 
     def steps(context: Context) -> Steps[list[Scheduler]]:
         entries = yield GetSchedulerIds(context.keys, start, end, latest_first)

@@ -40,8 +40,10 @@ local function replace_pending(id)
     return false
   end
   local found = redis.call("ZREM", prefix .. "delayed", id) + redis.call("ZREM", prefix .. "prioritized", id)
-  -- BullMQ 5 moves them to `paused` while the queue is paused, BullMQ 6 does not.
-  found = found + redis.call("LREM", prefix .. "wait", 1, id) + redis.call("LREM", prefix .. "paused", 1, id)
+  if found == 0 then
+    -- BullMQ 5 moves them to `paused` while the queue is paused, BullMQ 6 does not.
+    found = redis.call("LREM", prefix .. "wait", 1, id) + redis.call("LREM", prefix .. "paused", 1, id)
+  end
   if found == 0 then
     return false
   end

@@ -62,7 +62,7 @@ _FIELDS: Final = (
     _Field("day of week", 0, 7, "*", _WEEKDAYS),
 )
 _DAY, _MONTH, _WEEKDAY = 3, 4, 5
-_PART: Final = re.compile(r"(?:(\*|\?)|(\d+)(?:-(\d+))?)(?:/(\d+))?$")
+_PART: Final = re.compile(r"(?:(\*|\?)|(\d{1,9})(?:-(\d{1,9}))?)(?:/(\d{1,9}))?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

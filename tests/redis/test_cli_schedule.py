@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from supervisor.blocking import Queue
 from supervisor.cli import main
 from supervisor.client.schedulers import get_scheduler
 
+ROOT = Path(__file__).parents[2]
 Oxherd = Callable[..., tuple[int, str, str]]
 
 
@@ -111,6 +116,27 @@ def test_an_old_repeatable_is_listed_with_what_to_do(schedule: Oxherd, raw: redi
     status, said, advice = schedule("list", "mail")
     assert status == 0 and "md5" in said
     assert "Make a job scheduler of the same pattern" in advice
+
+
+def test_the_page_on_schedules_runs_as_it_stands(redis_url: str, raw: redis.Redis, tmp_path: Path):
+    page = (ROOT / "docs/how-to/schedule.md").read_text(encoding="utf-8")
+    (tmp_path / "schedules.py").write_text(page.split("```python\n")[1].partition("```")[0], encoding="utf-8")
+    where = {**os.environ, "OXHERD_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "schedules.py"], cwd=tmp_path, env=where, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("first run of nightly: ")
+    assert raw.exists("bull:reports:repeat") == 0
+
+
+def test_the_commands_on_the_page_are_taken(schedule: Oxherd, raw: redis.Redis):
+    page = (ROOT / "docs/how-to/schedule.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line[2:]) for line in page.splitlines() if line.startswith("$ oxherd schedule ")]
+    assert len(lines) == 7
+    raw.zadd("bull:reports:repeat", {lines[-1][-1]: 5})
+    raw.hset(f"bull:reports:repeat:{lines[-1][-1]}", "name", "n")
+    assert [schedule(*line[2:])[0] for line in lines] == [0] * 7
 
 
 def test_a_verb_is_needed_and_a_wrong_one_is_named(schedule: Oxherd):
