@@ -15,7 +15,15 @@ from supervisor.errors import InvalidJob
 from supervisor.protocol.commands.add import NewJob
 from supervisor.protocol.commands.flow import FlowNode
 from supervisor.protocol.keys import QueueKeys
-from supervisor.protocol.new_job import MAX_DATA_BYTES, AddOptions, JobSpec, Json, check_defaults, encode_job
+from supervisor.protocol.new_job import (
+    MAX_DATA_BYTES,
+    AddOptions,
+    JobSpec,
+    Json,
+    check_defaults,
+    check_text,
+    encode_job,
+)
 from supervisor.protocol.parent_option import ParentLink
 
 MAX_DEPTH: Final = 200  # of a tree; each level is one step of recursion here and where it is read back
@@ -156,5 +164,5 @@ def _check(job: Any, depth: int) -> None:
     if not isinstance(job.children, (list, tuple)):
         raise InvalidJob(f"the children of job {job.name!r} are a list, not {type(job.children).__name__}")
     for what, value in (("queue", job.queue), ("prefix", job.prefix)):
-        if value is not None and not isinstance(value, str):
-            raise InvalidJob(f"the {what} of job {job.name!r} is text, not {type(value).__name__}")
+        if value is not None:
+            check_text(value, f"the {what} of job {job.name!r}")

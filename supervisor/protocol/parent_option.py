@@ -56,6 +56,10 @@ def parent_link(value: Any, prefix: str) -> ParentLink:
         job_id, queue = getattr(value, "id", None), getattr(value, "queue", None)
     if not isinstance(job_id, str) or not isinstance(queue, str) or not job_id:
         raise InvalidJob("parent is a job, or a mapping with the texts id and queue")
+    try:
+        f"{queue}{job_id}".encode()
+    except UnicodeEncodeError:
+        raise InvalidJob("parent holds half of a surrogate pair, which UTF-8 cannot say") from None
     own_prefix, _, name = queue.rpartition(":")
     check_queue_name(name)
     return ParentLink(job_id, queue if own_prefix else f"{prefix}:{name}")
