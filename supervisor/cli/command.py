@@ -75,6 +75,12 @@ class OxherdCommand(click.Command):
         formatter.write_paragraph()
         formatter.write_text(f"example: {self.example}")
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.help = "this text"  # in the words and the case of the others
+        return option
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
         formatter.write_text(inspect.cleandoc(self.help or ""))

@@ -35,8 +35,8 @@ def _option(parameter: str) -> click.Option:
 
 @command(
     "run",
-    exits="0 stopped as asked, 1 with --burst: a job failed for good or a queue is paused, 2 wrong usage, "
-    "config or processor, 3 Redis unreachable",
+    exits="0 stopped as asked, 1 with --burst: a job failed for good or a queue is paused or broken, "
+    "2 wrong usage, config or processor, 3 Redis unreachable",
     example="oxherd run thumbnails:resize --queue thumbnails --concurrency 2 --timeout 60s",
 )
 @click.argument("targets", metavar="[TARGET...]", nargs=-1)

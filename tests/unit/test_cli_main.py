@@ -124,6 +124,7 @@ def test_the_help_of_a_subcommand_tells_exit_statuses_and_an_example(
     said = capsys.readouterr().out
     assert said.startswith(f"usage: oxherd {name} ")
     assert "--redis URL" in said
+    assert "Show this message" not in said
     assert "\nexit status: 0 " in said
     assert f"oxherd {name}" in said.rpartition("\nexample: ")[2].replace("\n", " ")
 
