@@ -206,11 +206,13 @@ def _draw(tally: Tally) -> Any:
         bar: Any = ProgressBar(total=100, completed=running.percent or 0, width=24)
         if running.percent is None:
             bar = Text(clipped(running.said, 24), style="dim")
-        what = clipped(clean(f"{running.queue}/{running.job_id} {running.name}"), 48)
+        # A long queue's name must not push out which job it is.
+        queue = clipped(clean(running.queue), 20)
+        what = clipped(f"{queue}/{clean(f'{running.job_id} {running.name}')}", 48)
         percent = "" if running.percent is None else f"{running.percent:.0f}%"
         grid.add_row(
             Text(f"slot {slot}", style="dim"),
-            Text(what),
+            Text(what, no_wrap=True, overflow="ellipsis"),
             bar,
             Text(percent),
             Text(span((tally.clock() - running.since_at) * 1000), style="dim"),

@@ -123,6 +123,21 @@ def test_a_terminal_without_rich_gets_lines_and_a_sentence(
     assert capfd.readouterr().out.startswith("done: 1 completed, 0 failed")
 
 
+def test_the_picture_keeps_a_line_for_each_slot_however_long_the_names() -> None:
+    console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=60)
+    tally = Tally(clock=lambda: 0.0)
+    tally.on_fetched("a-queue-with-quite-a-long-name-indeed", "4711", "a-job-with-quite-a-long-name", 1)
+    tally.on_progress("a-queue-with-quite-a-long-name-indeed", "4711", b"40")
+
+    console.print(display._draw(tally))
+
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2, lines
+    wide = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=120)
+    wide.print(display._draw(tally))
+    assert "a-queue-with-quite-…/4711 a-job" in wide.file.getvalue()
+
+
 def test_the_picture_shows_each_slot() -> None:
     console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=100)
     tally = Tally(Clock())
