@@ -2,8 +2,8 @@
 
 Not replayed, and why:
 - 06, 09-13, 18-21, getters-flow and remove are in test_traces_flows.py.
-- scheduler-*, dedup-*, clean, drain, obliterate and the like: management.
-  They come with the commands they record.
+- scheduler-* and v5-legacy-repeat are in test_traces_scheduler.py.
+- dedup-*, clean, drain, obliterate and the like are in test_traces_dedup.py and test_traces_manage.py.
 - 14b records v5 pausing; v5's own moves are made here by hand, the adds and the worker are ours.
 - interop-v5-v6-pause records two clients losing jobs together; what we do instead is in test_node_pause.py.
 

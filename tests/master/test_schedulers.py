@@ -111,3 +111,11 @@ def test_an_old_repeatable_goes_on_with_its_data_and_the_log_says_what_to_do(oxh
     assert "then remove this one" in run.until("scheduler.legacy")["advice"]
     (following,) = queue.jobs("delayed")
     assert following.data == {"do": "echo"}
+
+
+def test_a_worker_on_a_terminal_keeps_a_schedule_going_too(oxherd, queue):
+    queue.run(upsert_scheduler("tick", every(200), data={"do": "echo"}))
+    oxherd("--inline")
+    times = due_times(runs(queue, 3))
+    assert len(set(times)) == len(times)
+    assert queue.run(get_scheduler("tick")).iterations >= 3
