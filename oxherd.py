@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from sandbox.job import Job
     from sandbox.processors import processor
-    from supervisor.client import Deduplication, Queue, exponential, fixed
+    from supervisor.client import Deduplication, FlowJob, Queue, exponential, fixed, flows
     from supervisor.client.listening import listen
     from supervisor.errors import (
         ConfigError,
@@ -63,7 +63,7 @@ _HOMES = {
         "Unrecoverable",
         "WaitingChildren",
     ),
-    "supervisor.client": ("Deduplication", "Queue", "exponential", "fixed"),
+    "supervisor.client": ("Deduplication", "FlowJob", "Queue", "exponential", "fixed", "flows"),
     "supervisor.client.listening": ("listen",),
     "supervisor.errors": (
         "ConfigError",
@@ -98,6 +98,8 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "WaitingChildren",
     "Queue",
     "Deduplication",
+    "FlowJob",
+    "flows",
     "exponential",
     "fixed",
     "listen",

@@ -1,5 +1,7 @@
 """Producers and readers: add jobs, look at them, wait for their results. Knows nothing of the master."""
 
+from supervisor.client import flows
+from supervisor.client.flows import FlowJob
 from supervisor.client.job import Job
 from supervisor.client.queue import Queue
 from supervisor.protocol.backoff_choice import Backoff, custom, exponential, fixed
@@ -11,6 +13,7 @@ __all__ = [
     "AddOptions",
     "Backoff",
     "Deduplication",
+    "FlowJob",
     "Job",
     "JobSpec",
     "KeepJobs",
@@ -18,4 +21,5 @@ __all__ = [
     "custom",
     "exponential",
     "fixed",
+    "flows",
 ]
