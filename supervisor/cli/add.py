@@ -152,5 +152,5 @@ async def _add_lines(session: Session, queue_name: str, name: str, lines: Spool,
                 added += len(jobs)
                 for job in jobs:
                     report.out(as_json({"queue": queue_name, "id": job.id}) if session.json else job.id)
-        note(f"oxherd: {added:,} jobs added to {queue_name}")
+        note(f"oxherd: {'1 job' if added == 1 else f'{added:,} jobs'} added to {queue_name}")
     return 0

@@ -51,6 +51,8 @@ def read_json(text: str | bytes) -> Any:
     raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     try:
         return decode(raw)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no UTF-8 text (byte {error.start})") from None
     except ValueError as error:
         raise ValueError(f"no JSON ({error})") from None
 

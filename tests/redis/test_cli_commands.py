@@ -135,6 +135,10 @@ def test_a_file_of_jobs_adds_one_for_each_line(oxherd: Oxherd, raw: redis.Redis,
     assert json.loads(raw.hget("bull:work:2500", "data")) == {"n": 2_499}
 
 
+def test_one_job_of_a_file_is_one_job(oxherd: Oxherd) -> None:
+    assert oxherd("add", "work", "a", "--jsonl", "-", stdin="{}\r\n").err == "oxherd: 1 job added to work\n"
+
+
 def test_of_a_file_with_one_bad_line_nothing_is_added(
     oxherd: Oxherd, raw: redis.Redis, tmp_path: Path
 ) -> None:
@@ -178,7 +182,7 @@ def test_jobs_are_added_to_the_last_though_nobody_reads_their_ids(
         (("wo:rk", "a"), ["Queue name cannot contain :", "nothing was added"]),
         (("", "a"), ["Queue name must be provided"]),
         (("work", "a", "{page: 1}"), ["no JSON", "nothing was added"]),
-        (("work", "a", '"\udcff"'), ["no JSON"]),
+        (("work", "a", '"\udcff"'), ["the data is no UTF-8 text (byte 1); nothing was added"]),
         (("work", "a", "NaN"), ["JSON cannot say"]),
         (("work", "a", "[" * 5000), ["no JSON"]),
         (("work", "a", "--priority", "2097152"), ["Priority should be between 0 and 2097151"]),
