@@ -166,7 +166,7 @@ class FakeTemplate:
         return []
 
     async def fork(self, slot, fds):
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
     def reap(self):
         return -9

@@ -55,7 +55,7 @@ async def test_a_stop_during_the_start_cancels_it_and_lets_nothing_open(master):
 
     async def starting():
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
             closed.append(True)
 
