@@ -63,8 +63,16 @@ def insist(job):
     return "done"
 
 
+def hire(job):
+    """Its child is for a worker of another language."""
+    if not job.children_values():
+        job.add("kids", "echo", "ours", parent=job, job_id="hired")
+        raise WaitingChildren
+    return list(job.children_values().values())
+
+
 def collect(job):
     return job.children_values()
 
 
-DEEDS = {each.__name__: each for each in (split, wait_for_nobody, tolerate, orphan, insist, collect)}
+DEEDS = {each.__name__: each for each in (split, wait_for_nobody, tolerate, orphan, insist, hire, collect)}

@@ -52,6 +52,8 @@ const processors = {
     return job.data;
   },
   hang: () => new Promise(() => {}),
+  collect: (job) => job.getChildrenValues(),
+  ignored: (job) => job.getIgnoredChildrenFailures(),
 };
 
 const listenTo = (emitter, told, queue, names) => {
@@ -68,7 +70,13 @@ const QUEUE_EVENTS = [
   'duplicated', 'removed', 'paused', 'resumed', 'retries-exhausted',
 ];
 
+const treeOf = ({ job, children = [] }) => ({ id: job.id, name: job.name, children: children.map(treeOf) });
+
 const actions = {
+  flow: async (request) => {
+    const producer = keep('flow', { ...request, queue: '' }, (library) => new library.FlowProducer({ connection }));
+    return treeOf(await producer[request.method](...request.args));
+  },
   queue: async (request) => {
     const queue = queueOf(request);
     return queue[request.method](...(request.args ?? []));
@@ -92,10 +100,15 @@ const actions = {
   events: async (request) => {
     const events = keep('events', request, (library) => {
       const made = new library.QueueEvents(request.queue, { connection, lastEventId: request.since ?? '0-0' });
-      listenTo(made, 'events', request.queue, QUEUE_EVENTS);
+      listenTo(made, 'events', request.queue, [...QUEUE_EVENTS, ...(request.names ?? [])]);
       return made;
     });
     await events.waitUntilReady();
+    return null;
+  },
+  publish: async (request) => {
+    const producer = keep('producer', request, (library) => new library.QueueEventsProducer(request.queue, { connection }));
+    await producer.publishEvent(request.event);
     return null;
   },
   waitUntilFinished: async (request) => {
