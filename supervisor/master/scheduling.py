@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from supervisor.errors import InvalidSchedule, JobError, RedisError
+from supervisor.errors import InvalidSchedule, JobError, NotRepeatable, RedisError
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code
 from supervisor.protocol.commands.scheduler import NextIteration
@@ -87,7 +87,10 @@ async def add_following(
             if run is None:
                 return
             command = NextIteration(keys, job.scheduler_id, job.id, run, now_ms)
-            added = await redis.execute_repeatable(command, give_up=give_up)
+            try:
+                added = await redis.execute_repeatable(command, give_up=give_up)
+            except NotRepeatable:
+                continue  # this call may run twice, and in any order: ask again, on the new connection
             if not isinstance(added, Code):
                 if added is not None and run.legacy:
                     advice = migration_advice(job.scheduler_id)
