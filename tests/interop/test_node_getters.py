@@ -63,3 +63,17 @@ def test_counts_and_metrics_read_the_same_on_both_sides(node: Peer, queue: Queue
     assert theirs("exportPrometheusMetrics") == queue.run(getters.prometheus())
     assert theirs("getMetrics", "completed")["count"] == queue.run(getters.metrics("completed")).minutes
     assert theirs("getMeta")["maxLenEvents"] == queue.run(getters.meta()).max_events
+
+
+def test_events_of_ones_own_reach_the_listeners_of_the_other(node: Peer, queue: Queue) -> None:
+    node.ask("events", queue="q", names=["ours"])
+    queue.run(publish("ours", {"n": 1, "text": "x"}))
+    (told,) = node.until("events", "q", "ours")
+    assert told["args"][0] == {"n": "1", "text": "x"}
+
+    node.ask("publish", queue="q", event={"eventName": "theirs", "jobId": "7", "m": 2})
+    events = listen(queue, since="0-0")
+    seen = [next(events), next(events)]
+    events.close()
+    assert [event.name for event in seen] == ["ours", "theirs"]
+    assert (seen[1].job_id, seen[1].values) == ("7", {"m": "2"})
