@@ -15,6 +15,7 @@ from supervisor.protocol.commands.job import (
     AddLog,
     ChangeDelay,
     ChangePriority,
+    ClearLog,
     PromoteJob,
     RemoveJob,
     RetryJob,
@@ -108,6 +109,16 @@ def add_log(job_id: str, row: str, *, keep: int = 0) -> Action[int]:
 
     def steps(context: Context) -> Steps[int]:
         return ask(AddLog(context.keys, job_id, row, keep))
+
+    return steps
+
+
+def clear_log(job_id: str, *, keep: int = 0) -> Action[None]:
+    """Forget the rows of a job's log but the newest `keep`. A job that is not there has none."""
+    whole(0)("keep", keep)
+
+    def steps(context: Context) -> Steps[None]:
+        return ask(ClearLog(context.keys, job_id, keep))
 
     return steps
 

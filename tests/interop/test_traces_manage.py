@@ -19,6 +19,7 @@ from scene import Scene, completed, failed, retried
 from supervisor.client.edit import (
     change_delay,
     change_priority,
+    clear_log,
     set_global_concurrency,
     set_global_rate_limit,
 )
@@ -304,6 +305,12 @@ def test_limits_and_events(scene: Open) -> None:
         assert play.queue.run(rate_limit_ttl_ms()) == 0
         assert play.raw.hkeys(play.keys.meta) == []
         play.queue.add("a", {})
+        play.raw.rpush(play.keys.logs("1"), "two", "three")
+        next(step)
+        play.queue.run(clear_log("1", keep=1))
+        assert ids(play, play.keys.logs("1")) == next(step)["keys"]["bull:Q:1:logs"]["value"] == ["three"]
+        play.queue.run(clear_log("1"))
+        assert not play.raw.exists(play.keys.logs("1"))
         play.raw.xadd(play.keys.events, {"event": "my-event"})
         assert play.queue.run(forget_events(0)) == 3
         assert play.raw.xlen(play.keys.events) == 0

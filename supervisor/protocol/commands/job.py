@@ -90,6 +90,26 @@ class AddLog:
 
 
 @dataclass(frozen=True, slots=True)
+class ClearLog:
+    """Forget the rows of a job's log but the newest `keep`."""
+
+    script: ClassVar[str] = "clearLog"
+
+    queue: QueueKeys
+    job_id: str
+    keep: int = 0
+
+    def keys(self) -> Sequence[str]:
+        return (self.queue.logs(self.job_id),)
+
+    def args(self) -> Sequence[Arg]:
+        return (self.keep,)
+
+    def decode(self, reply: Reply) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class RetryJob:
     """A failed (or completed) job waits again."""
 
