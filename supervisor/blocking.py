@@ -4,12 +4,14 @@ from supervisor.client import (
     AddOptions,
     Backoff,
     Deduplication,
+    FlowJob,
     Job,
     JobSpec,
     KeepJobs,
     custom,
     exponential,
     fixed,
+    flows,
 )
 from supervisor.client.blocking import Queue
 from supervisor.client.listening_blocking import listen
@@ -18,6 +20,7 @@ __all__ = [
     "AddOptions",
     "Backoff",
     "Deduplication",
+    "FlowJob",
     "Job",
     "JobSpec",
     "KeepJobs",
@@ -25,5 +28,6 @@ __all__ = [
     "custom",
     "exponential",
     "fixed",
+    "flows",
     "listen",
 ]
