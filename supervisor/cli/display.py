@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -49,6 +49,7 @@ class Tally:
     put_back: int = 0
     slots: dict[int, Running] = field(default_factory=dict)
     last_reason: str = ""
+    stopping: bool = False  # somebody asked for it while jobs were running
     first_at: float | None = None  # the first job was fetched
     last_at: float | None = None  # the last one so far has ended
     _slot_of: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -80,6 +81,11 @@ class Tally:
 
     def on_output(self, queue: str, job_id: str, stream: str, line: str) -> None:
         """It is in the log."""
+
+    def on_log(self, event: str, fields: Mapping[str, Any]) -> None:
+        """A hook for the log: whoever pressed Ctrl-C must see that it was heard."""
+        if event == "stop.requested" and fields.get("running"):
+            self.stopping = True
 
     @property
     def done(self) -> int:
@@ -126,7 +132,7 @@ def burst_listener(*, as_json: bool, log_level: str, clock: Clock = time.monoton
         on_terminal = False
     if on_terminal:
         tally = Tally(clock)
-        with _picture(tally, log_level):
+        with log.hooked(tally.on_log), _picture(tally, log_level):
             yield tally
     elif as_json:
         tally = Tally(clock)
@@ -201,6 +207,8 @@ def _draw(tally: Tally) -> Any:
         (f"{tally.rate():,.1f} jobs/s", "bold"),
         f"  {span(tally.took_s() * 1000)}",
     )
+    if tally.stopping:
+        head.append("\nstopping: running jobs may end; Ctrl-C again does not wait for them", "bold yellow")
     grid = Table.grid(padding=(0, 2))
     for slot, running in sorted(tally.slots.copy().items()):
         bar: Any = ProgressBar(total=100, completed=running.percent or 0, width=24)

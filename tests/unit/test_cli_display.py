@@ -138,6 +138,18 @@ def test_the_picture_keeps_a_line_for_each_slot_however_long_the_names() -> None
     assert "a-queue-with-quite-…/4711 a-job" in wide.file.getvalue()
 
 
+def test_the_picture_says_that_ctrl_c_was_heard_while_jobs_run_on() -> None:
+    console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=100)
+    tally = Tally(clock=lambda: 0.0)
+    tally.on_log("stop.requested", {"running": 0, "deadline_s": 30.0})  # a burst that is done
+    console.print(display._draw(tally))
+    assert "stopping" not in console.file.getvalue()
+
+    tally.on_log("stop.requested", {"running": 2, "deadline_s": 30.0})
+    console.print(display._draw(tally))
+    assert "stopping: running jobs may end; Ctrl-C again does not wait for them" in console.file.getvalue()
+
+
 def test_the_picture_shows_each_slot() -> None:
     console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=100)
     tally = Tally(Clock())
