@@ -26,7 +26,7 @@ def both(oxherd, *flags):
     return oxherd("--concurrency", "1", *flags, target="families", queue=None)
 
 
-def test_a_parent_that_adds_children_runs_again_when_they_are_done(oxherd, queue, pages, raw):
+def test_a_parent_that_adds_children_runs_again_when_they_are_done(oxherd, queue, raw):
     added = queue.add("book", {"do": "split", "pages": 3}, attempts=2)
     master = both(oxherd)
 
@@ -59,9 +59,12 @@ def test_a_processor_is_told_which_of_its_children_failed_and_why(oxherd, queue)
     assert told["found"]["unprocessed"] == told["found"]["failed"] == []
 
 
-def test_a_child_that_fails_its_parent_fails_it_unrun(oxherd, queue):
+def test_a_child_that_fails_its_parent_fails_it_unrun(oxherd, queue, pages):
+    pages.pause()  # so that the parent waits before its child fails
     added = queue.add("any", {"do": "tolerate", "policy": "fail_parent_on_failure"})
     both(oxherd)
+    until(lambda: queue.state(added.id) == "waiting-children", "the parent waits")
+    pages.resume()
 
     assert finished(queue, added.id).failed_reason == "child bull:pages:torn failed"
 
