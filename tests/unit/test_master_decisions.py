@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
 
+from sandbox.wire import START_META
 from supervisor.master.finish import (
+    AskedForChildren,
     AskedForDelay,
     AskedForPause,
     CutOff,
@@ -18,9 +21,11 @@ from supervisor.master.finish import (
     outcome_of,
     refuse_to_run,
 )
+from supervisor.master.messages import start_frame
 from supervisor.master.phases import TRANSITIONS, Fact, IllegalTransition, Phase, advance
 from supervisor.master.stopping import Step, Stopping
 from supervisor.protocol.commands.work import (
+    AwaitsChildren,
     Completed,
     Failed,
     FetchedJob,
@@ -226,3 +231,24 @@ async def test_what_redis_does_not_take_before_the_deadline_is_left():
     stop = stopping(worker)
     await stop.run()
     assert stop.over()
+
+
+def test_who_waits_for_children_is_put_there_without_counting_an_attempt():
+    assert decide(AskedForChildren()) == AwaitsChildren("7", "w:1")
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        (None, None),
+        (b'{"id":"3","queueKey":"bull:up","fpof":true}', {"id": "3", "queue": "bull:up"}),
+        (b'{"id":"\\ud800","queueKey":"bull:up"}', {"id": "\ud800", "queue": "bull:up"}),
+        (b"{broken", None),
+        (b"[]", None),
+    ],
+)
+def test_a_parent_that_cannot_be_understood_is_not_told_and_the_job_runs(stored, told):
+    body = start_frame("q", replace(JOB, parent=stored), PLAIN, 0)
+    (size,) = START_META.unpack_from(body)
+    meta = json.loads(body[START_META.size : START_META.size + size])
+    assert meta["parent"] == told
