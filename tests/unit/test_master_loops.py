@@ -55,7 +55,7 @@ async def lease_world():
     locks, lost = Locks(), []
     loop = asyncio.get_running_loop()
     leases = Leases(
-        locks, KEYS, duration_ms=80, clock=loop.time, on_lost=lambda job_id, why: lost.append(job_id)
+        locks, KEYS, duration_ms=400, clock=loop.time, on_lost=lambda job_id, why: lost.append(job_id)
     )
     task = asyncio.ensure_future(leases.keep())
     yield leases, locks, lost, loop.time
@@ -69,7 +69,7 @@ async def test_all_locks_of_a_queue_are_renewed_in_one_call_before_half_their_ti
         leases.hold(job_id, f"t{job_id}", clock())
     await until(lambda: locks.renewed)
     assert locks.renewed[0] == ["1", "2", "3"]
-    assert clock() - began_at < 0.072
+    assert clock() - began_at < 0.36
     assert not lost
 
 
@@ -97,7 +97,7 @@ async def test_trust_ends_without_an_answer_before_the_server_forgets(lease_worl
 async def test_trust_counts_from_the_send(lease_world):
     """I3: a fetch that was answered late leaves less trust, never more."""
     leases, _, _, clock = lease_world
-    leases.hold("1", "t1", clock() - 0.075)  # sent 75 ms ago, duration 80 ms, margin 8 ms
+    leases.hold("1", "t1", clock() - 0.375)  # sent 375 ms ago, duration 400 ms, margin 40 ms
     assert not leases.trusted("1", "t1")
 
 
