@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
-from conftest import Wire
 
 from supervisor.blocking import Queue
 from supervisor.client import getters
@@ -123,13 +123,13 @@ def test_what_a_queue_tells_of_itself_is_typed(queue, raw):
     assert meta.rest == {"mine": "x"}
 
 
-def end_one(wire: Wire) -> None:
+def end_one(wire: Any) -> None:
     wire.add(count=1)
     (job,) = wire.fetch()
     wire.exchange([Completed(job.id, job.token, b"1", KeepJobs(count=-1))], metrics=100)
 
 
-def test_metrics_tell_the_minutes_newest_first_and_in_pages(wire: Wire, queue):
+def test_metrics_tell_the_minutes_newest_first_and_in_pages(wire: Any, queue):
     assert queue.run(getters.metrics("completed")).points == []
     for minutes in (0, 1, 3):
         wire.now_ms += minutes * 60_000
@@ -143,7 +143,7 @@ def test_metrics_tell_the_minutes_newest_first_and_in_pages(wire: Wire, queue):
         getters.metrics("waiting")
 
 
-def test_the_export_for_prometheus_has_the_names_of_bullmq(wire: Wire, queue):
+def test_the_export_for_prometheus_has_the_names_of_bullmq(wire: Any, queue):
     end_one(wire)
     fill(queue)
     text = queue.run(getters.prometheus({"env": 'a"b'}))
