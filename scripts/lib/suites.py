@@ -91,7 +91,7 @@ def lint(total: Total) -> None:
             wrong.append(" ".join(command))
     total.broken += wrong
     what = f"{', '.join(wrong)} failed" if wrong else "clean"
-    total.lines.append(f"{'lint':10}{what}, {time.monotonic() - began_at:.0f} s")
+    total.lines.append(f"{'lint':11}{what}, {time.monotonic() - began_at:.0f} s")
 
 
 def run_suites(
@@ -133,7 +133,7 @@ def count(total: Total, name: str, outcomes: Mapping[str, Any]) -> None:
     home = f"tests/{name}/"
     counts = Counter({kind: sum(test.startswith(home) for test in outcomes.get(kind, ())) for kind in KINDS})
     total.counts += counts
-    total.lines.append(f"{name:10}{counted_text(counts) or 'no tests'}")
+    total.lines.append(f"{name:11}{counted_text(counts) or 'no tests'}")
     if counts["skipped"] and not counts["passed"]:
         total.left_out.append(f"{name}: every test of it was skipped")
 
