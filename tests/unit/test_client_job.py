@@ -43,7 +43,8 @@ def test_what_is_not_stored_reads_as_bullmq_reads_it():
 def test_broken_json_is_named_and_hides_nothing_else():
     job = job_of("q", JobRecord(id="1", data=b"{", opts=b"[1", stacktrace=b'{"no":"list"}', returned=b"7"))
     assert (job.data, job.options, job.attempts, job.stacktrace, job.returned) == (None, {}, 0, (), 7)
-    assert [problem.split(" cannot be read as JSON")[0] for problem in job.problems] == ["its options", "its data"]
+    said = [problem.split(" cannot be read as JSON")[0] for problem in job.problems]
+    assert said == ["its options", "its data"]
 
 
 def test_options_that_are_no_object_are_none():
