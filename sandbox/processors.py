@@ -61,6 +61,7 @@ class Processor:
             "timeout_ms": self.timeout_ms or 0,
             "soft_timeout_ms": self.soft_timeout_ms or 0,
             "custom_backoff": self.backoff is not None,
+            "memory": self.memory,
         }
 
 

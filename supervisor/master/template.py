@@ -70,6 +70,7 @@ class ProcessorFacts(msgspec.Struct, frozen=True):
     timeout_ms: int | None
     soft_timeout_ms: int | None
     custom_backoff: bool
+    memory: str | None = None
 
 
 class _Packet(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ def test_ready_tells_what_the_processors_ask_for(master):
             "timeout_ms": 90_000,
             "soft_timeout_ms": 500,
             "custom_backoff": True,
+            "memory": "512M",
         },
         {
             "queue": "thumbnails",
@@ -39,6 +40,7 @@ def test_ready_tells_what_the_processors_ask_for(master):
             "timeout_ms": 0,
             "soft_timeout_ms": 0,
             "custom_backoff": False,
+            "memory": None,
         },
     ]
 
