@@ -64,6 +64,7 @@ class Stopping:
         # Counted from what was asked for, not from the step reached: two requests may come within one poll.
         so_far = max(self._asked, self.step)
         self._asked = max(so_far, to or Step(min(so_far + 1, Step.KILL)))
+        log.info("stop.hurried", to=self._asked.name.lower())
 
     def over(self) -> bool:
         """The deadline has passed: what Redis has not answered by now is left to the stalled check."""

@@ -40,6 +40,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "request.received": _event("debug", "request", "A signal asked for something."),
         "request.refused": _event("warning", "request why", "A signal asked for what cannot be done."),
         "stop.requested": _event("info", "running deadline_s", "Quiet: nothing is fetched any more."),
+        "stop.hurried": _event("info", "to", "A further request: straight on to this step."),
         "stop.handing_back": _event("warning", "jobs", "The deadline is near: these jobs are cut off."),
         "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
         "master.broken": _event("error", "error", "A bug of ours: jobs are handed back, the master ends."),

@@ -66,6 +66,7 @@ def test_a_second_term_skips_the_grace_and_a_third_kills(oxherd, queue):
         run.signal(signal.SIGTERM)
         run.until("request.received", seen + 1)
     assert run.ended(10) == 0
+    assert [line["to"] for line in run.events("stop.hurried")] == ["cancel", "kill"]
     assert queue.counts()["waiting"] == 1
 
 
