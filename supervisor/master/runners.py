@@ -4,6 +4,9 @@
 Decides when a runner is started again and when a template is replaced. What a job's end means is not decided
 here: the owner of the slot is told of frames, lines and the exit, and judges.
 
+Longer than most modules because births and burials share one registry, and every order of their events has to
+be seen in one place.
+
 Reads    pidfds, SIGCHLD, the template's control link
 Writes   signals to processes registered here, or found to be strays of a dead runner
 Tells    the slot's owner: `on_ready`, `on_frame`, `on_line`, `on_exit`

@@ -12,6 +12,7 @@ import pytest
 from conftest import STATES
 from running import until
 
+QUEUE = "work"
 NAMES = {
     "active": "novel",
     "waiting": "letter",
@@ -29,7 +30,7 @@ class Pages:
     def __init__(self, board, dashboard, paths):
         self._board = board
         self._paths = paths
-        self._root = board.ask("serve", dashboard=dashboard, queue="work")
+        self._root = board.ask("serve", dashboard=dashboard, queue=QUEUE)
 
     def read(self, page, *has, **names):
         self._board.ask("open", url=self._root + self._paths[page].format(**names))
@@ -46,12 +47,15 @@ class Pages:
 @pytest.fixture
 def bull_board(board):
     state = "/queue/work?status={state}"
-    return Pages(board, "bull-board", {"state": state, "job": "/queue/work/{id}", "queue": "/queue/work"})
+    return Pages(
+        board, "bull-board", {"state": state, "job": f"/queue/{QUEUE}/{{id}}", "queue": f"/queue/{QUEUE}"}
+    )
 
 
 @pytest.fixture
 def arena(board):
-    paths = {"state": "/oxherd/work/{state}", "job": "/oxherd/work/{id}", "queue": "/oxherd/work"}
+    home = f"/oxherd/{QUEUE}"
+    paths = {"state": f"{home}/{{state}}", "job": f"{home}/{{id}}", "queue": home}
     return Pages(board, "arena", paths)
 
 
