@@ -53,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
         text for text in argv if (ROOT / text.partition("::")[0]).exists() and not text.startswith("-")
     ]
     options = [text for text in argv if text not in selected]
+    for text in options:
+        if text.startswith("tests/"):
+            print(f"there is no {text}; nothing was run", file=sys.stderr)
+            return 2
     seed = int(os.environ.get("OXHERD_TEST_SEED") or random.randrange(1, 2**31))
     os.environ["OXHERD_TEST_SEED"] = str(seed)
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -185,6 +189,8 @@ def run_again(total: Total, options: Sequence[str], seed: int) -> None:
 
 def close(total: Total, began_at: float, seed: int) -> int:
     took_s = time.monotonic() - began_at
+    if not total.counts.total() and not total.left_out:
+        total.broken.append("no test was selected: nothing is proved")
     print("\n" + "\n".join(total.lines))
     for text in total.broken:
         print(f"FAILED    {text}")

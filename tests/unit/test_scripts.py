@@ -101,3 +101,16 @@ def test_a_directory_of_tests_that_nobody_listed_is_run_too(suites: ModuleType) 
     known = {*suites.SHARING, *suites.alone()}
     there = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert there <= known
+
+
+def test_a_path_that_is_not_there_is_named_and_nothing_is_run(
+    suites: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: a mistyped path was taken for an option, no test ran, and the command succeeded."""
+    assert suites.main(["tests/unit/test_house.py", "tests/unit/no_such_file.py"]) == 2
+    assert "there is no tests/unit/no_such_file.py" in capsys.readouterr().err
+
+
+def test_a_run_of_no_test_at_all_fails(suites: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert suites.close(suites.Total(), 0.0, seed=7) == 1
+    assert "no test was selected" in capsys.readouterr().out
