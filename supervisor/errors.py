@@ -120,10 +120,14 @@ class JobError(OxherdError):
 
 
 class JobNotFound(JobError):
+    """There is no such job: it was never added, or it has been removed. Nothing was changed."""
+
     code = "job_not_found"
 
 
 class JobNotInState(JobError):
+    """The job is not in the state that the operation needs, or is no longer. Nothing was changed."""
+
     code = "job_not_in_state"
 
 
@@ -149,6 +153,8 @@ class ResultTimeout(OxherdError):
 
 
 class SandboxError(OxherdError):
+    """Template or runner: what runs the processors did not come up, or misbehaved."""
+
     code = "sandbox"
 
 

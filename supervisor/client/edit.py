@@ -34,7 +34,12 @@ from supervisor.protocol.validate import check_priority
 
 
 def retry(job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = False) -> Action[None]:
-    """Put a job that is in `state` (failed or completed) back to be run again."""
+    """Put a job that is in `state` (failed or completed) back to be run again.
+
+    reset_attempts   count its attempts from the start.
+
+    Raises `JobNotInState` when it is not in `state`.
+    """
     if state not in fields.FINISHED:
         raise UsageError(f"only a failed or completed job can be run again, not one that is {state}")
 
@@ -55,7 +60,7 @@ def remove(job_id: str) -> Action[None]:
 
 
 def promote(job_id: str) -> Action[None]:
-    """Let a delayed job run now."""
+    """Let a delayed job run now. Raises `JobNotInState` when it is not delayed."""
 
     def steps(context: Context) -> Steps[None]:
         return ask(PromoteJob(context.keys, job_id))
@@ -64,7 +69,7 @@ def promote(job_id: str) -> Action[None]:
 
 
 def change_delay(job_id: str, delay_ms: int) -> Action[None]:
-    """Let a delayed job become due `delay_ms` from now."""
+    """Let a delayed job become due `delay_ms` from now. Raises `JobNotInState` when it is not delayed."""
     whole(0, MAX_DELAY_MS)("delay_ms", delay_ms)
 
     def steps(context: Context) -> Steps[None]:
@@ -74,7 +79,11 @@ def change_delay(job_id: str, delay_ms: int) -> Action[None]:
 
 
 def change_priority(job_id: str, priority: int, *, lifo: bool = False) -> Action[None]:
-    """Give a job another priority. `lifo`: before all others of the same one. A waiting job moves at once."""
+    """Give a job another priority. A waiting job moves at once; for one that is delayed it counts later.
+
+    priority   0 for none, else 1 (first) to 2_097_151 (last).
+    lifo       before all others of the same priority.
+    """
     check_priority(priority)
 
     def steps(context: Context) -> Steps[None]:
@@ -84,7 +93,10 @@ def change_priority(job_id: str, priority: int, *, lifo: bool = False) -> Action
 
 
 def update_progress(job_id: str, progress: Json) -> Action[None]:
-    """Say how far a job is: a number, or anything JSON can say. Event `progress`."""
+    """Say how far a job is: a number, or anything JSON can say. Event `progress`.
+
+    Raises `InvalidJob` before anything is sent when JSON cannot say it.
+    """
     text = encode_json(progress, "the progress")
 
     def steps(context: Context) -> Steps[None]:
@@ -94,7 +106,10 @@ def update_progress(job_id: str, progress: Json) -> Action[None]:
 
 
 def update_data(job_id: str, data: Json) -> Action[None]:
-    """Replace a job's data. A run that has begun keeps the old."""
+    """Replace a job's data. A run that has begun keeps the old.
+
+    Raises `InvalidJob` before anything is sent when JSON cannot say them.
+    """
     text = encode_json(data, "the data")
 
     def steps(context: Context) -> Steps[None]:

@@ -229,7 +229,11 @@ class Queue:
         return await self.run(manage.clean(state, grace_ms=grace_ms, limit=limit))
 
     async def run(self, action: Action[T]) -> T:
-        """Carry out an action of `supervisor.client.edit`, such as `change_delay("17", 5_000)`."""
+        """Carry out an action: `edit.change_delay("17", 5_000)`, `manage.retry_all()`, `getters.workers()`...
+
+        They are made by the functions of `supervisor.client.edit`, `manage`, `getters`, `schedulers`, `flows`,
+        `alerts` and others, for both clients. Making one checks what it is given, and sends nothing yet.
+        """
         return await self._drive(action(self.context))
 
     # --- the connection ----------------------------------------------------------------------------------

@@ -305,7 +305,7 @@ class EmbeddedConfig:
 class DefaultsConfig:
     """[queue.NAME.defaults] Options for jobs added to the queue through this file, where `add` gives none.
 
-    The names are those of `Queue.add`; `as_options` is what it takes.
+    What they mean is told at `AddOptions` in the API; here times and sizes have their unit in the value.
     """
 
     attempts: int | None = option(
@@ -355,7 +355,10 @@ class DefaultsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueConfig:
-    """[queue.NAME] One queue. A section that is None here is the one of the whole file."""
+    """[queue.NAME] One queue, and what runs its jobs.
+
+    Of what it does not say itself the sections of the whole file hold.
+    """
 
     target: tuple[str, ...] = option(
         (), kind=TEXTS, doc="What runs its jobs: module, or module:function. May be a list."

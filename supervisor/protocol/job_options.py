@@ -10,7 +10,7 @@ from supervisor.errors import InvalidOptions
 
 
 class KeepJobs(msgspec.Struct, frozen=True, kw_only=True):
-    """How many finished jobs stay (core.md section 7.2).
+    """How many finished jobs stay. Nothing set: all.
 
     count   0 removes the job itself, n keeps the n newest, None (or negative) all.
     age_s   remove what finished longer ago than this many seconds.

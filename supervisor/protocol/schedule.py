@@ -34,10 +34,11 @@ class Schedule:
 
     every_ms      so many milliseconds apart, counted from the first run; runs that were missed are left out.
     offset_ms     with every_ms: so long after each whole multiple of it since 1970, UTC, instead of at once.
-    pattern       five fields, or six with seconds first, or an alias such as @daily; see `protocol/cron.py`.
+    pattern       five fields, or six with seconds first, or an alias such as @daily.
     tz            the zone of the pattern, such as Europe/Berlin; that of the worker's host if not given.
     limit         so many runs in all.
-    start_on      no run before; end_on: none after. Epoch milliseconds, or a datetime with a zone.
+    start_on      no run before: epoch milliseconds, or a datetime with a zone.
+    end_on        no run after, in the same forms.
     immediately   with a pattern: the first run now. With every_ms the first one is now anyway.
     """
 
