@@ -79,7 +79,7 @@ class Master:
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         try:
-            runners.spawn_template()
+            runners.spawn_templates()
             ready = await self._unless_stopped(loop.create_task(self._ready_to_work()))
             if ready is None:
                 log.info("master.stopped", done=0)

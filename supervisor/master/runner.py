@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.wire import Kind
+from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase, advance
 from supervisor.master.pipe import OutputPipe, Pipe
 
@@ -44,11 +45,19 @@ class SlotOwner(Protocol):
 
 
 class Slot:
-    """The master's place for one job of one queue; it has a runner, or waits for one."""
+    """The master's place for one job of one queue; it has a runner, or waits for one.
 
-    def __init__(self, number: int, owner: SlotOwner) -> None:
+    nursery   where its runners come from; None: where those of the processors do.
+    title     what the titles of its runners begin with.
+    """
+
+    def __init__(
+        self, number: int, owner: SlotOwner, *, nursery: Nursery | None = None, title: str = ""
+    ) -> None:
         self.number = number
         self.owner = owner
+        self.nursery = nursery
+        self.title = title or f"oxherd: runner {number}"
         self.runner: Runner | None = None
         self.failures = 0  # starts in a row that came to nothing
         self.closed = False  # no new runner is started for it

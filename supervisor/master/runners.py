@@ -1,16 +1,16 @@
 """Births and burials: every process of ours is registered here before it can speak, and buried here alone
 (I8).
 
-Decides when a runner is started again and when a template is replaced. What a job's end means is not decided
-here: the owner of the slot is told of frames, lines and the exit, and judges.
+Decides when a runner is started again. When a template is replaced is `nursery.py`'s to decide, and what a
+job's end means the slot's owner's: it is told of frames, lines and the exit, and judges.
 
 Longer than most modules because births and burials share one registry, and every order of their events has to
 be seen in one place.
 
-Reads    pidfds, SIGCHLD, the template's control link
+Reads    pidfds, SIGCHLD
 Writes   signals to processes registered here, or found to be strays of a dead runner
 Tells    the slot's owner: `on_ready`, `on_frame`, `on_line`, `on_exit`
-Rule     invariants I5, I8, I10
+Rule     invariant I8
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import SandboxError
 from supervisor.master.killing import children_of, kill_tree
+from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
-from supervisor.master.template import ProcessorFacts, Template
+from supervisor.master.template import ProcessorFacts
 from supervisor.observe.log import get
 
 log = get("runners")
 
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
-FORK_WITHIN_S = 20.0  # a template that has not answered by then is killed and replaced
 UNKILLABLE_AFTER_S = 2.0
-BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
 BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
 
 
@@ -48,7 +47,7 @@ def pause_after(failures: int) -> float:
 
 
 class Runners:
-    """The registry of template and runners. All methods belong to the event loop."""
+    """The registry of templates and runners. All methods belong to the event loop."""
 
     def __init__(
         self,
@@ -61,78 +60,40 @@ class Runners:
     ) -> None:
         self._loop = loop
         self._env = env
-        self._targets = targets
         self._policy = policy
-        self._title = title
+        self._nurseries: list[Nursery] = []
+        self.processors = self.nursery(targets, title)
         self._by_pid: dict[int, Runner] = {}
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
-        self._template: Template | None = None
-        self._reviving: asyncio.Task[None] | None = None
-        self._loaded = False  # once: from then on a dead template is replaced
         # Children from before us (the embedded server) are somebody else's to end.
         self._spared = set(children_of(os.getpid()))
         self._sweep_wanted = False
         self.stopping = False
         self.strays = 0
 
-    # --- the template ------------------------------------------------------------------------------
+    # --- the templates -----------------------------------------------------------------------------
 
-    def spawn_template(self) -> Template:
-        """Start the first template; called before any connection to Redis exists."""
-        template = Template(self._loop, self._template_line)
-        template.spawn(self._env)
-        self._template = template
-        return template
+    def nursery(self, targets: Sequence[Target], title: str, *, hooks: bool = False) -> Nursery:
+        """A place for templates of these targets; the first one is that of the processors."""
+        made = Nursery(
+            self._loop, env=self._env, targets=targets, policy=self._policy, title=title, hooks=hooks
+        )
+        self._nurseries.append(made)
+        return made
+
+    def spawn_templates(self) -> None:
+        """Start the first template of each; called before any connection to Redis exists."""
+        for each in self._nurseries:
+            each.spawn()
 
     async def load(self) -> list[ProcessorFacts]:
-        """Have the template import the targets; raises `TemplateFailed`."""
-        assert self._template is not None
-        facts = await self._template.load(self._targets, self._policy, self._title)
-        log.info("template.started", pid=self._template.pid, processors=len(facts))
-        for each in facts:
-            if each.memory is not None:
-                why = "memory is not limited in this version"
-                log.warning("limit.not_kept", target=each.target, limit=f"memory {each.memory}", why=why)
-        self._loaded = True
-        self._revive_if_dead()
+        """Have every target imported; what is known of the processors. Raises `TemplateFailed`."""
+        facts, *_ = await asyncio.gather(*(each.load() for each in self._nurseries))
         return facts
 
-    def _template_line(self, stream: str, text: str) -> None:
-        log.info("template.output", stream=stream, line=text)
-
-    async def _revive(self) -> None:
-        """Replace a dead template. Runners that live go on; no new one is born meanwhile."""
-        pause = BACKOFF_FIRST_S
-        while not self.stopping:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_LAST_S)
-            if self._template is not None:
-                self._template.kill()
-                self._template.close()
-            try:
-                self.spawn_template()
-                await self.load()
-            except (SandboxError, OSError) as error:  # it cannot be loaded, or the host has no room for it
-                log.error("template.failed", error=str(error))
-                continue
-            if self._template_lives():
-                return
-
-    def _template_lives(self) -> bool:
-        return self._template is not None and self._template.alive
-
-    def _revive_if_dead(self) -> None:
-        if self._loaded and self._reviving is None and not (self.stopping or self._template_lives()):
-            self._reviving = self._loop.create_task(self._revive())
-            self._reviving.add_done_callback(self._revived)
-
-    def _revived(self, task: asyncio.Task[None]) -> None:
-        self._reviving = None
-        if not task.cancelled():
-            task.result()  # a bug of ours goes to the loop's handler, loudly
-            # It may have died after it was loaded, while its reviver was still believed to be at work.
-            self._revive_if_dead()
+    def _forking(self) -> bool:
+        return any(each.forking for each in self._nurseries)
 
     # --- births -------------------------------------------------------------------------------------
 
@@ -154,8 +115,8 @@ class Runners:
         while not (slot.closed or self.stopping):
             if slot.failures:
                 await asyncio.sleep(pause_after(slot.failures))
-            if self._reviving is not None:
-                await asyncio.wait([self._reviving])
+            if (reviving := self._nursery_of(slot).reviving) is not None:
+                await asyncio.wait([reviving])
             if slot.closed or self.stopping:
                 return
             try:
@@ -164,6 +125,9 @@ class Runners:
             except (SandboxError, OSError) as error:
                 slot.failures += 1
                 log.error("runner.failed", slot=slot.number, error=str(error), failures=slot.failures)
+
+    def _nursery_of(self, slot: Slot) -> Nursery:
+        return slot.nursery or self.processors
 
     async def _start(self, slot: Slot) -> None:
         """Have one runner forked, register it, and let it speak."""
@@ -181,17 +145,11 @@ class Runners:
 
     async def _forked(self, slot: Slot, fds: Sequence[int]) -> int:
         """The pid of a new runner, a child of ours that is not reaped."""
-        template = self._template
-        assert template is not None
         try:
-            async with asyncio.timeout(FORK_WITHIN_S):
-                pid = await template.fork(slot.number, fds)
-        except TimeoutError:
-            template.kill()
-            raise SandboxError(f"the template did not fork within {FORK_WITHIN_S:g} s") from None
+            pid = await self._nursery_of(slot).fork(slot.number, fds)
         finally:
             dead = self._dead_at_birth
-            if not template.forking:
+            if not self._forking():
                 self._dead_at_birth = {}  # the others were strays: nobody will ask for them
         if pid in dead:
             raise SandboxError(f"a new runner died at once with {dead.pop(pid)}")
@@ -220,7 +178,7 @@ class Runners:
         runner.kill_timer = self._loop.call_later(READY_WITHIN_S, self._never_ready, runner)
         go = {
             "slot": slot.number,
-            "title": f"oxherd: runner {slot.number}",
+            "title": slot.title,
             "master_pid": os.getpid(),
             "limits": {},
         }
@@ -334,27 +292,18 @@ class Runners:
             pid = ended.si_pid
             if pid in self._by_pid:
                 self._reap(self._by_pid[pid])
-            elif self._template is not None and self._template.alive and pid == self._template.pid:
-                self._template_ended(self._template)
-            else:
+            elif not any(each.buried(pid) for each in self._nurseries):
                 self._reap_stray(pid)
 
     def _reap_stray(self, pid: int) -> None:
         _, status = os.waitpid(pid, os.WNOHANG)
         self._spared.discard(pid)  # the number may be a stray's one day
-        if self._template is not None and self._template.forking:
+        if self._forking():
             # It may be a runner that died between its fork and the template's answer.
             signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
             self._dead_at_birth[pid] = Exit(None if signum else os.WEXITSTATUS(status), signum)
         else:
             self.strays += 1
-
-    def _template_ended(self, template: Template) -> None:
-        status = template.reap()
-        if status is None or self.stopping or not self._loaded:
-            return
-        log.error("template.exited", pid=template.pid, status=status)
-        self._revive_if_dead()
 
     def _sweep(self) -> None:
         """Kill strays: children of ours that are not registered, left behind by a dead runner.
@@ -362,22 +311,22 @@ class Runners:
         While a fork is under way an unknown child may be a runner that is not registered yet, so the sweep
         waits for the template's answer.
         """
-        if self._template is not None and self._template.forking:
+        if self._forking():
             self._sweep_wanted = True
             return
         self._sweep_wanted = False
-        known = {*self._by_pid, *self._spared}
-        if self._template is not None:
-            known.add(self._template.pid)
+        known = {*self._by_pid, *self._spared, *(each.pid for each in self._nurseries)}
         for pid in children_of(os.getpid()):
             if pid not in known:
                 below = kill_tree(pid)
                 log.warning("stray.killed", pid=pid, below=below)
 
     async def close(self) -> None:
-        """End every runner, let the template go, and return when all are buried."""
+        """End every runner, let the templates go, and return when all are buried."""
         self.stopping = True
-        for task in [*self._tasks, *([self._reviving] if self._reviving else [])]:
+        for each in self._nurseries:
+            each.stop()
+        for task in self._tasks:
             task.cancel()
         for runner in list(self._by_pid.values()):
             if runner.phase is Phase.IDLE:
@@ -388,13 +337,16 @@ class Runners:
             for runner in list(self._by_pid.values()):
                 self.kill(runner)
             await self._until(lambda: not self._by_pid, UNKILLABLE_AFTER_S)
-        template = self._template
-        if template is not None:
-            template.close()
-            if not await self._until(lambda: template.reap() is not None, 0.5):
-                template.kill()
-                await self._until(lambda: template.reap() is not None, UNKILLABLE_AFTER_S)
+        for each in self._nurseries:
+            each.let_go()
+        if not await self._until(self._templates_gone, 0.5):
+            for each in self._nurseries:
+                each.kill()
+            await self._until(self._templates_gone, UNKILLABLE_AFTER_S)
         self._sweep()
+
+    def _templates_gone(self) -> bool:
+        return not any(each.reap_last() for each in self._nurseries)
 
     async def _until(self, true: Callable[[], bool], limit_s: float) -> bool:
         """Until `true()`, at most `limit_s`. Exits arrive on their own meanwhile."""

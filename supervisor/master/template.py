@@ -135,8 +135,13 @@ class Template:
         self._last_words.append(text)
         self._on_line(stream, text)
 
-    async def load(self, targets: Sequence[Target], policy: Policy, title: str) -> list[ProcessorFacts]:
-        """Import the targets. Raises `TemplateFailed` with the traceback of the user's module."""
+    async def load(
+        self, targets: Sequence[Target], policy: Policy, title: str, *, hooks: bool = False
+    ) -> list[ProcessorFacts]:
+        """Import the targets. Raises `TemplateFailed` with the traceback of the user's module.
+
+        hooks   they are hooks, each with its kind in the place of a queue.
+        """
         self.targets = tuple(targets)
         self._send(
             {
@@ -145,6 +150,7 @@ class Template:
                 "policy": policy.to_json(),
                 "master_pid": os.getpid(),
                 "title": title,
+                "hooks": hooks,
             }
         )
         reply = await self._loaded

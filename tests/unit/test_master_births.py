@@ -15,11 +15,12 @@ import pytest
 from sandbox.policy import Policy
 from sandbox.wire import Kind
 from supervisor.errors import SandboxError
-from supervisor.master import runners as module
+from supervisor.master import nursery as module
+from supervisor.master.nursery import BACKOFF_LAST_S
 from supervisor.master.phases import Phase
 from supervisor.master.pipe import new_ends
 from supervisor.master.runner import Runner, Slot
-from supervisor.master.runners import BACKOFF_LAST_S, Runners, pause_after
+from supervisor.master.runners import Runners, pause_after
 from supervisor.master.template import Template
 
 
@@ -158,7 +159,7 @@ class FakeTemplate:
             raise BlockingIOError(11, "Resource temporarily unavailable")
         self.alive = True
 
-    async def load(self, *args):
+    async def load(self, *args, **more):
         if self.deed == "deaf":
             raise SandboxError("the template does not listen")
         if self.deed == "dies once it is loaded":
@@ -187,37 +188,38 @@ async def templates(monkeypatch):
     made = Runners(asyncio.get_running_loop(), env={}, targets=[], policy=Policy(), title="")
     yield made
     made.stopping = True
-    for task in [*made._tasks, *([made._reviving] if made._reviving else [])]:
+    made.processors.stop()
+    for task in made._tasks:
         task.cancel()
 
 
 async def test_a_dead_template_is_replaced_until_one_lives(templates):
     """Whatever goes wrong on the way, and though one dies while its reviver is believed to be at work."""
     FakeTemplate.script = ["lives", "no room", "deaf", "dies once it is loaded", "lives"]
-    first = templates.spawn_template()
+    first = templates.processors.spawn()
     await templates.load()
     first.alive = False
-    templates._template_ended(first)
+    templates.processors.ended(first)
     await until(lambda: len(FakeTemplate.born) == 5)
-    await until(lambda: templates._reviving is None)
+    await until(lambda: templates.processors.reviving is None)
     assert FakeTemplate.born[-1].alive
 
 
 async def test_a_template_that_dies_at_its_first_load_is_not_replaced(templates):
     """That start has failed, with a sentence."""
     FakeTemplate.script = ["deaf", "lives"]
-    first = templates.spawn_template()
+    first = templates.processors.spawn()
     with pytest.raises(SandboxError):
         await templates.load()
     first.alive = False
-    templates._template_ended(first)
-    assert templates._reviving is None
+    templates.processors.ended(first)
+    assert templates.processors.reviving is None
 
 
 async def test_a_template_that_does_not_answer_a_fork_is_killed(templates, monkeypatch):
     monkeypatch.setattr(module, "FORK_WITHIN_S", 0.01)
     FakeTemplate.script = ["lives"]
-    template = templates.spawn_template()
+    template = templates.processors.spawn()
     await templates.load()
     slot = Slot(1, Owner())
     templates.open(slot)

@@ -1,0 +1,166 @@
+"""Where runners come from: a template, and another one when it dies.
+
+Decides when a template is replaced. What is born, and who buries it, is the registry's (`runners.py`). A
+master has one nursery for its processors, and one for its hooks if it has any: neither's code is in the
+other's runners.
+
+Rule     invariants I5, I10
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from sandbox.policy import Policy
+from supervisor.errors import SandboxError
+from supervisor.master.plan import Target
+from supervisor.master.template import ProcessorFacts, Template
+from supervisor.observe.log import get
+
+log = get("nursery")
+
+FORK_WITHIN_S = 20.0  # a template that has not answered by then is killed and replaced
+BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
+
+
+class Nursery:
+    """One template at a time. All methods belong to the event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        env: Mapping[str, str],
+        targets: Sequence[Target],
+        policy: Policy,
+        title: str,
+        hooks: bool = False,
+    ) -> None:
+        self._loop = loop
+        self._env = env
+        self._targets = targets
+        self._policy = policy
+        self._title = title
+        self._hooks = hooks
+        self._template: Template | None = None
+        self._loaded = False  # once: from then on a dead template is replaced
+        self._stopping = False
+        self.reviving: asyncio.Task[None] | None = None
+
+    def spawn(self) -> Template:
+        """Start a template."""
+        template = Template(self._loop, self._line)
+        template.spawn(self._env)
+        self._template = template
+        return template
+
+    async def load(self) -> list[ProcessorFacts]:
+        """Have the template import the targets; raises `TemplateFailed`."""
+        assert self._template is not None
+        facts = await self._template.load(self._targets, self._policy, self._title, hooks=self._hooks)
+        log.info("template.started", pid=self._template.pid, processors=len(facts))
+        for each in facts:
+            if each.memory is not None:
+                why = "memory is not limited in this version"
+                log.warning("limit.not_kept", target=each.target, limit=f"memory {each.memory}", why=why)
+        self._loaded = True
+        self._revive_if_dead()
+        return facts
+
+    def _line(self, stream: str, text: str) -> None:
+        log.info("template.output", stream=stream, line=text)
+
+    # --- births -------------------------------------------------------------------------------------
+
+    @property
+    def forking(self) -> bool:
+        """A fork was asked for and not answered: an unknown child may be a runner not registered yet (I8)."""
+        return self._template is not None and self._template.forking
+
+    async def fork(self, slot: int, fds: Sequence[int]) -> int:
+        """Have a runner forked onto `fds`; the pid that the template tells. Raises `SandboxError`."""
+        template = self._template
+        assert template is not None
+        try:
+            async with asyncio.timeout(FORK_WITHIN_S):
+                return await template.fork(slot, fds)
+        except TimeoutError:
+            template.kill()
+            raise SandboxError(f"the template did not fork within {FORK_WITHIN_S:g} s") from None
+
+    # --- the template's own life --------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """The template's; 0 for none."""
+        return self._template.pid if self._template is not None else 0
+
+    def buried(self, pid: int) -> bool:
+        """This child has ended. True if it was our template, which is reaped then, and replaced."""
+        template = self._template
+        if template is None or not template.alive or pid != template.pid:
+            return False
+        self.ended(template)
+        return True
+
+    def ended(self, template: Template) -> None:
+        status = template.reap()
+        if status is None or self._stopping or not self._loaded:
+            return
+        log.error("template.exited", pid=template.pid, status=status)
+        self._revive_if_dead()
+
+    async def _revive(self) -> None:
+        """Replace a dead template. Runners that live go on; no new one is born meanwhile."""
+        pause = BACKOFF_FIRST_S
+        while not self._stopping:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, BACKOFF_LAST_S)
+            if self._template is not None:
+                self._template.kill()
+                self._template.close()
+            try:
+                self.spawn()
+                await self.load()
+            except (SandboxError, OSError) as error:  # it cannot be loaded, or the host has no room for it
+                log.error("template.failed", error=str(error))
+                continue
+            if self._lives():
+                return
+
+    def _lives(self) -> bool:
+        return self._template is not None and self._template.alive
+
+    def _revive_if_dead(self) -> None:
+        if self._loaded and self.reviving is None and not (self._stopping or self._lives()):
+            self.reviving = self._loop.create_task(self._revive())
+            self.reviving.add_done_callback(self._revived)
+
+    def _revived(self, task: asyncio.Task[None]) -> None:
+        self.reviving = None
+        if not task.cancelled():
+            task.result()  # a bug of ours goes to the loop's handler, loudly
+            # It may have died after it was loaded, while its reviver was still believed to be at work.
+            self._revive_if_dead()
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """No template is replaced from now on."""
+        self._stopping = True
+        if self.reviving is not None:
+            self.reviving.cancel()
+
+    def let_go(self) -> None:
+        """End of file on its control link makes the template exit."""
+        if self._template is not None:
+            self._template.close()
+
+    def kill(self) -> None:
+        if self._template is not None:
+            self._template.kill()
+
+    def reap_last(self) -> bool:
+        """Reap the template if it has ended; True while it lives."""
+        return self._template is not None and self._template.reap() is None
