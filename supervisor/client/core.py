@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
 
 from supervisor.client.job import Job, added_job, job_of
 from supervisor.errors import OxherdError, QueueFull, RedisRefused, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.codes import Code, error_of
-from supervisor.protocol.commands.add import JOBS_PER_CALL, AddJobs, AddResult, NewJob, NotAdded
+from supervisor.protocol.commands.add import JOBS_PER_CALL, AddJobs, AddResult, NewJob, NotAdded, Room
 from supervisor.protocol.commands.base import Command
 from supervisor.protocol.commands.queue import PauseQueue, resume_queue
 from supervisor.protocol.commands.read import (
@@ -57,30 +58,39 @@ def ask(command: Command[T]) -> Steps[T]:
 
 def add(context: Context, spec: JobSpec) -> Steps[Job]:
     job = _encoded(context, spec)
-    yield from make_room(context, 1)
-    (result,) = yield AddJobs(context.keys, [job])
-    return added_job(context.keys.name, job, _id_of(result, job), spec.data)
+    room = None if context.max_waiting is None else Room(context.max_waiting, 1)
+    results = yield AddJobs(context.keys, [job], room=room)
+    _raise_if_full(context, results)
+    return added_job(context.keys.name, job, _id_of(results[0], job), spec.data)
 
 
 def make_room(context: Context, count: int) -> Steps[None]:
     """Raise `QueueFull` if `count` more jobs are too many for the queue as it is now.
 
-    Asked before the add and not in its script: producers that add at one moment may together pass the bound
-    by as many jobs as they are adding. It is there to keep Redis from filling up, not to be exact.
+    For adds whose script does not look itself: what others add between this and the add may pass the bound.
     """
-    most = context.max_waiting
-    if most is None or count == 0:
-        return
-    counts = yield GetCounts(context.keys)
-    waiting = counts[fields.WAITING] + counts[fields.PRIORITIZED]
-    if waiting + count > most:
-        what = "the job was" if count == 1 else f"the {count:,} jobs were"
-        raise QueueFull(
-            f"{waiting:,} jobs wait in {context.keys.name}, and max_waiting is {most:,}: {what} not added. "
-            "Try again when workers have caught up",
-            waiting=waiting,
-            max_waiting=most,
-        )
+    if context.max_waiting is not None and count > 0:
+        counts = yield GetCounts(context.keys)
+        waiting = counts[fields.WAITING] + counts[fields.PRIORITIZED]
+        if waiting + count > context.max_waiting:
+            raise _full(context, waiting, count)
+
+
+def _raise_if_full(context: Context, results: Sequence[AddResult]) -> None:
+    refused = [result for result in results if isinstance(result, NotAdded) and result.code == Code.FULL]
+    if refused:
+        raise _full(context, int(refused[0].text), len(refused))
+
+
+def _full(context: Context, waiting: int, count: int) -> QueueFull:
+    most = context.max_waiting or 0
+    what = "the job was" if count == 1 else f"the {count:,} jobs were"
+    return QueueFull(
+        f"{waiting:,} jobs wait in {context.keys.name}, and max_waiting is {most:,}: {what} not added. "
+        "Try again when workers have caught up",
+        waiting=waiting,
+        max_waiting=most,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +102,16 @@ class Bulk:
     encoded: Sequence[NewJob]
 
     def commands(self) -> list[AddJobs]:
-        starts = range(0, len(self.encoded), JOBS_PER_CALL)
-        return [AddJobs(self.context.keys, self.encoded[at : at + JOBS_PER_CALL]) for at in starts]
+        token, count = uuid4().hex, len(self.encoded)
+        most = self.context.max_waiting
+        return [
+            AddJobs(
+                self.context.keys,
+                self.encoded[at : at + JOBS_PER_CALL],
+                room=None if most is None else Room(most, 0 if at else count, token),
+            )
+            for at in range(0, count, JOBS_PER_CALL)
+        ]
 
     def jobs(self, replies: Iterable[list[AddResult] | OxherdError]) -> list[Job]:
         """The jobs; or the first error, after which the others have been added all the same."""
@@ -102,6 +120,7 @@ class Bulk:
             if isinstance(reply, OxherdError):
                 raise reply
             results += reply
+        _raise_if_full(self.context, results)
         return [
             added_job(self.context.keys.name, job, _id_of(result, job), spec.data)
             for spec, job, result in zip(self.specs, self.encoded, results, strict=True)

@@ -8,14 +8,16 @@
 
   ARGV[1]      prefix of the queue's keys, with its last colon
   ARGV[2]      how many events to keep, about; stored when the queue says nothing yet
-  ARGV[3..]    jobs, eleven texts each: name, data JSON, opts JSON, timestamp, delay ms, priority, 1 for lifo,
+  ARGV[3..5]   with a bound of the jobs that wait: how many, how many need room now (0 in the calls of a bulk
+               after its first), a token for the bulk; else empty
+  ARGV[6..]    jobs, eleven texts each: name, data JSON, opts JSON, timestamp, delay ms, priority, 1 for lifo,
                id or empty, parent key or empty, parent JSON or empty, deduplication JSON or empty
 
-  Derives      every key of the queue from the prefix, de:* and dn:* of a deduplication among them; a parent's
-               dependencies, processed and its queue's keys from the parent
+  Derives      every key of the queue from the prefix, de:* and dn:* of a deduplication and ox:room among
+               them; a parent's dependencies, processed and its queue's keys from the parent
   Returns      one element a job: its id, or that of the job which was there before or holds its
                deduplication id; a negative code (-5 no parent, -7 has another parent, -101 a circle, -102 the
-               parent has ended), or [-100, what is wrong]
+               parent has ended), [-103, how many wait] for all when there is no room, or [-100, what is wrong]
   Events       added, then waiting or delayed; duplicated; deduplicated, removed; of a parent's queue waiting,
                delayed
   Cost         O(jobs)
@@ -25,9 +27,10 @@
 --- include lib/store
 --- include lib/retention
 --- include lib/claim
+--- include lib/room
 
-local WIDTH = 11
-local NO_PARENT, OTHER_PARENT, GUILTY = -5, -7, -100
+local WIDTH, FIRST = 11, 6
+local NO_PARENT, OTHER_PARENT, GUILTY, FULL = -5, -7, -100, -103
 
 local queue = open_queue(ARGV[1])
 local prefix = queue.prefix
@@ -115,7 +118,16 @@ local function add(job)
 end
 
 local results = {}
-for at = 3, #ARGV, WIDTH do
+local full = ARGV[3] ~= "" and without_room(queue, {
+  most = tonumber(ARGV[3]), needed = tonumber(ARGV[4]), token = ARGV[5], here = (#ARGV - FIRST + 1) / WIDTH,
+})
+if full then
+  for _ = FIRST, #ARGV, WIDTH do
+    results[#results + 1] = { FULL, tostring(full) }
+  end
+  return results
+end
+for at = FIRST, #ARGV, WIDTH do
   local ran, result = pcall(add, read_job(at))
   local refused = not ran and refused_to_all(text_of(result))
   if refused then

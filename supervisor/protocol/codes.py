@@ -27,6 +27,7 @@ class Code(IntEnum):
     GUILTY = -100
     CYCLE = -101  # a job that would wait, through others, for itself
     PARENT_ENDED = -102
+    FULL = -103  # more jobs would wait than the producer allows; the text tells how many do
 
 
 _TEXTS: Final[dict[int, tuple[type[JobError], str]]] = {

@@ -60,13 +60,27 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class NotAdded:
-    """Nothing of this job was stored. `code` is BullMQ's, or `Code.GUILTY` with what Redis said in `text`."""
+    """Nothing of this job was stored. `code` is BullMQ's, or one of ours with more about it in `text`."""
 
     code: int
     text: str = ""
 
 
 AddResult: TypeAlias = str | NotAdded
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Add only where no more than `max_waiting` jobs wait then; else each is `NotAdded` with `Code.FULL`.
+
+    needed   how many jobs are to be added in all; 0 in the calls of a bulk that follow its first, to which
+             their room was promised for a minute.
+    token    what tells this bulk from those of others.
+    """
+
+    max_waiting: int
+    needed: int
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +92,14 @@ class AddJobs:
     queue: QueueKeys
     jobs: Sequence[NewJob]
     max_events: int = DEFAULT_MAX_EVENTS
+    room: Room | None = None
 
     def keys(self) -> Sequence[str]:
         return (self.queue.meta,)
 
     def args(self) -> Sequence[Arg]:
         args: list[Arg] = [self.queue.base + ":", self.max_events]
+        args += [self.room.max_waiting, self.room.needed, self.room.token] if self.room else ["", "", ""]
         for job in self.jobs:
             args += job.parts()
         return args
