@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sandbox.batch import ItemFailed
     from sandbox.errors import (
         AskFailed,
         Delayed,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     )
     from sandbox.job import Job
     from sandbox.processors import processor
-    from supervisor.client import Deduplication, FlowJob, Queue, exponential, fixed, flows
+    from supervisor.client import Deduplication, FlowJob, Queue, batches, exponential, fixed, flows
     from supervisor.client.listening import listen
     from supervisor.errors import (
         ConfigError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sandbox.processors": ("processor",),
     "sandbox.job": ("Job",),
+    "sandbox.batch": ("ItemFailed",),
     "sandbox.errors": (
         "AskFailed",
         "Delayed",
@@ -63,7 +65,7 @@ _HOMES = {
         "Unrecoverable",
         "WaitingChildren",
     ),
-    "supervisor.client": ("Deduplication", "FlowJob", "Queue", "exponential", "fixed", "flows"),
+    "supervisor.client": ("Deduplication", "FlowJob", "Queue", "batches", "exponential", "fixed", "flows"),
     "supervisor.client.listening": ("listen",),
     "supervisor.errors": (
         "ConfigError",
@@ -91,6 +93,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Job",
     "AskFailed",
     "Delayed",
+    "ItemFailed",
     "RateLimited",
     "RetryAfter",
     "TimeLimit",
@@ -99,6 +102,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Queue",
     "Deduplication",
     "FlowJob",
+    "batches",
     "flows",
     "exponential",
     "fixed",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
-from sandbox import codec
+from sandbox import batch, codec
 from sandbox.wire import MAX_SMALL
 
 PROGRESS_BURST = 20.0
@@ -132,6 +132,13 @@ class Job(Generic[Data]):
         self._must_be_open("dependencies")
         found: dict[str, Any] = self._channel.ask("dependencies", {})
         return found
+
+    def batch_results(self) -> list[Any]:
+        """What the jobs of a batch returned, in the order of its items: this job is its collector.
+
+        With `on_failure="collect"` an `ItemFailed` stands for each that failed. Asks the master, and waits.
+        """
+        return batch.results(self.id, self.dependencies())
 
     def add(self, queue: str, name: str, data: Any, **options: Any) -> str:
         """Add a job, with the options of `Queue.add`, and return its id. The master does it; this waits.

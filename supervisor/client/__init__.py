@@ -1,6 +1,6 @@
 """Producers and readers: add jobs, look at them, wait for their results. Knows nothing of the master."""
 
-from supervisor.client import flows
+from supervisor.client import batches, flows
 from supervisor.client.flows import FlowJob
 from supervisor.client.job import Job
 from supervisor.client.queue import Queue
@@ -18,6 +18,7 @@ __all__ = [
     "JobSpec",
     "KeepJobs",
     "Queue",
+    "batches",
     "custom",
     "exponential",
     "fixed",

@@ -61,6 +61,7 @@ def add(tree: FlowJob, *, defaults: Mapping[str, AddOptions] | None = None) -> A
     defaults   options for the jobs of each queue, by its name; those of the queue it is added by are known.
 
     A child that is there already (its own `job_id`) is taken into the tree, unless another job waits for it.
+    Only a first job without children can be deduplicated; the id of the one that stands for it comes back.
     Raises `InvalidJob` or `DataTooLarge` before anything is sent; `JobNotFound` when the first job has a
     `parent` that is not there; `JobNotInState` when a parent has ended; `JobError` for a child of another
     parent or a circle. Nothing was added then.
@@ -88,9 +89,10 @@ def add_bulk(
             context.keys, now_ms, {context.keys.name: context.defaults} | by_queue, context.max_data_bytes
         )
         plans = [planner.plan(tree) for tree in wanted]
-        if plans:
-            yield AddFlow([node for plan in plans for node in plan.nodes()], now_ms)
-        return [_added(plan) for plan in plans]
+        nodes = [node for plan in plans for node in plan.nodes()]
+        stand_ins = (yield AddFlow(nodes, now_ms)) if plans else {}
+        owners = {id(nodes[position]): owner for position, owner in stand_ins.items()}
+        return [_added(plan, owners) for plan in plans]
 
     return steps
 
@@ -213,10 +215,12 @@ def remove(job_id: str) -> Action[None]:
     return steps
 
 
-def _added(plan: Planned) -> Flow:
+def _added(plan: Planned, owners: Mapping[int, str]) -> Flow:
+    """`owners` has, by the node's identity, the id of the job that stands for it."""
     new = plan.node.job
-    job = added_job(plan.node.queue.name, new, new.job_id or "", plan.data)
-    return Flow(job, tuple(map(_added, plan.children)), prefix=plan.node.queue.prefix)
+    job = added_job(plan.node.queue.name, new, owners.get(id(plan.node), new.job_id or ""), plan.data)
+    children = tuple(_added(child, owners) for child in plan.children)
+    return Flow(job, children, prefix=plan.node.queue.prefix)
 
 
 def _read(levels: Sequence[Sequence[Family]]) -> Flow:

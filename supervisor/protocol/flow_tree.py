@@ -93,11 +93,12 @@ class Planner:
                 raise InvalidJob(f"job {job.name!r} is a child in its flow and cannot have another parent")
             options["parent"] = parent
         defaults = self.defaults.get(keys.name, {})
-        if options.get("deduplication", defaults.get("deduplication")) is not None:
+        deduplicated = options.get("deduplication", defaults.get("deduplication")) is not None
+        if deduplicated and (job.children or parent is not None):
             raise InvalidJob(
                 "Deduplication options cannot be used on flow nodes with children"
                 if job.children
-                else f"job {job.name!r} of a flow cannot be deduplicated; add it by itself"
+                else f"job {job.name!r} is a child in its flow and cannot be deduplicated"
             )
         new = self._encoded(job, keys, options, defaults)
         key = keys.job(new.job_id or "")

@@ -359,7 +359,7 @@ def test_a_key_of_another_type_is_named_and_nothing_is_added(wire, key):
         (FlowJob("x", options={"parent": "B"}), "parent is a job"),
         (FlowJob("x", children=[FlowJob("y", options={"parent": ELSEWHERE})]), "another parent"),
         (FlowJob("x", options={"deduplication": ONCE}, children=[FlowJob("y")]), "Deduplication options"),
-        (FlowJob("x", options={"deduplication": ONCE}), "add it by itself"),
+        (FlowJob("x", children=[FlowJob("y", options={"deduplication": ONCE})]), "is a child in its flow"),
         (
             FlowJob("x", options={"fail_parent_on_failure": True, "continue_parent_on_failure": True}),
             "failParentOnFailure, continueParentOnFailure",

@@ -34,11 +34,17 @@ _SUFFIXES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class FlowNode:
-    """A job of a tree that has been validated and encoded; it has an id."""
+    """A job of a tree that has been validated and encoded; it has an id.
+
+    to_come   of a parent: the key of a child that a later call adds, and for which it waits from now on.
+    once      of a child: if its parent knows how it ended, it is left alone.
+    """
 
     queue: QueueKeys
     job: NewJob
     has_children: bool
+    to_come: str = ""
+    once: bool = False
 
     def parts(self) -> tuple[Arg, ...]:
         job, parent = self.job, self.job.parent
@@ -55,12 +61,17 @@ class FlowNode:
             parent.key if parent else "",
             parent.text if parent else "",
             int(self.has_children),
+            job.claim or "",
+            self.to_come or ("1" if self.once else ""),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AddFlow:
-    """Add trees of jobs, all or none. A refusal is raised, and names the job that is why."""
+    """Add trees of jobs, all or none. A refusal is raised, and names the job that is why.
+
+    Decodes to the ids of those that stand, by their deduplication, for a job of this call, by its position.
+    """
 
     script: ClassVar[str] = "addFlow"
 
@@ -77,9 +88,9 @@ class AddFlow:
             args += node.parts()
         return args
 
-    def decode(self, reply: Reply) -> None:
-        if not reply:
-            return
+    def decode(self, reply: Reply) -> dict[int, str]:
+        if not reply or isinstance(reply[0], list):
+            return {position: _text(owner) for position, owner in reply}
         position, code, text = reply
         node = self.nodes[position]
         if code == Code.GUILTY:
@@ -90,6 +101,17 @@ class AddFlow:
             raise error_of(code, job_id=node.job.job_id or "", call="addFlow", parent=key)
         parent = node.job.parent.key if node.job.parent else "undefined"
         raise error_of(code, job_id=node.job.job_id or "", call="addFlow", parent=parent)
+
+
+@dataclass(frozen=True, slots=True)
+class AddBatchPart(AddFlow):
+    """Some jobs of a batch. Decodes to False, and nothing was added, when its collector has ended."""
+
+    def decode(self, reply: Reply) -> bool:  # type: ignore[override]
+        if reply and not isinstance(reply[0], list) and reply[1] == Code.PARENT_ENDED:
+            return False
+        AddFlow.decode(self, reply)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
