@@ -343,10 +343,13 @@ class InlineWorker:
         if result.code == Code.GUILTY and not isinstance(outcome, Failed):
             reason = f"its outcome could not be written ({STATES[type(outcome)]}): {result.text}"
             keep = finish.keep_failed(options, settings.finish_rules)
-            failed = Failed(job.id, job.token, reason, None, keep, options.attempts, spare_parent=True)
+            dead = settings.finish_rules.dead_letter
+            failed = Failed(job.id, job.token, reason, None, keep, options.attempts, None, True, dead)
             return self._written(settings, job, options, failed)
         if result.code != Code.DONE:
             return f"has an outcome that was not written: {clean(result.text or Code(result.code).name)}"
+        if result.text not in ("", "written"):
+            note(f"oxherd: {settings.name}/{clean(job.id)} has no dead letter: {clean(result.text)}")
         reason_told = outcome.reason if isinstance(outcome, Failed | Retried) else None
         self._tally.on_finished(settings.name, job.id, STATES[type(outcome)], reason_told)
         if isinstance(outcome, Completed):

@@ -50,6 +50,11 @@ def _option(parameter: str) -> click.Option:
     help="slots of each queue: jobs that run at once, each in a process of its own (default: what decorator "
     "or config say, else one for each usable CPU)",
 )
+@click.option(
+    "--dead-letter",
+    metavar="QUEUE",
+    help="the queue that gets a copy of each job that fails for good (default: what the config says)",
+)
 @click.option("--burst", is_flag=True, help="stop when nothing is left to do")
 @click.option(
     "--inline", is_flag=True, help="one job at a time in this very process, for breakpoint(); no isolation"
@@ -89,12 +94,15 @@ def _run(
     names: tuple[str, ...],
     queue: str | None,
     concurrency: int | None,
+    dead_letter: str | None,
     burst: bool,
     inline: bool,
 ) -> int:
     config = loaded.config
     if queue is not None:
         QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
+    if dead_letter is not None:
+        QueueKeys(dead_letter, config.redis.prefix)
     targets = tuple(_targets(config, names, queue))
     if not targets:
         raise ConfigError(
@@ -115,6 +123,7 @@ def _run(
                 targets=targets,
                 only_queues=() if queue is None else (queue,),
                 concurrency=concurrency,
+                dead_letter=dead_letter,
                 burst=burst,
                 listener=listener,
             )

@@ -115,6 +115,7 @@ def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) ->
         sections["embedded"] = replace(sections["embedded"], state_dir=default_state_dir(env))
 
     made = {name: _queue(name, table, sections, given, reading) for name, table in queues.items()}
+    reading.mistakes += _circles(made, reading.file)
     if reading.mistakes:
         raise ConfigError(_message(reading.mistakes))
     config = Config(**sections, queues=MappingProxyType(made))
@@ -289,6 +290,19 @@ def _queue(
         values = reading.table(DefaultsConfig, f"{where}.defaults", table["defaults"])
         inner["defaults"] = reading.section(DefaultsConfig, f"{where}.defaults", [values])
     return replace(made, **inner)  # type: ignore[no-any-return]
+
+
+def _circles(queues: Mapping[str, QueueConfig], file: str) -> Iterator[str]:
+    """A sentence for each queue whose dead letters would come back to it."""
+    for name in queues:
+        passed: list[str] = []
+        after = queues[name].dead_letter
+        while after is not None and after != name and after not in passed:
+            passed.append(after)
+            after = queues[after].dead_letter if after in queues else None
+        if after == name:
+            way = f" by way of {', '.join(map(repr, passed))}" if passed else ""
+            yield f"{file}: [queue.{name}] dead_letter: jobs of {name!r} that fail would come back to it{way}"
 
 
 def _message(mistakes: list[str]) -> str:

@@ -41,6 +41,10 @@ def _check_embedded_or_url(url: str) -> str | None:
     return f"an address starts with one of {' '.join(schemes)} (or is the word embedded)"
 
 
+def _check_queue_name(name: str) -> str | None:
+    return "a queue's name has no colon in it" if ":" in name else None
+
+
 def _plain(value: Any) -> Any:
     """A value of a default job option as anybody may give it to `add`."""
     if value == Keep():
@@ -375,6 +379,11 @@ class QueueConfig:
         kind=LIMITER,
         doc='At most so many jobs in so long, over all workers of the queue: { max = 100, duration = "1s" }.',
     )
+    dead_letter: str | None = option(
+        None,
+        check=_check_queue_name,
+        doc="The queue that gets a copy of each job that fails for good, with its reason and stack traces.",
+    )
     policy: PolicyConfig | None = None
     lock: LockConfig | None = None
     stalled: StalledConfig | None = None
@@ -396,6 +405,7 @@ class WorkerSettings:
     policy: PolicyConfig
     keep: KeepConfig
     limiter: Limiter | None
+    dead_letter: str | None
     worker_name: str
     drain_delay_ms: int
     max_started_attempts: int
@@ -439,6 +449,7 @@ class Config:
             policy=own.policy or self.policy,
             keep=own.keep or self.keep,
             limiter=own.limiter,
+            dead_letter=own.dead_letter,
             worker_name=self.worker.name,
             drain_delay_ms=self.worker.drain_delay_ms,
             max_started_attempts=self.worker.max_started_attempts,

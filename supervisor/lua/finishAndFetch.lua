@@ -23,7 +23,8 @@
   ARGV[11..]   outcomes, each a letter, the job id, its token, and by the letter
                  C  completed    result JSON, keep count, keep age s, keep limit
                  F  failed       reason, stack entry JSON, keep count, keep age s, keep limit,
-                                 attempts, stack limit, 1 to spare the parent
+                                 attempts, stack limit, 1 to spare the parent, prefix of the keys of the
+                                 queue that gets a copy with its last colon, or empty
                  R  retried      reason, stack entry JSON, delay ms, 1 for lifo, stack limit
                  P  postponed    delay ms
                  L  rate limited hold ms
@@ -31,15 +32,18 @@
                  W  waiting for its children
                an empty text stands for "not given"
 
-  Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash
+  Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash;
+               those of the queue that gets copies from its prefix
   Returns      [codes, [position, text, ..], jobs, [dropped id, reason, ..],
                 limited ms, held 0|1, next due epoch ms, fetch error or empty]
-               a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0;
+               a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0; the text of
+               a 0 tells why there is no copy (the job is kept then);
                a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, rjk,
                id]
                or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
   Events       completed, failed, retries-exhausted, delayed, waiting, waiting-children, active, drained; added
-               of a held-back deduplicated job; of a parent's queue waiting, delayed
+               of a held-back deduplicated job; of a parent's queue waiting, delayed; of the queue that gets
+               copies added, waiting
   Cost         O(outcomes + jobs), besides what keepJobs removes; LREM is O(active)
 ]]
 --- include lib/queue
@@ -50,6 +54,7 @@
 --- include lib/deduplication
 --- include lib/stacktrace
 --- include lib/metrics
+--- include lib/dead_letter
 --- include lib/outcomes
 --- include lib/fetch
 
@@ -80,7 +85,8 @@ local READ = {
     outcome.keep = read_keep(at + 2)
     outcome.attempts, outcome.stack_limit = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
     outcome.spare_parent = ARGV[at + 7] == "1"
-    return at + 8
+    outcome.dead_letter = ARGV[at + 8] ~= "" and ARGV[at + 8] or nil
+    return at + 9
   end,
   R = function(outcome, at)
     outcome.text = ARGV[at]

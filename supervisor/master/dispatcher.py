@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from sandbox.wire import FrameError, Kind
@@ -98,6 +99,7 @@ class Dispatcher:
         self.failed_for_good = 0
         self.done = 0
 
+        self.on_written: Callable[[Attempt, Outcome], None] | None = None
         self.stopping = False  # a job that still arrives goes straight back
 
     def attempt_of(self, runner: Runner) -> Attempt | None:
@@ -296,8 +298,12 @@ class Dispatcher:
             return
         self._count(outcome)
         self._log_outcome(attempt, outcome)
+        if result.text not in ("", "written"):
+            log.error("job.not_copied", **self._facts(attempt), why=result.text)
         reason = outcome.reason if isinstance(outcome, Failed | Retried) else None
         self._listener.on_finished(self._settings.name, attempt.job.id, STATES[type(outcome)], reason)
+        if self.on_written is not None:
+            self.on_written(attempt, outcome)
 
     def _try_as_failed(self, attempt: Attempt, outcome: Outcome, text: str) -> None:
         """A key that belongs to the job is corrupt: the job fails with that sentence, alone."""
@@ -306,10 +312,9 @@ class Dispatcher:
         log.error("job.refused", **self._facts(attempt), error=text)
         reason = f"its outcome could not be written ({STATES[type(outcome)]}): {text}"
         keep = finish.keep_failed(attempt.options, self._rules)
-        self._exchanger.finish(
-            attempt,
-            Failed(job.id, job.token, reason, None, keep, attempt.options.attempts, spare_parent=True),
-        )
+        failed = Failed(job.id, job.token, reason, None, keep, attempt.options.attempts)
+        failed = replace(failed, spare_parent=True, dead_letter=self._rules.dead_letter)
+        self._exchanger.finish(attempt, failed)
 
     def _fail_for_its_children(self, attempt: Attempt, code: int, call: str) -> None:
         """A parent cannot go on while children are pending or have failed: as in BullMQ, it fails."""

@@ -22,6 +22,7 @@ from supervisor.protocol.commands.work import (
     Retried,
 )
 from supervisor.protocol.job_options import JobOptions, Keep, KeepJobs, backoff_of, resolve_keep
+from supervisor.protocol.keys import QueueKeys
 
 BUILT_IN_BACKOFFS = ("fixed", "exponential")
 
@@ -91,6 +92,7 @@ class FinishRules:
     keep_completed: Keep | None
     keep_failed: Keep | None
     max_started_attempts: int | None
+    dead_letter: QueueKeys | None = None  # gets a copy of each job that fails for good
 
 
 def outcome_of(
@@ -130,7 +132,16 @@ def _failure(
             job.id, job.token, reason, verdict.stack, delay_ms, options.lifo, options.stack_trace_limit
         )
     keep = keep_failed(options, rules)
-    return Failed(job.id, job.token, reason, verdict.stack, keep, options.attempts, options.stack_trace_limit)
+    return Failed(
+        job.id,
+        job.token,
+        reason,
+        verdict.stack,
+        keep,
+        options.attempts,
+        options.stack_trace_limit,
+        dead_letter=rules.dead_letter,
+    )
 
 
 def _may_retry(job: FetchedJob, options: JobOptions, rules: FinishRules) -> bool:

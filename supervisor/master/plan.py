@@ -23,6 +23,7 @@ class Plan:
 
     only_queues   serve only these queues of what the targets declare; empty for all.
     concurrency   slots of every queue; None for what decorator and config say.
+    dead_letter   the queue that gets a copy of each job that fails for good; None for what the config says.
     burst         stop when nothing is left (design.md section 4).
     """
 
@@ -31,5 +32,6 @@ class Plan:
     targets: tuple[Target, ...]
     only_queues: tuple[str, ...] = ()
     concurrency: int | None = None
+    dead_letter: str | None = None
     burst: bool = False
     listener: Listener = field(default_factory=Nobody)

@@ -12,6 +12,7 @@ from supervisor.master.plan import Plan
 from supervisor.master.template import ProcessorFacts
 from supervisor.protocol.commands.work import Limiter
 from supervisor.protocol.job_options import JobOptions, KeepJobs
+from supervisor.protocol.keys import QueueKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,10 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
         metrics=own.metrics,
         limiter=Limiter(limiter.max, limiter.duration_ms) if limiter is not None else None,
         finish_rules=FinishRules(
-            _keep(own.keep.completed), _keep(own.keep.failed), own.max_started_attempts or None
+            _keep(own.keep.completed),
+            _keep(own.keep.failed),
+            own.max_started_attempts or None,
+            _dead_letter(queue, plan.dead_letter or own.dead_letter, plan.config.redis.prefix),
         ),
         output_to_job_log=own.job_output,
         limits={
@@ -96,6 +100,14 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
             for each in facts
         },
     )
+
+
+def _dead_letter(queue: str, name: str | None, prefix: str) -> QueueKeys | None:
+    if name == queue:
+        raise ConfigError(
+            f"dead letters of {queue!r} cannot go to {queue!r} itself: name another queue. No job was taken."
+        )
+    return None if name is None else QueueKeys(name, prefix)
 
 
 def _keep(keep: Keep) -> KeepJobs:

@@ -74,6 +74,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         # --- jobs ---
         "job.completed": _event("info", _ATTEMPT, "The processor returned, and it is written."),
         "job.failed": _event("error", f"{_ATTEMPT} reason", "Failed for good."),
+        "job.not_copied": _event(
+            "error", f"{_JOB} why", "Failed for good, and the queue of dead letters took no copy: it is kept."
+        ),
         "job.retried": _event("warning", f"{_ATTEMPT} reason delay_ms", "Failed, and will be tried again."),
         "job.delayed": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a later time."),
         "job.rate_limited": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a pause."),
@@ -89,6 +92,11 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "relay.dropped": _event(
             "warning", "queue job_id what error", "Progress or log row that Redis refused."
         ),
+        # --- circuit breakers ---
+        "breaker.opened": _event(
+            "warning", "breaker queue job_id open_ms trips", "A dependency fails; its jobs are delayed."
+        ),
+        "breaker.closed": _event("info", "breaker queue job_id", "A trial succeeded; all may try again."),
         # --- job schedulers ---
         "scheduler.advanced": _event("debug", "queue scheduler job_id", "The job of its next run is added."),
         "scheduler.stuck": _event(

@@ -42,11 +42,22 @@ def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pl
 
 def test_a_target_and_its_queue(planned: Callable[..., Plan]) -> None:
     plan = planned(
-        "pictures:resize", "--queue", "work", "--concurrency", "3", "--timeout", "1m", "--prefix", "b"
+        "pictures:resize",
+        "--queue",
+        "work",
+        "--concurrency",
+        "3",
+        "--dead-letter",
+        "dead",
+        "--timeout",
+        "1m",
+        "--prefix",
+        "b",
     )
     assert plan.targets == (Target(name="pictures:resize", queue="work"),)
     assert plan.only_queues == ("work",)
     assert plan.concurrency == 3
+    assert plan.dead_letter == "dead"
     assert plan.config.policy.timeout_ms == 60_000
     assert plan.config.redis.prefix == "b"
     assert (plan.address.host, plan.address.port, plan.address.db) == ("somewhere", 1234, 5)
@@ -80,6 +91,7 @@ def test_a_target_of_the_command_line_has_the_queue_of_the_config(planned: Calla
         ([], ["there is nothing to run", "[queue.NAME]"]),
         (["a:b", "--queue", "wo:rk"], ["Queue name cannot contain :"]),
         (["a:b", "--concurrency", "0"], ["--concurrency"]),
+        (["a:b", "--dead-letter", "wo:rk"], ["Queue name cannot contain :"]),
         (
             ["a:b", "--lock-duraton", "30s"],
             ["no such option '--lock-duraton'", "did you mean '--lock-duration'?"],

@@ -72,6 +72,7 @@ def test_a_queue_has_a_table_of_its_own(write):
         target = "work:resize"
         concurrency = 4
         limiter = { max = 100, duration = "1s" }
+        dead_letter = "dead"
 
         [queue.thumbnails.lock]
         duration = "5s"
@@ -95,6 +96,7 @@ def test_a_queue_has_a_table_of_its_own(write):
     assert settings.target == ("work:resize",)
     assert settings.concurrency == 4
     assert settings.limiter == Limiter(max=100, duration_ms=1_000)
+    assert settings.dead_letter == "dead"
     assert settings.lock_ms == 5_000
     assert settings.policy.timeout_ms == 60_000
     assert settings.keep.completed == Keep(count=1000, age_s=86_400)
@@ -174,6 +176,9 @@ def test_one_mistake_is_one_sentence(write):
         ("[queue.q]\ntarget = 5\n", "5 is not text"),
         ("[queue.q]\nconcurrency = 0\n", "0 is less than 1"),
         ("[queue.q]\nconcurrency = true\n", "true is no whole number"),
+        ("[queue.q]\ndead_letter = 5\n", "5 is not text"),
+        ("[queue.q]\ndead_letter = 'a:b'\n", "dead_letter: a queue's name has no colon"),
+        ("[queue.q]\ndead_letter = 'q'\n", "jobs of 'q' that fail would come back to it; nothing"),
         ("[queue.q.defaults]\nbackoff = 'exponential:1s:7'\n", "a number from 0 to 1"),
         ("[queue.q.defaults]\nbackoff = { tpye = 'fixed' }\n", "'tpye' is unknown"),
         ("[queue.q]\npolicy = 5\n", "queue.q.policy must be a table"),
@@ -264,3 +269,19 @@ def test_the_state_directory_is_that_of_the_environment_given():
 def test_switches_are_true_or_false_in_words():
     assert load(None, {"OXHERD_STALLED_SKIP": "yes"}, {}).config.stalled.skip
     assert not load(None, {"OXHERD_STALLED_SKIP": "yes"}, {"--stalled-skip": "false"}).config.stalled.skip
+
+
+def test_dead_letters_may_be_handed_on_but_not_in_a_circle(write):
+    chain = """
+        [queue.a]
+        dead_letter = "b"
+        [queue.b]
+        dead_letter = "c"
+        """
+    assert load(write(chain), {}, {}).config.effective("b").dead_letter == "c"
+
+    message = mistakes_of(write(chain + '[queue.c]\ndead_letter = "b"\n'))
+
+    assert "jobs of 'b' that fail would come back to it by way of 'c'" in message
+    assert "jobs of 'c' that fail would come back to it by way of 'b'" in message
+    assert "jobs of 'a'" not in message

@@ -1,6 +1,6 @@
 -- outcomes: what becomes of an active job (core.md sections 7.1, 7.6 to 7.8 and 9.5).
 -- Needs lib/queue, lib/promote, lib/parent, lib/retention, lib/store, lib/deduplication, lib/stacktrace,
--- lib/metrics.
+-- lib/metrics, lib/dead_letter.
 --
 -- Each outcome is looked at before its first write: the hash, the children, the lock, the types of all it will
 -- touch. The first write is one that Redis does not refuse when memory is short (LREM), and with it the rest
@@ -41,6 +41,17 @@ local function keep_or_delete(call, queue, outcome, fields, attempts_made)
   end
 end
 
+-- A queue of dead letters that cannot take one must not keep the job from its end; the job itself stays then.
+local function copy_or_keep(call, queue, outcome, attempts_made)
+  local ran, trouble = pcall(copy_to_dead_letters, queue, outcome, attempts_made, call.now_text)
+  if not ran or trouble then
+    outcome.not_copied = ran and trouble or text_of(trouble)
+    if outcome.keep.count == 0 then
+      outcome.keep = {}
+    end
+  end
+end
+
 -- The last step of a job's life. `call` holds what is common to the whole script call.
 local function finish(call, queue, outcome, fields)
   local id, events = outcome.id, queue.prefix .. "events"
@@ -56,6 +67,9 @@ local function finish(call, queue, outcome, fields)
   end
   if outcome.parent then
     tell_parent(call, outcome)
+  end
+  if outcome.dead_letter then
+    copy_or_keep(call, queue, outcome, attempts_made)
   end
   keep_or_delete(call, queue, outcome, fields, attempts_made)
   redis.call("XADD", events, "*", "event", outcome.state, "jobId", id,
@@ -198,7 +212,7 @@ local ACTS = {
   C = finish, F = finish, R = retry, L = give_back, H = give_back, P = to_delayed, W = to_waiting_children,
 }
 
--- Write one outcome; returns its code, and a text for GUILTY.
+-- Write one outcome; returns its code, and a text for GUILTY or for what is missing of what is DONE.
 local function settle(call, queue, outcome)
   local refusal, fields = look(queue, outcome)
   if refusal then
@@ -213,7 +227,7 @@ local function settle(call, queue, outcome)
   outcome.taken_off = true
   keep_max_events(queue)
   ACTS[outcome.kind](call, queue, outcome, fields)
-  return DONE
+  return DONE, outcome.not_copied
 end
 
 -- An error in the middle, which nothing above foresaw: the job is made active again under its own lock, so

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from supervisor.protocol.commands.base import Arg
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.jsontext import encode_text
+from supervisor.protocol.keys import QueueKeys
 
 
 def _optional(value: int | None) -> Arg:
@@ -57,6 +58,7 @@ class Failed:
     stack_limit   `stackTraceLimit`: the newest n entries stay; None for all.
     attempts      `opts.attempts`; decides whether `retries-exhausted` is told.
     spare_parent  leave the parent's keys alone: they were found corrupt (see `Code.GUILTY`).
+    dead_letter   the queue that gets a copy of the job, written with the failure or not at all.
     """
 
     job_id: str
@@ -67,6 +69,7 @@ class Failed:
     attempts: int
     stack_limit: int | None = None
     spare_parent: bool = False
+    dead_letter: QueueKeys | None = None
 
     def parts(self) -> tuple[Arg, ...]:
         return (
@@ -79,6 +82,7 @@ class Failed:
             self.attempts,
             _optional(self.stack_limit),
             int(self.spare_parent),
+            "" if self.dead_letter is None else self.dead_letter.base + ":",
         )
 
 
@@ -168,9 +172,9 @@ class Written:
     """What became of one outcome.
 
     code   `Code.DONE` when written; else nothing of it was written.
-    text   for `Code.GUILTY` what is wrong; for an outcome that a repetition did not write, what was
-           seen instead: `written` (its traces are there, and the code is `Code.DONE`), `gone` (no hash)
-           or `not ours`.
+    text   for `Code.GUILTY` what is wrong; for `Code.DONE` why there is no dead letter, or nothing; for an
+           outcome that a repetition did not write, what was seen instead: `written` (its traces are there,
+           and the code is `Code.DONE`), `gone` (no hash) or `not ours`.
     """
 
     code: int
