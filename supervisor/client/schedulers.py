@@ -60,7 +60,7 @@ def upsert_scheduler(
     schedule       `every(...)`, `by_cron(...)` or a `Schedule`.
     name           of its jobs; the scheduler's id if not given.
     data           of its jobs.
-    options        of its jobs: priority, attempts...; no delay, no id.
+    options        of its jobs: priority, attempts...; no delay, no id, no deduplication.
 
     A run that is active is let alone. Raises `InvalidSchedule` or `InvalidJob` before anything is sent.
 

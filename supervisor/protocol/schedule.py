@@ -161,6 +161,11 @@ def template_of(
     """Check and encode the jobs of a scheduler. Raises `InvalidJob`; nothing was sent then."""
     check_text(name, "the name of a job")
     wrong = next((key for key in _NOT_OF_A_TEMPLATE if options.get(key) is not None), None)
+    if wrong == "deduplication":
+        raise InvalidJob(
+            "the jobs of a scheduler cannot be deduplicated: a run that was dropped has none after it. "
+            "The scheduler's id keeps them from being made twice"
+        )
     if wrong is not None:
         raise InvalidJob(f"{wrong} is not for the jobs of a scheduler, which sets or ignores it")
     merged: dict[str, Any] = {**defaults, **options}

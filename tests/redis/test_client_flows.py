@@ -13,7 +13,7 @@ import supervisor.blocking
 import supervisor.client
 from supervisor.client import flows
 from supervisor.client.flows import Flow, FlowJob
-from supervisor.errors import InvalidJob, JobError, JobNotFound, JobNotInState, UsageError
+from supervisor.errors import InvalidJob, JobError, JobNotFound, JobNotInState, RedisRefused, UsageError
 
 NOW = 1_795_000_000_000
 
@@ -203,3 +203,45 @@ async def test_a_flow_of_thousands_is_one_call(books: Any) -> None:
 
 def test_every_public_function_says_what_it_does() -> None:
     assert all(inspect.getdoc(getattr(flows, name)) for name in flows.__all__ if name != "GROUPS")
+
+
+async def test_a_first_job_without_children_can_be_deduplicated(books: Any, raw: redis.Redis) -> None:
+    once = {"deduplication": {"id": "d"}}
+
+    def two() -> list[FlowJob]:
+        return [FlowJob("book", options=once), FlowJob("shelf", children=[FlowJob("page", queue="pages")])]
+
+    first, _ = await books.run(flows.add_bulk(two()))
+    second, shelf = await books.run(flows.add_bulk(two()))
+
+    assert second.job.id == first.job.id
+    assert (raw.get("bull:books:de:d"), raw.hget(f"bull:books:{first.job.id}", "deid")) == (
+        first.job.id.encode(),
+        b"d",
+    )
+    assert raw.lrange("bull:books:wait", 0, -1) == [first.job.id.encode()]
+    told = [entry for _, entry in raw.xrange("bull:books:events") if entry[b"event"] == b"deduplicated"]
+    assert [(entry[b"jobId"], entry[b"deduplicationId"]) for entry in told] == [(first.job.id.encode(), b"d")]
+    assert raw.exists(f"bull:books:{shelf.job.id}") == 1
+
+
+async def test_a_first_job_replaces_the_delayed_one_of_its_deduplication(
+    books: Any, raw: redis.Redis
+) -> None:
+    options = {"deduplication": {"id": "d", "ttl_ms": 5_000, "replace": True}, "delay_ms": 1_000}
+    first = await books.run(flows.add(FlowJob("book", {"n": 1}, options=options)))
+    second = await books.run(flows.add(FlowJob("book", {"n": 2}, options=options)))
+
+    assert first.job.id != second.job.id
+    assert raw.zrange("bull:books:delayed", 0, -1) == [second.job.id.encode()]
+    assert raw.exists(f"bull:books:{first.job.id}") == 0
+
+
+@pytest.mark.parametrize("key", ["bull:books:de:d", "bull:books:dn:d"])
+async def test_a_deduplication_whose_key_is_of_another_type_is_named(
+    books: Any, raw: redis.Redis, key: str
+) -> None:
+    raw.lpush(key, "x")
+    with pytest.raises(RedisRefused, match=f"{key} is a list"):
+        await books.run(flows.add(FlowJob("book", options={"deduplication": {"id": "d"}})))
+    assert raw.keys("bull:books:*") == [key.encode()]

@@ -96,6 +96,7 @@ def test_the_runs_to_come_end_with_the_schedule():
         lambda: upsert_scheduler("s", every(1_000), data=float("nan")),
         lambda: upsert_scheduler("s", every(1_000), options={"delay_ms": 5}),
         lambda: upsert_scheduler("s", every(1_000), options={"job_id": "x"}),
+        lambda: upsert_scheduler("s", every(1_000), options={"deduplication": {"id": "d"}}),
         lambda: upsert_scheduler("s", every(1_000), options={"colour": 1}),
         lambda: get_scheduler(None),
         lambda: remove_scheduler(""),
