@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from supervisor.cli.command import Common, command
+from supervisor.cli.dedup import dedup_options, taken_deduplication
 from supervisor.cli.render import Report, as_json, note, out
 from supervisor.cli.session import Session, converse
 from supervisor.cli.spool import Spool, read_data
 from supervisor.cli.values import BACKOFF_TYPE, DURATION, read_json
-from supervisor.cli.waiting import wait_for
+from supervisor.cli.waiting import there_before, wait_for
 from supervisor.errors import InvalidJob, OxherdError, RedisError, UsageError
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import AddOptions, JobSpec, encode_job
@@ -47,10 +48,11 @@ JOBS_A_CHUNK = 2_000
     "--backoff",
     type=BACKOFF_TYPE,
     metavar="BACKOFF",
-    help="pause between attempts: 1s, exponential:1s, or yours",
+    help="pause between attempts: 1s, exponential:1s, custom:NAME",
 )
 @click.option("--job-id", metavar="ID", help="an id of your own: a second job with it is not added again")
 @click.option("--lifo", is_flag=True, default=None, help="before all others without a priority")
+@dedup_options
 @click.option("--timeout", "timeout_ms", type=DURATION, metavar="DURATION", help="wall time of one attempt")
 @click.option("--keep-logs", type=int, metavar="N", help="the newest N rows of its log stay (default: all)")
 @click.option("--wait", is_flag=True, help="wait for its end, and print what it returned as JSON")
@@ -77,6 +79,14 @@ def add(
         raise UsageError("--jsonl adds many jobs; --wait and --job-id are about one")
     if given["job_id"] == "":
         raise UsageError("--job-id is empty, so the job would get any id; nothing was added")
+    if given["lifo"] and given["priority"]:
+        raise UsageError(
+            "--lifo is about jobs without a priority, and one with --priority goes by that alone; "
+            "nothing was added"
+        )
+    given["deduplication"] = taken_deduplication(given)
+    if jsonl is not None and given["deduplication"] is not None:
+        raise UsageError("--jsonl adds many jobs, and of those with one --dedup-id only one would be added")
     options: AddOptions = {key: value for key, value in given.items() if value is not None}  # type: ignore[assignment]
     if jsonl is not None:
         _check(queue, JobSpec(name, {}, options))
@@ -120,7 +130,10 @@ async def _add_one(
     async with session.queue(queue_name) as queue:
         if wait:
             return await wait_for(queue, spec, wait_ms, as_json_line=session.json)
+        before = await there_before(queue, spec)
         job = await queue.add(spec.name, spec.data, **spec.options)
+    if job.id in before:
+        note(f"oxherd: {queue_name}/{job.id} is already there; nothing was added")
     out(as_json({"queue": queue_name, "id": job.id}) if session.json else job.id)
     return 0
 

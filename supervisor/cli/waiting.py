@@ -18,9 +18,11 @@ from supervisor.cli.display import WITHOUT_RICH
 from supervisor.cli.render import as_json, clean, clipped, note, out, pretty_json
 from supervisor.client.job import Job
 from supervisor.client.listen import first_place
+from supervisor.client.manage import deduplication_owner
 from supervisor.client.queue import Queue
 from supervisor.errors import JobFailed, RedisError
 from supervisor.protocol import fields
+from supervisor.protocol.deduplication import Deduplication
 from supervisor.protocol.new_job import JobSpec
 
 LINE_EVERY_S: Final = 1.0
@@ -34,11 +36,18 @@ class Watcher(Protocol):
 
 async def wait_for(queue: Queue, spec: JobSpec, wait_ms: int | None, *, as_json_line: bool) -> int:
     """Add the job, show it until it has ended, print what it returned; the exit status."""
-    since = await queue.run(
-        first_place(None)
-    )  # before the job is there, so that none of its events is missed
+    since = await queue.run(first_place(None))  # before the job is there: none of its events is missed
+    before = await there_before(queue, spec)
     job = await queue.add(spec.name, spec.data, **spec.options)
-    note(f"oxherd: added {queue.name}/{job.id}")
+    if job.id in before:
+        note(f"oxherd: {queue.name}/{job.id} is already there; nothing was added")
+    else:
+        note(f"oxherd: added {queue.name}/{job.id}")
+    return await watch(queue, job, since, wait_ms, as_json_line=as_json_line)
+
+
+async def watch(queue: Queue, job: Job, since: str, wait_ms: int | None, *, as_json_line: bool) -> int:
+    """Show a job, by its events after `since`, until it has ended, print the result; the exit status."""
     with _watcher(job) as watcher:
         following = asyncio.create_task(_follow(queue, job.id, since, watcher))
         try:
@@ -59,6 +68,18 @@ async def wait_for(queue: Queue, spec: JobSpec, wait_ms: int | None, *, as_json_
         else pretty_json(returned)
     )
     return 0
+
+
+async def there_before(queue: Queue, spec: JobSpec) -> set[str]:
+    """The ids of jobs that may stand for this one. Told to people, so that a race does no harm."""
+    found: set[str] = set()
+    job_id, deduplication = spec.options.get("job_id"), spec.options.get("deduplication")
+    if job_id is not None and await queue.get(job_id) is not None:
+        found.add(job_id)
+    if isinstance(deduplication, Deduplication):
+        owner = await queue.run(deduplication_owner(deduplication.id))
+        found |= {owner} if owner is not None else set()
+    return found
 
 
 def _record(job: Job, state: str) -> dict[str, Any]:

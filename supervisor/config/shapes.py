@@ -14,6 +14,8 @@ from typing import Any, Final
 from supervisor.config.option import Kind
 from supervisor.config.units import format_duration, parse_duration
 
+BACKOFF_KINDS: Final = ("exponential", "fixed")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
@@ -136,14 +138,15 @@ def _show_limiter(limiter: Limiter) -> str:
 
 
 def _read_backoff(value: Any) -> BackoffConfig:
-    """`1s` (fixed), `exponential:1s`, `exponential:1s:0.5` (with jitter), or the name of a custom one."""
+    """`1s` (fixed), `exponential:1s`, `exponential:1s:0.5` (with jitter), or `custom:name:1s`."""
     if isinstance(value, dict):
         table = _table(value, ("kind", "delay", "jitter"))
         parts = [str(table.get("kind", "fixed")), str(table.get("delay", "0")), str(table.get("jitter", 0))]
     elif isinstance(value, str) and value.strip():
         parts = value.strip().split(":")
-        if parts[0][0].isdecimal():
+        if parts[0][:1].isdecimal():
             parts.insert(0, "fixed")
+        parts = _of_known_kind(parts)
     else:
         raise ValueError(f"{value!r} is no backoff; write it like '1s' or 'exponential:1s'")
     if len(parts) > 3:
@@ -158,8 +161,25 @@ def _read_backoff(value: Any) -> BackoffConfig:
     return BackoffConfig(kind=parts[0], delay_ms=delay_ms, jitter=jitter)
 
 
+def _of_known_kind(parts: list[str]) -> list[str]:
+    """The parts from the kind on; a name of the user's own follows `custom`, so that a typo is none."""
+    kind = parts[0]
+    if kind == "custom":
+        if len(parts) == 1 or not parts[1]:
+            raise ValueError(
+                "a custom backoff has the name that the workers know: custom:NAME or custom:NAME:1s"
+            )
+        return parts[1:]
+    if kind not in BACKOFF_KINDS:
+        near = nearest(kind, BACKOFF_KINDS, 0.5)
+        hint = f"did you mean {near!r}?" if near else f"known are {', '.join(BACKOFF_KINDS)}."
+        raise ValueError(f"backoff {kind!r} is unknown; {hint} One of your own is written custom:{kind}")
+    return parts
+
+
 def _show_backoff(backoff: BackoffConfig) -> str:
-    text = f"{backoff.kind}:{format_duration(backoff.delay_ms)}"
+    own = "" if backoff.kind in BACKOFF_KINDS else "custom:"
+    text = f"{own}{backoff.kind}:{format_duration(backoff.delay_ms)}"
     return f"{text}:{backoff.jitter:g}" if backoff.jitter else text
 
 

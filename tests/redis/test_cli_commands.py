@@ -176,6 +176,33 @@ def test_jobs_are_added_to_the_last_though_nobody_reads_their_ids(
     assert raw.llen("bull:work:wait") == 2 * JOBS_A_CHUNK
 
 
+@pytest.mark.parametrize("many", [("--job-id", "mine"), ("--dedup-id", "mine")])
+def test_of_a_job_that_is_already_there_add_says_so(oxherd: Oxherd, many: tuple[str, ...]) -> None:
+    first = oxherd("add", "work", "a", *many)
+    again = oxherd("add", "work", "a", *many)
+    assert (first.err, again.out) == ("", first.out)
+    there = f"oxherd: work/{first.out.strip()} is already there; nothing was added\n"
+    assert again.err == there
+
+    waited = oxherd("add", "work", "a", *many, "--wait", "--wait-timeout", "50ms")
+    assert waited.err.startswith(there)
+    assert "added work/" not in waited.err
+
+
+def test_a_deduplication_is_stored_as_its_flags_say(oxherd: Oxherd, raw: redis.Redis) -> None:
+    late = ("--delay", "1h", "--dedup-id", "d", "--dedup-ttl", "5s", "--dedup-extend", "--dedup-replace")
+    first = oxherd("add", "work", "a", *late)
+    second = oxherd("add", "work", "a", *late)
+    assert second.err == ""  # it took the place of the first
+    assert second.out != first.out
+    options = json.loads(raw.hget(f"bull:work:{second.out.strip()}", "opts"))
+    assert options["de"] == {"id": "d", "ttl": 5_000, "extend": True, "replace": True}
+    oxherd("add", "work", "a", "--dedup-id", "k", "--dedup-keep-last", "--backoff", "custom:mine:2s")
+    options = json.loads(raw.hget("bull:work:3", "opts"))
+    assert options["de"] == {"id": "k", "keepLastIfActive": True}
+    assert options["backoff"] == {"type": "mine", "delay": 2_000}
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -194,6 +221,29 @@ def test_jobs_are_added_to_the_last_though_nobody_reads_their_ids(
         (("work", "a", "--jsonl", "x", "--priority", "-1"), ["Priority should be", "nothing was added"]),
         (("work", "a", "--delay", "5"), ["--delay", "write it like 500ms"]),
         (("work", "a", "--backoff", "exponential:soon"), ["--backoff", "'soon' is no duration"]),
+        (
+            ("work", "a", "--backoff", "expo:1s"),
+            ["'expo' is unknown; did you mean 'exponential'?", "custom:expo"],
+        ),
+        (("work", "a", "--backoff", "mine:1s"), ["known are exponential, fixed.", "custom:mine"]),
+        (("work", "a", "--backoff", "custom"), ["custom:NAME"]),
+        (("work", "a", "--backoff", ":1s"), ["'' is unknown"]),
+        (("work", "a", "--lifo", "--priority", "3"), ["goes by that alone", "nothing was added"]),
+        (("work", "a", "--dedup-id", ""), ["--dedup-id is empty"]),
+        (("work", "a", "--dedup-ttl", "5s"), ["--dedup-ttl says more about --dedup-id", "missing"]),
+        (("work", "a", "--dedup-replace"), ["--dedup-replace says more about --dedup-id"]),
+        (("work", "a", "--dedup-id", "d", "--dedup-ttl", "5"), ["--dedup-ttl", "write it like"]),
+        (("work", "a", "--dedup-id", "d", "--dedup-ttl", "0s"), ["--dedup-ttl is 0"]),
+        (("work", "a", "--dedup-id", "d", "--dedup-extend"), ["--dedup-ttl says", "missing"]),
+        (
+            ("work", "a", "--dedup-id", "d", "--dedup-keep-last", "--dedup-ttl", "5s"),
+            ["--dedup-keep-last and --dedup-ttl contradict"],
+        ),
+        (
+            ("work", "a", "--dedup-id", "d", "--dedup-replace", "--dedup-reschedule"),
+            ["--dedup-replace and --dedup-reschedule contradict"],
+        ),
+        (("work", "a", "--jsonl", "x", "--dedup-id", "d"), ["only one would be added"]),
         (("work", "a", "--attemps", "3"), ["no such option '--attemps'", "did you mean '--attempts'?"]),
         (("work",), ["NAME"]),
         (("work", "a", "{}", "--jsonl", "x"), ["give the data once"]),
