@@ -16,11 +16,20 @@ for directory in (HERE, HERE.parent):
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
 
-from peers import Peer  # noqa: E402 (found through the path above)
+import comparing  # noqa: E402 (found through the path above)
+from peers import Peer  # noqa: E402
 
 from supervisor.blocking import Queue  # noqa: E402
 
 PYTHON_PEER = HERE.parents[1] / ".state" / "python-peers" / "bin" / "python"
+
+
+@pytest.fixture(autouse=True)
+def _every_step_of_a_loaded_trace_is_compared() -> Iterator[None]:
+    comparing.begin()
+    yield
+    mistakes = list(comparing.mistakes())
+    assert not mistakes, "\n".join(mistakes)
 
 
 def _left_out(reason: str) -> None:

@@ -83,6 +83,10 @@ class Scene:
         self._told = sum(map(len, events.values()))
         assert not found, "\n".join(found)
 
+    def skip_events(self) -> None:
+        """What was told since the last step is not in the record."""
+        self._told = self.raw.xlen(self.keys.events)
+
     # --- the worker ------------------------------------------------------------------------------
 
     def attach(self) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import comparing
@@ -107,3 +109,29 @@ def test_each_difference_is_told_with_step_key_and_field(change: Callable[[Any, 
     assert len(found) == 1
     assert found[0].startswith("step 'one', ")
     assert told in found[0]
+
+
+def test_a_trace_of_which_a_step_is_left_out_fails_the_test_that_loads_it():
+    steps = comparing.load("08_lifo")["steps"]
+    assert len(list(comparing.mistakes())) == len(steps) == 2
+    list(comparing.differences(steps[0], {}, {}, 0))
+    (told,) = comparing.mistakes()
+    assert told.startswith("08_lifo, step 1: was loaded and not compared")
+    comparing.begin()
+
+
+def test_every_trace_is_replayed_or_there_is_a_reason_why_not():
+    """That a test which loads one compares every step is seen to by a fixture in conftest.py."""
+    loaded = {
+        node.value
+        for path in Path(__file__).parent.glob("test_traces*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    traces = {path.stem for path in comparing.TRACES.glob("*.json")}
+    assert len(traces) > 50
+    assert traces - loaded == set(comparing.NOT_REPLAYED)
+    assert {name for name, _ in comparing.NOT_COMPARED} <= traces & loaded
+    for name, place in comparing.NOT_COMPARED:
+        assert place < len(comparing.load(name)["steps"])
+    comparing.begin()

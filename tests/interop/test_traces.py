@@ -1,13 +1,12 @@
 """The recorded traces, replayed through our client and our commands, compared key by key after each step.
 
-Not replayed, and why:
-- 06, 09-13, 18-21, getters-flow and remove are in test_traces_flows.py.
-- scheduler-* and v5-legacy-repeat are in test_traces_scheduler.py.
-- dedup-*, clean, drain, obliterate and the like are in test_traces_dedup.py and test_traces_manage.py.
-- 14b records v5 pausing; v5's own moves are made here by hand, the adds and the worker are ours.
-- interop-v5-v6-pause records two clients losing jobs together; what we do instead is in test_node_pause.py.
+Elsewhere: flows in test_traces_flows.py, schedulers with drain and obliterate in test_traces_scheduler.py,
+the rest of management in test_traces_manage.py and test_traces_dedup.py, getters in test_traces_getters.py.
+In 14b v5's own moves are made here by hand; the adds and the worker are ours.
 
-Not compared, and why: see `comparing.NOT_APPLICABLE`. Frames of a stack are another language's.
+Not replayed or compared, and why: NOT_REPLAYED, NOT_COMPARED (steps) and NOT_APPLICABLE (fields) in
+comparing.py. A fixture fails a test that leaves a step of its trace out. Frames of a stack are another
+language's.
 """
 
 from __future__ import annotations

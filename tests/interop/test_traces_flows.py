@@ -270,7 +270,9 @@ def test_getters_of_a_flow(opened: Open) -> None:
     assert parent.queue.state("P") == recorded["state"]
 
     tree = run(flows.get("P"))
-    assert [each.job.id for each in tree.children] == next(step)["result"]["children"]
+    traced = next(step)
+    assert [each.job.id for each in tree.children] == traced["result"]["children"]
+    play.matches(traced)
 
 
 def test_remove_with_and_without_children(opened: Open) -> None:
@@ -293,4 +295,14 @@ def test_remove_with_and_without_children(opened: Open) -> None:
     play.matches(next(step))
     flow("P3", "C5")
     parent.queue.run(flows.remove("P3"))
+    play.matches(next(step))
+
+    parent.queue.add("a", 1)
+    assert parent.fetch(token="tok").id == "P2"
+    play.matches(next(step))
+    for remove in (remove_alone, flows.remove):
+        with pytest.raises(JobError, match=r"Job P2 could not be removed because it.* is locked"):
+            parent.queue.run(remove("P2"))
+        play.matches(next(step))
+    parent.queue.run(remove_alone("nope"))
     play.matches(next(step))
