@@ -23,6 +23,8 @@ from supervisor.protocol.steps import Steps
 REMOVED_AT_ONCE: Final = 100
 MOVED_AT_ONCE: Final = 100
 
+_ANY_NUMBER: Final = 2**53
+
 NOT_PAUSED: Final = -1
 STILL_ACTIVE: Final = -2
 
@@ -106,7 +108,8 @@ class Cleaned:
     removed: tuple[str, ...]
     stayed: int
     last: bytes
-    looked_at: int
+    looked_at: int  # less than 0 when a part of the list must be looked at once more
+    carried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class CleanJobs:
     removed_before: int = 0
     stayed: int = 0
     last: bytes = b""
+    carried: int = 0
 
     def keys(self) -> Sequence[str]:
         return (self.queue.meta,)
@@ -139,11 +143,12 @@ class CleanJobs:
             self.removed_before,
             self.stayed,
             self.last,
+            self.carried,
         )
 
     def decode(self, reply: Reply) -> Cleaned:
-        removed, stayed, last, looked_at = _checked(reply, "no jobs are removed")
-        return Cleaned(tuple(job_id.decode() for job_id in removed), stayed, last, looked_at)
+        removed, stayed, last, looked_at, carried = _checked(reply, "no jobs are removed")
+        return Cleaned(tuple(job_id.decode() for job_id in removed), stayed, last, looked_at, carried)
 
 
 def clean_jobs(
@@ -155,23 +160,24 @@ def clean_jobs(
         left: int = yield Count(queue, place)
         if place == fields.PAUSED and not left:
             continue  # BullMQ 5 alone has this list
-        slice_ = Cleaned((), 0, b"", 0)
+        slice_ = Cleaned((), 0, b"", 0, 0)
         while True:
-            count = max(min(left, REMOVED_AT_ONCE), 1)
+            count = REMOVED_AT_ONCE if slice_.carried else max(min(left, REMOVED_AT_ONCE), 1)
             slice_ = yield CleanJobs(
                 queue,
                 place,
                 now_ms - grace_ms,
                 now_ms,
-                most=count if limit is None else min(count, limit - len(removed)),
+                most=_ANY_NUMBER if limit is None else limit - len(removed),
                 count=count,
                 removed_before=len(removed),
                 stayed=slice_.stayed,
                 last=slice_.last,
+                carried=slice_.carried,
             )
             removed += slice_.removed
             left -= slice_.looked_at
-            if not slice_.looked_at or left <= 0 or len(removed) == limit:
+            if not slice_.carried and (not slice_.looked_at or left <= 0 or len(removed) == limit):
                 break
         if len(removed) == limit:
             break

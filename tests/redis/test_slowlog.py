@@ -1,0 +1,99 @@
+"""Bulk actions beside a queue that is long: what a single call may touch is bounded, whatever the length.
+
+Milliseconds are no fact on a busy machine, so what is asked is how many elements and jobs each call handles.
+`./scripts/bench --slowlog` takes the times, at a million jobs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from supervisor.protocol.commands import manage
+from supervisor.protocol.steps import Steps
+
+NOW = 1_800_000_000_000
+OLD, YOUNG = 1_700_000_000_000, 1_900_000_000_000
+
+FILL = """
+local base, every = ARGV[1], tonumber(ARGV[4])
+for i = tonumber(ARGV[2]), tonumber(ARGV[3]) do
+  local time = i % every == 0 and ARGV[5] or ARGV[6]
+  redis.call("HSET", base .. ":" .. i, "name", "n", "data", "{}", "opts", "{}", "timestamp", time)
+  redis.call("LPUSH", base .. ":wait", i)
+end
+"""
+
+
+def fill(wire: Any, jobs: int, every: int) -> None:
+    """`jobs` waiting jobs, the lowest number next to run, one of `every` of them old."""
+    for first in range(1, jobs + 1, 1_000):
+        last = min(first + 999, jobs)
+        wire.raw.eval(FILL, 0, wire.queue.base, first, last, every, OLD, YOUNG)
+
+
+def slices(wire: Any, steps: Steps[Any]) -> Iterator[Any]:
+    """Run an operation; each reply on its way. The operation's own answer is what `yield from` gives."""
+    reply: Any = None
+    while True:
+        try:
+            command = steps.send(reply)
+        except StopIteration as end:
+            return end.value
+        reply = wire.run(command)
+        yield reply
+
+
+def test_cleaning_a_long_list_takes_out_what_is_old_and_keeps_the_order(wire, request):
+    jobs, every = (1_000_000 if request.config.getoption("--long", default=False) else 50_000), 1_000
+    fill(wire, jobs, every)
+    wire.raw.config_resetstat()
+    calls = 0
+    for _ in slices(wire, manage.clean_jobs(wire.queue, "waiting", NOW)):
+        calls += 1
+
+    assert wire.ids(wire.queue.wait) == [str(n) for n in range(jobs, 0, -1) if n % every]
+    assert wire.raw.exists(*(wire.queue.job(str(n)) for n in range(every, jobs + 1, every))) == 0
+    stats = wire.raw.info("commandstats")
+    # a job that stays is written at most once, and one of the block that makes room for it
+    assert stats["cmdstat_lset"]["calls"] <= 2 * jobs
+    assert calls <= jobs / manage.REMOVED_AT_ONCE * 1.1
+
+
+def test_cleaning_a_long_list_goes_on_though_it_changes_between_slices(wire):
+    """Workers take jobs, producers add some, jobs of the carried block are removed and put elsewhere."""
+    fill(wire, 60_000, 3)
+    rng = random.Random(20)
+    print("seed 20")
+    taken: set[str] = set()
+    pushed = 1_000_000
+    key = wire.queue.wait
+    steps = manage.clean_jobs(wire.queue, "waiting", NOW)
+    for _ in slices(wire, steps):
+        for _ in range(rng.randrange(20)):
+            taken.add(wire.raw.rpop(key).decode())
+        for _ in range(rng.randrange(20)):
+            pushed += 1
+            wire.raw.hset(wire.queue.job(str(pushed)), mapping={"name": "n", "timestamp": YOUNG})
+            wire.raw.lpush(key, pushed)
+        if rng.random() < 0.05:
+            gone = wire.raw.lindex(key, rng.randrange(wire.raw.llen(key))).decode()
+            taken.add(gone)
+            wire.raw.lrem(key, 1, gone)
+        if rng.random() < 0.05:
+            pushed += 1
+            wire.raw.hset(wire.queue.job(str(pushed)), mapping={"name": "n", "timestamp": YOUNG})
+            wire.raw.rpush(key, pushed)  # out of turn
+            taken.add(str(pushed))
+
+    left = wire.ids(key)
+    young = [str(n) for n in range(60_000, 0, -1) if n % 3]
+    assert len(set(left)) == len(left)
+    assert [one for one in left if int(one) <= 60_000 and int(one) % 3] == [
+        one for one in young if one not in taken
+    ]
+    assert [int(one) for one in left if int(one) > 1_000_000 and one not in taken] == sorted(
+        (int(one) for one in left if int(one) > 1_000_000 and one not in taken), reverse=True
+    )
+    assert [one for one in left if int(one) <= 60_000 and int(one) % 3 == 0] == []
