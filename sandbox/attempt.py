@@ -58,7 +58,7 @@ class Attempts:
         if processor is None:
             return _failed(Failure(FailureKind.RAISED, self._nobody_for(queue, name)))
         try:
-            data = codec.decode(raw)
+            data = codec.decode(raw) if processor.decode is None else processor.decode(meta, raw)
         except (ValueError, RecursionError) as error:
             return _failed(
                 Failure(FailureKind.BAD_DATA, f"the data of the job is not JSON: {_in_short(error)}")

@@ -39,10 +39,21 @@ def load(targets: Sequence[tuple[str, str | None]]) -> list[Processor]:
     for target, queue in targets:
         for each in _load_one(target, queue):
             if each not in found:
-                _refuse_uncallable(each)
+                refuse_uncallable(
+                    each.target, each.function, "a processor is called with one argument, the job"
+                )
                 _refuse_twice(found, each)
                 found.append(each)
     return [typed.with_reader(each) for each in found]
+
+
+def function_of(target: str) -> Any:
+    """What `module:function` names. Raises `LoadError`."""
+    module_name, colon, path = target.partition(":")
+    _check_form(target, module_name, colon, path)
+    if not colon:
+        raise LoadError(f"{target!r} names no function: write {target}:function")
+    return _resolve(_import(module_name), path)
 
 
 def _load_one(target: str, queue: str | None) -> list[Processor]:
@@ -170,19 +181,17 @@ def _kind_of(value: Any) -> str:
     return "a module" if isinstance(value, ModuleType) else f"of type {type(value).__name__}"
 
 
-def _refuse_uncallable(new: Processor) -> None:
+def refuse_uncallable(target: str, function: Any, rule: str) -> None:
     """I10: a function that can only raise TypeError would fail every job of its queue, one by one."""
     try:
         # Not what a decorator has wrapped: only the decorator knows how that is called.
-        signature = inspect.signature(new.function, follow_wrapped=False)
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # written in C, and it does not tell
     try:
         signature.bind(None)
     except TypeError:
-        raise LoadError(
-            f"{new.target} is written {signature}, but a processor is called with one argument, the job"
-        ) from None
+        raise LoadError(f"{target} is written {signature}, but {rule}") from None
 
 
 def _refuse_twice(found: Iterable[Processor], new: Processor) -> None:

@@ -38,6 +38,7 @@ class Processor:
     backoff           (attempt, exception, job) to milliseconds, or -1 to give the job up.
     data_type         what its data are made into; None: they stay as JSON has them.
     read_data         makes them; set when the processor is loaded.
+    decode            makes the data of what the frame says and of their bytes; None: they are JSON.
     """
 
     queue: str
@@ -51,6 +52,7 @@ class Processor:
     backoff: Backoff | None = None
     data_type: Any = None
     read_data: Callable[[Any], Any] | None = None
+    decode: Callable[[dict[str, Any], bytes], Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {

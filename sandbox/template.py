@@ -28,6 +28,7 @@ from sandbox import codec, linux, runner, threads, titles, wire
 from sandbox.attempt import EXIT_INTERNAL
 from sandbox.errors import LoadError
 from sandbox.failures import shorten
+from sandbox.hooks import load_hooks
 from sandbox.isolation import IsolationFailed, Layer, die_with, isolate_template, open_fds
 from sandbox.loader import ModuleBroken, load
 from sandbox.policy import Policy
@@ -94,7 +95,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         _arrange_streams()
         ours = open_fds()
         _look_like_the_users_program()
-        processors = load(targets)
+        processors = load_hooks(targets) if packet.get("hooks") else load(targets)
         _import_asyncio_if_wanted(processors)
         threads.check()
     except IsolationFailed:

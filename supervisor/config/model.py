@@ -45,6 +45,11 @@ def _check_queue_name(name: str) -> str | None:
     return "a queue's name has no colon in it" if ":" in name else None
 
 
+def _check_function(name: str) -> str | None:
+    module, _, function = name.partition(":")
+    return None if module and function else f"{name!r} is no function; write module:function"
+
+
 def _plain(value: Any) -> Any:
     """A value of a default job option as anybody may give it to `add`."""
     if value == Keep():
@@ -288,6 +293,37 @@ class KeepConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HooksConfig:
+    """[hooks] Functions of yours that are told what became of jobs, in a process of their own."""
+
+    completed: str | None = option(
+        None,
+        check=_check_function,
+        shown="none",
+        doc="""
+        module:function, called once a job has completed: at most once, and never so that a job waits for it.
+        """,
+    )
+    failed: str | None = option(
+        None,
+        check=_check_function,
+        shown="none",
+        doc="The same, called once a job has failed for good.",
+    )
+    stalled: str | None = option(
+        None,
+        check=_check_function,
+        shown="none",
+        doc="The same, called once the stalled check of this program has put a job back.",
+    )
+    timeout_ms: int = option(
+        30_000,
+        at_least=1,
+        doc="Wall time of one call; then its process is killed and a new one started. Other calls wait.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedConfig:
     """[embedded] The private server that is used when no other is named."""
 
@@ -425,6 +461,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     keep: KeepConfig = field(default_factory=KeepConfig)
+    hooks: HooksConfig = field(default_factory=HooksConfig)
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
     queues: Mapping[str, QueueConfig] = field(default_factory=dict)
 
@@ -468,6 +505,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "log": LogConfig,
         "worker": WorkerConfig,
         "keep": KeepConfig,
+        "hooks": HooksConfig,
         "embedded": EmbeddedConfig,
     }
 )

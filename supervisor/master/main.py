@@ -22,6 +22,7 @@ from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
 from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
+from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.plan import Plan
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings, settings_by_queue
@@ -76,6 +77,7 @@ class Master:
         loop.set_exception_handler(self._unexpected)
         signals.install(loop, self._inbox)
         self._runners = runners = self._make_runners(loop)
+        self._hooks = self._make_hooks(loop)
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         try:
@@ -130,6 +132,14 @@ class Master:
             title="oxherd: template " + " ".join(target.name for target in plan.targets),
         )
 
+    def _make_hooks(self, loop: asyncio.AbstractEventLoop) -> Hooks | None:
+        config = self._plan.config.hooks
+        targets = hook_targets(config)
+        if not targets:
+            return None
+        timeout_s = config.timeout_ms / 1000
+        return Hooks(self._runners, targets, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
+
     async def _ready_to_work(self) -> Ready:
         """Load the processors and connect, side by side. Each fails the start with a sentence."""
         redis_config = self._plan.config.redis
@@ -177,7 +187,10 @@ class Master:
             wall_clock=time.time,
             rng=random.random,
             loop=loop,
+            hooks=self._hooks,
         )
+        if self._hooks is not None:
+            self._hooks.open()
         slot = 1
         for each in settings:
             keys = QueueKeys(each.name, self._plan.config.redis.prefix)
@@ -274,12 +287,17 @@ class Master:
             )
             for worker in self._workers:
                 worker.exchanger.give_up = self._stopping.over
-            stop = asyncio.get_running_loop().create_task(self._stopping.run())
+            stop = asyncio.get_running_loop().create_task(self._come_to_an_end(self._stopping))
         elif request is Request.STOP and self._stopping is not None:
             self._stopping.hurry()
         if request in (Request.HAND_BACK, Request.BROKEN) and self._stopping is not None:
             self._stopping.hurry(Step.KILL)
         return stop
+
+    async def _come_to_an_end(self, stopping: Stopping) -> None:
+        await stopping.run()
+        if self._hooks is not None:
+            await self._hooks.drain(stopping.patient)
 
     def _tell_workers(self, request: Request) -> None:
         for worker in self._workers:

@@ -38,6 +38,27 @@ class _StartMeta(msgspec.Struct, frozen=True):
     started: int
 
 
+class HookFacts(msgspec.Struct, frozen=True):
+    """What a hook is told beside the job's own; the names are those of sandbox/hooks.py."""
+
+    queue: str
+    reason: str | None
+    stack: str | None
+    happened_on: int
+    data_bytes: int
+
+
+class HookMeta(msgspec.Struct, frozen=True):
+    """The meta object of a START frame that calls a hook."""
+
+    id: str
+    name: str
+    queue: str  # the kind of the hook: it stands where a processor's queue does
+    attempt: int
+    attempts: int
+    hook: HookFacts
+
+
 class _Failure(msgspec.Struct, frozen=True):
     kind: str
     reason: str = ""
@@ -105,6 +126,12 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     delay_ms = min(max(failure.delay_ms, 0), LONGEST_DELAY_MS)
     match failure.kind:
         case FailureKind.DELAYED:
+def hook_frame(meta: HookMeta, data: bytes, result: bytes) -> bytes:
+    """The body of a START frame that calls a hook. `data` and `result` are JSON text; empty for none."""
+    encoded = _ENCODE(meta)
+    return START_META.pack(len(encoded)) + encoded + data + result
+
+
             return AskedForDelay(delay_ms), failure.retire
         case FailureKind.RATE_LIMITED:
             return AskedForPause(delay_ms), failure.retire

@@ -59,7 +59,8 @@ class Nursery:
         """Have the template import the targets; raises `TemplateFailed`."""
         assert self._template is not None
         facts = await self._template.load(self._targets, self._policy, self._title, hooks=self._hooks)
-        log.info("template.started", pid=self._template.pid, processors=len(facts))
+        kind = "hooks" if self._hooks else "processors"
+        log.info("template.started", pid=self._template.pid, **{kind: len(facts)})
         for each in facts:
             if each.memory is not None:
                 why = "memory is not limited in this version"

@@ -29,9 +29,9 @@ async def watch_stalled(
     interval_ms: int,
     max_stalled: int,
     wall_clock: Callable[[], float],
-    recovered: Callable[[], None],
+    recovered: Callable[[list[str]], None],
 ) -> None:
-    """Check at once, then every interval, for ever. `recovered()` when jobs were put back."""
+    """Check at once, then every interval, for ever. `recovered(ids)` when jobs were put back."""
     while True:
         now_ms = int(wall_clock() * 1000)
         try:
@@ -42,5 +42,5 @@ async def watch_stalled(
             for job_id in job_ids:
                 log.warning("stalled.recovered", queue=keys.name, job_id=job_id)
             if job_ids:
-                recovered()
+                recovered(job_ids)
         await asyncio.sleep(interval_ms / 1000)

@@ -70,6 +70,10 @@ class Stopping:
         """The deadline has passed: what Redis has not answered by now is left to the stalled check."""
         return self.step > Step.RUNNING and self._clock() > self._began_at + self._deadline_s
 
+    def patient(self) -> bool:
+        """May what comes after the jobs go on? Until nobody may be waited for, jobs included."""
+        return self._asked < Step.CANCEL and self._clock() < self._began_at + self._kill_after_s
+
     async def run(self) -> None:
         self._began_at = self._clock()
         self.step = Step.GRACE

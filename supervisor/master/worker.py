@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from sandbox.wire import Kind
 from supervisor.errors import RedisError
@@ -17,6 +18,7 @@ from supervisor.master.asks import Asks
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
+from supervisor.master.hooks import Hooks
 from supervisor.master.lease import Leases
 from supervisor.master.notify import Listener
 from supervisor.master.relay import Relay
@@ -47,6 +49,7 @@ class Surroundings:
     wall_clock: Callable[[], float]
     rng: Callable[[], float]
     loop: asyncio.AbstractEventLoop
+    hooks: Hooks | None = None
 
 
 class Worker:
@@ -98,6 +101,8 @@ class Worker:
             rng=around.rng,
             loop=loop,
         )
+        if (hooks := around.hooks) is not None:
+            self.dispatcher.on_written = partial(hooks.written, keys.name)
         self.fetcher = Fetcher(
             keys,
             marker,
@@ -139,12 +144,17 @@ class Worker:
                     interval_ms=self.settings.stalled_interval_ms,
                     max_stalled=self.settings.max_stalled,
                     wall_clock=self._around.wall_clock,
-                    recovered=self.fetcher.wake,
+                    recovered=self._recovered,
                 )
             )
         async with asyncio.TaskGroup() as group:
             for each in loops:
                 group.create_task(each)
+
+    def _recovered(self, job_ids: list[str]) -> None:
+        self.fetcher.wake()
+        if self._around.hooks is not None:
+            self._around.hooks.stalled(self._around.redis, self.keys, job_ids)
 
     def _put_back_marker(self) -> None:
         sent = self._around.redis.submit(WakeWorker(self.keys))

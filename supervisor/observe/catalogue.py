@@ -48,7 +48,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "info", "queue slot runner phase job_id running_ms", "On request, one a slot."
         ),
         # --- template and runners ---
-        "template.started": _event("info", "pid processors", "The processors are imported."),
+        "template.started": _event("info", "pid processors hooks", "So many of them are imported."),
         "limit.not_kept": _event(
             "warning", "target limit why", "A decorator asks for a limit that this version does not keep."
         ),
@@ -97,6 +97,15 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "warning", "breaker queue job_id open_ms trips", "A dependency fails; its jobs are delayed."
         ),
         "breaker.closed": _event("info", "breaker queue job_id", "A trial succeeded; all may try again."),
+        # --- hooks ---
+        "hook.called": _event("debug", "hook queue job_id ran_ms", "A hook has returned."),
+        "hook.failed": _event(
+            "error",
+            "hook queue job_id ran_ms reason stack",
+            "A hook raised, was too slow or died; not called again.",
+        ),
+        "hook.dropped": _event("warning", "calls why", "So many calls of hooks are not made."),
+        "hook.output": _event("info", "stream line runner", "A line that a hook printed."),
         # --- job schedulers ---
         "scheduler.advanced": _event("debug", "queue scheduler job_id", "The job of its next run is added."),
         "scheduler.stuck": _event(
