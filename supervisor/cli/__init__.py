@@ -42,6 +42,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "obliterate": "remove a queue with everything it has",
         "schedule": "jobs that are made again and again",
         "flow": "jobs that wait for jobs",
+        "batch": "many jobs, and one that collects",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
     }

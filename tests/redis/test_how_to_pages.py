@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("listen", "back-pressure", "alert-thresholds", "retry-after", "typed-data")
-FILE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
+PAGES = ("listen", "back-pressure", "alert-thresholds", "retry-after", "typed-data", "batches")
+FILE = re.compile(r"`(\w+\.(?:py|sh))`:\n\n```(?:python|sh)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
