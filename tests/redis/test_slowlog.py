@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from supervisor.protocol.commands import manage
+from supervisor.protocol.commands.orphans import LOOK_AGAIN, RemoveOrphans, remove_orphans
 from supervisor.protocol.steps import Steps
 
 NOW = 1_800_000_000_000
@@ -97,3 +98,52 @@ def test_cleaning_a_long_list_goes_on_though_it_changes_between_slices(wire):
         (int(one) for one in left if int(one) > 1_000_000 and one not in taken), reverse=True
     )
     assert [one for one in left if int(one) <= 60_000 and int(one) % 3 == 0] == []
+
+
+def test_orphans_beside_a_long_list_are_told_from_jobs_that_move_meanwhile(wire):
+    """Workers take jobs and put them back, producers add, some are removed, between any two calls."""
+    fill(wire, 20_000, 2)
+    for n in range(120):
+        wire.raw.hset(wire.queue.job(f"orphan{n}"), mapping={"name": "n", "timestamp": OLD})
+    rng = random.Random(7)
+    print("seed 7")
+    key, ids = wire.queue.wait, {str(n) for n in range(1, 20_001)}
+    removed = 0
+    for reply in slices(wire, remove_orphans(wire.queue)):
+        removed += reply if isinstance(reply, int) else 0
+        for _ in range(rng.randrange(8)):
+            taken = wire.raw.rpop(key).decode()
+            if rng.random() < 0.5:
+                wire.raw.hset(wire.queue.job(taken), "ats", 1 + rng.randrange(9_999))
+                wire.raw.lpush(key, taken)  # a retry
+            else:
+                wire.raw.delete(wire.queue.job(taken))
+                ids.discard(taken)
+        if rng.random() < 0.3:
+            moved = wire.raw.lindex(key, rng.randrange(wire.raw.llen(key)))
+            wire.raw.lrem(key, 1, moved)
+            wire.raw.lpush(key, moved)  # as a change to the same priority does; its hash stays as it is
+
+    assert removed == 120
+    assert {one.decode() for one in wire.raw.lrange(key, 0, -1)} == ids
+    assert wire.raw.exists(*map(wire.queue.job, ids)) == len(ids)
+    assert not wire.raw.keys("*orphan*")
+
+
+def test_an_id_that_starts_to_wait_after_it_was_looked_at_is_no_orphan(wire):
+    fill(wire, 3_000, 2)
+    wire.raw.hset(wire.queue.job("late"), mapping={"name": "n", "timestamp": OLD})
+    steps = remove_orphans(wire.queue)
+    command = next(steps)
+    while not isinstance(command, RemoveOrphans):
+        command = steps.send(wire.run(command))
+    wire.raw.lpush(wire.queue.wait, "late")
+    assert wire.run(command) == 0
+    wire.raw.lrem(wire.queue.wait, 1, "late")
+    wire.raw.hset(wire.queue.job("late"), "processedOn", 5)  # it has been active meanwhile
+    assert wire.run(command) == 0
+    wire.raw.hdel(wire.queue.job("late"), "processedOn")
+    wire.raw.lpush(wire.queue.wait, *(f"new{n}" for n in range(1_001)))
+    assert wire.run(command) == LOOK_AGAIN
+    wire.raw.ltrim(wire.queue.wait, 1_001, -1)
+    assert wire.run(command) == 1
