@@ -167,10 +167,17 @@ local function fetch_all(call, queue)
   end
 end
 
+-- One job less is active, and we do not take the next: somebody else may, who waits since there were too many.
+local function made_room(call, queue)
+  return queue.concurrency ~= nil and call.count == 0 and #call.released > 0
+    and (redis.call("LLEN", queue.prefix .. "wait") > 0
+      or redis.call("ZCARD", queue.prefix .. "prioritized") > 0)
+end
+
 local function mark_and_tell(call, queue)
   if call.took then
     redis.call("ZADD", queue.prefix .. "marker", 0, "0")
-  elseif call.wake then
+  elseif call.wake or made_room(call, queue) then
     wake(queue)
   end
   if call.delayed then

@@ -176,6 +176,17 @@ async def test_children_leave_and_are_removed(books: Any, raw: redis.Redis) -> N
         await books.run(flows.remove_child_dependency("a"))
 
 
+async def test_a_parent_that_a_removal_lets_run_now_has_no_delay_left(books: Any, raw: redis.Redis) -> None:
+    kids = [FlowJob("page", {}, options={"job_id": "a"})]
+    await books.run(flows.add(FlowJob("book", options={"job_id": "B", "delay_ms": 1_500}, children=kids)))
+
+    await books.run(flows.remove("a"))
+
+    assert raw.lrange("bull:books:wait", 0, -1) == [b"B"]
+    # Else it would be delayed once more when it has waited for others.
+    assert raw.hget("bull:books:B", "delay") == b"0"
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -64,6 +64,30 @@ def test_outcomes_go_before_the_fetch_of_the_same_call(wire):
     assert wire.raw.llen(wire.queue.active) == 2
 
 
+@pytest.mark.parametrize("priority", [0, 3])
+def test_who_ends_a_job_and_takes_none_wakes_another_for_the_place_that_is_free(wire, priority):
+    wire.raw.hset(wire.queue.meta, "concurrency", 1)
+    wire.add(*(wire.job(priority=priority) for _ in range(2)))
+    (job,) = wire.fetch()
+    assert wire.exchange(count=1).held is True
+    wire.raw.delete(wire.queue.marker)  # an idle worker waits on it
+
+    wire.exchange([completed(job)])
+
+    assert wire.markers() == {"0": 0}
+
+
+def test_who_ends_the_last_job_wakes_nobody(wire):
+    wire.raw.hset(wire.queue.meta, "concurrency", 1)
+    wire.add(count=1)
+    (job,) = wire.fetch()
+    wire.raw.delete(wire.queue.marker)
+
+    wire.exchange([completed(job)])
+
+    assert wire.markers() == {}
+
+
 def test_due_jobs_are_promoted_once_and_behind_those_that_wait(wire):
     wire.add(wire.job("a", delay_ms=10), wire.job("b", delay_ms=10, priority=2), wire.job("c"))
     wire.forget_events()

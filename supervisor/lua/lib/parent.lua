@@ -164,6 +164,10 @@ local function detach_child(parent, child_key)
     return
   end
   local queue = open_queue(parent.prefix)
+  local delay = redis.call("HGET", parent.key, "delay")
+  if delay and delay ~= "0" then
+    redis.call("HSET", parent.key, "delay", "0") -- else it would be delayed when it has waited for others
+  end
   redis.call("RPUSH", waiting_list(queue), parent.id)
   wake(queue)
   redis.call("XADD", parent.prefix .. "events", "*",
