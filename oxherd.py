@@ -20,17 +20,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sandbox.batch import ItemFailed
+    from sandbox.breaker import Breaker
     from sandbox.errors import (
         AskFailed,
+        BreakerOpen,
         Delayed,
         RateLimited,
         RetryAfter,
+        SagaFailed,
         TimeLimit,
         Unrecoverable,
         WaitingChildren,
     )
     from sandbox.job import Job
     from sandbox.processors import processor
+    from sandbox.saga import Saga
     from supervisor.client import Deduplication, FlowJob, Queue, batches, exponential, fixed, flows
     from supervisor.client.listening import listen
     from supervisor.errors import (
@@ -56,11 +60,15 @@ _HOMES = {
     "sandbox.processors": ("processor",),
     "sandbox.job": ("Job",),
     "sandbox.batch": ("ItemFailed",),
+    "sandbox.breaker": ("Breaker",),
+    "sandbox.saga": ("Saga",),
     "sandbox.errors": (
         "AskFailed",
+        "BreakerOpen",
         "Delayed",
         "RateLimited",
         "RetryAfter",
+        "SagaFailed",
         "TimeLimit",
         "Unrecoverable",
         "WaitingChildren",
@@ -91,11 +99,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 (by what they are for)
     "processor",
     "Job",
+    "Breaker",
+    "Saga",
     "AskFailed",
+    "BreakerOpen",
     "Delayed",
     "ItemFailed",
     "RateLimited",
     "RetryAfter",
+    "SagaFailed",
     "TimeLimit",
     "Unrecoverable",
     "WaitingChildren",

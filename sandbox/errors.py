@@ -17,6 +17,14 @@ class Delayed(Exception):
         super().__init__(f"delayed for {delay_ms} ms")
 
 
+class BreakerOpen(Delayed):
+    """A circuit breaker lets nobody in now: the job is put back and no attempt is counted. Let it pass."""
+
+    def __init__(self, delay_ms: int, breaker: str) -> None:
+        super().__init__(delay_ms)
+        self.breaker = breaker
+
+
 class RateLimited(Exception):
     """Put the job back at the front and take nothing from its queue for `delay_ms` milliseconds.
 
@@ -46,6 +54,23 @@ class RetryAfter(Exception):
 
 class WaitingChildren(Exception):
     """Wait until the children this job has added are done, then run it again."""
+
+
+class SagaFailed(Exception):
+    """A step of a saga failed, and not all that was done before could be undone.
+
+    why        what the step's exception said
+    not_undone each compensation that failed: the step's name, and what was wrong
+    """
+
+    def __init__(self, why: str, not_undone: list[str]) -> None:
+        self.why = why
+        self.not_undone = not_undone
+        super().__init__(f"{why}; and could not be undone: {'; '.join(not_undone)}")
+
+
+class SagaFailedForGood(SagaFailed, Unrecoverable):
+    """The same after `Unrecoverable`: the job is not tried again."""
 
 
 class TimeLimit(BaseException):

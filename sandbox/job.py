@@ -53,7 +53,7 @@ class Job(Generic[Data]):
     """
 
     __slots__ = (
-        "_channel", "_clock", "_ended", "_filled_at", "_max_bytes", "_pending", "_tokens",
+        "_came_back", "_channel", "_clock", "_ended", "_filled_at", "_max_bytes", "_pending", "_tokens",
         "attempt", "attempts", "data", "id", "name", "parent", "priority", "queue", "timestamp",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Job(Generic[Data]):
         self.timestamp: int = meta.get("timestamp", 0)
         self.priority: int = meta.get("priority", 0)
         self.parent: dict[str, Any] | None = meta.get("parent")
+        self._came_back = meta.get("started", 0) > self.attempt  # without an attempt that counted
         self._channel = channel
         self._clock = clock
         self._max_bytes = max_bytes
@@ -166,6 +167,11 @@ class Job(Generic[Data]):
             pending, self._pending = self._pending, None
             self._channel.progress(*pending)
         self._ended = True
+
+    def _ask(self, what: str, arguments: dict[str, Any]) -> Any:
+        """For the helpers beside it: breakers and sagas."""
+        self._must_be_open(what)
+        return self._channel.ask(what, arguments)
 
     def _send_pending(self) -> None:
         if self._pending is None:

@@ -43,6 +43,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "schedule": "jobs that are made again and again",
         "flow": "jobs that wait for jobs",
         "batch": "many jobs, and one that collects",
+        "breaker": "what keeps jobs from a dependency that is down",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
     }

@@ -12,6 +12,7 @@ from supervisor.cli.command import OxherdCommand
 class Family(click.Group):
     """Verbs that belong together; each is a command with a help of its own."""
 
+    takes: str = "QUEUE"
     exits: str = ""
     example: str = ""
 
@@ -23,7 +24,7 @@ class Family(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "VERB QUEUE ... [options]", prefix="usage: ")
+        formatter.write_usage(ctx.command_path, f"VERB {self.takes} ... [options]", prefix="usage: ")
         formatter.write_paragraph()
         formatter.write_text(inspect.cleandoc(self.help or ""))
         formatter.write_paragraph()
@@ -41,8 +42,10 @@ class Family(click.Group):
         formatter.write_text(f"example: {self.example}")
 
 
-def family(name: str, about: str, *verbs: OxherdCommand, exits: str, example: str) -> Family:
-    """Put verbs together under one name."""
+def family(
+    name: str, about: str, *verbs: OxherdCommand, exits: str, example: str, takes: str = "QUEUE"
+) -> Family:
+    """Put verbs together under one name. `takes` is what most of them are given first."""
 
     @click.pass_context
     def nothing(ctx: click.Context) -> None:
@@ -54,7 +57,7 @@ def family(name: str, about: str, *verbs: OxherdCommand, exits: str, example: st
     made = Family(name, callback=nothing, invoke_without_command=True, help=about)
     for verb in verbs:
         made.add_command(verb)
-    made.exits, made.example = exits, example
+    made.takes, made.exits, made.example = takes, exits, example
     return made
 
 

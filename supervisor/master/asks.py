@@ -12,12 +12,14 @@ from typing import Any, Protocol
 import msgspec
 
 from supervisor.errors import InvalidJob
+from supervisor.master.breakers import Breakers
 from supervisor.master.messages import Ask
 from supervisor.protocol.codes import error_of
 from supervisor.protocol.commands.add import AddJobs, NotAdded
 from supervisor.protocol.commands.base import Command, RepeatableCommand
 from supervisor.protocol.commands.flow import GetDependencies, GetIgnoredFailures
 from supervisor.protocol.commands.read import GetChildrenValues
+from supervisor.protocol.commands.saga import GetRecord, KeepRecord
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.jsontext import decode, encode
 from supervisor.protocol.keys import QueueKeys
@@ -38,6 +40,7 @@ class Asks:
         self._redis = redis
         self._keys = keys
         self._wall_clock = wall_clock
+        self._breakers = Breakers(redis, keys, wall_clock=wall_clock)
 
     async def answer(self, job: FetchedJob, ask: Ask) -> bytes:
         """The answer as JSON text; raises an `OxherdError` whose sentence the processor gets."""
@@ -51,6 +54,21 @@ class Asks:
                 return encode(await self._redis.execute(GetIgnoredFailures(self._keys, job.id)))
             case "dependencies":
                 return encode(await self._redis.execute(GetDependencies(self._keys, job.id)))
+            case "breaker_enter":
+                return encode(await self._breakers.enter(job, ask))
+            case "breaker_leave":
+                return encode(await self._breakers.leave(job, ask))
+            case "saga_record":
+                record: bytes = await self._redis.execute(GetRecord(self._keys, job.id))
+                return record
+            case "saga_keep":
+                await self._keep_record(job, bytes(ask.data))
+                return b"null"
+
+    async def _keep_record(self, job: FetchedJob, record: bytes) -> None:
+        status = await self._redis.execute_repeatable(KeepRecord(self._keys, job.id, job.token, record))
+        if status < 0:
+            raise error_of(status, job_id=job.id, call="keepRecord")
 
     async def _add(self, ask: Ask) -> str:
         """Add a job; returns its id.

@@ -73,7 +73,16 @@ class Ask(msgspec.Struct, frozen=True):
     """A runner's question. Which members belong to which `what` is relay.py's business."""
 
     seq: int
-    what: Literal["add", "children_values", "ignored_failures", "dependencies"]
+    what: Literal[
+        "add",
+        "children_values",
+        "ignored_failures",
+        "dependencies",
+        "breaker_enter",
+        "breaker_leave",
+        "saga_record",
+        "saga_keep",
+    ]
     queue: str = ""
     name: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
@@ -117,6 +126,12 @@ def _parent_of(job: FetchedJob) -> msgspec.Raw:
     return msgspec.Raw(encode(parent))
 
 
+def hook_frame(meta: HookMeta, data: bytes, result: bytes) -> bytes:
+    """The body of a START frame that calls a hook. `data` and `result` are JSON text; empty for none."""
+    encoded = _ENCODE(meta)
+    return START_META.pack(len(encoded)) + encoded + data + result
+
+
 def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     """What a FAILED frame says, and whether the runner must be retired. Raises `BadMessage`."""
     try:
@@ -126,12 +141,6 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     delay_ms = min(max(failure.delay_ms, 0), LONGEST_DELAY_MS)
     match failure.kind:
         case FailureKind.DELAYED:
-def hook_frame(meta: HookMeta, data: bytes, result: bytes) -> bytes:
-    """The body of a START frame that calls a hook. `data` and `result` are JSON text; empty for none."""
-    encoded = _ENCODE(meta)
-    return START_META.pack(len(encoded)) + encoded + data + result
-
-
             return AskedForDelay(delay_ms), failure.retire
         case FailureKind.RATE_LIMITED:
             return AskedForPause(delay_ms), failure.retire

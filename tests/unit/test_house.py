@@ -79,6 +79,7 @@ BORDERS = {
     "sandbox/failures.py": "the user's exceptions: their __str__ may fail",
     "sandbox/loader.py": "the import of the user's module",
     "sandbox/runner.py": "the end of a forked process",
+    "sandbox/saga.py": "the user's compensations: one that fails does not stop the others",
     "sandbox/template.py": "the end of a forked process",
     "supervisor/cli/__init__.py": "a subcommand",
     "supervisor/master/main.py": "the main loop",
