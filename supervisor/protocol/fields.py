@@ -76,6 +76,11 @@ CHILDREN_PROCESSED: Final = ":processed"
 CHILDREN_IGNORED: Final = ":failed"
 CHILDREN_FAILED: Final = ":unsuccessful"
 
+# --- a dead letter: what its data says of the job, beside the fields of its hash --------------------------
+LETTER_QUEUE: Final = "queue"
+LETTER_ID: Final = "id"
+LETTER_EXTRA: Final = "ox"
+
 # --- job schedulers (management.md section 1): fields of `repeat:<id>` and of the option `repeat` -----------
 REPEAT: Final = "repeat"
 REPEAT_EVERY: Final = "every"
