@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import click
@@ -17,6 +17,7 @@ from supervisor.cli.values import DURATION, PERCENT
 from supervisor.client.alerts import Thresholds, alerts
 from supervisor.client.core import Context
 from supervisor.client.queue import epoch_ms
+from supervisor.config.model import Config
 from supervisor.errors import RedisRefused
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -84,17 +85,33 @@ def status(
     """Count the jobs of each QUEUE by state.
 
     Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
-    connections that fetch from the queue, whatever program they belong to; nothing is changed.
+    connections that fetch from the queue, whatever program they belong to; nothing is changed. Thresholds
+    that are not given are those of [alerts] in the config.
     """
-    thresholds = Thresholds(max_waiting, max_failed, max_age)
-    some = thresholds != Thresholds()
-    if check != some:
+    given = Thresholds(max_waiting, max_failed, max_age)
+    if given != Thresholds() and not check:
+        raise click.UsageError("a threshold is looked at by --check alone")
+    config = common.load().config if check else None
+    if config is not None and given == Thresholds() and not _has_thresholds(config):
         raise click.UsageError(
-            "--check needs a threshold: --max-waiting, --max-failed or --max-age"
-            if check
-            else "a threshold is looked at by --check alone"
+            "--check needs a threshold: --max-waiting, --max-failed or --max-age, or the config's [alerts]"
         )
-    return converse(common, lambda session: _status(session, queues, thresholds if check else None))
+    return converse(common, lambda session: _status(session, queues, given if check else None))
+
+
+def _has_thresholds(config: Config) -> bool:
+    return any(_configured(config, name) != Thresholds() for name in ("", *config.queues))
+
+
+def _configured(config: Config, queue: str) -> Thresholds:
+    own = config.effective(queue).alerts
+    return Thresholds(own.max_waiting, own.max_failed_share, own.max_age_ms)
+
+
+def _thresholds(config: Config, queue: str, given: Thresholds) -> Thresholds:
+    """Those of the config, but where a flag says something else."""
+    named = {name: value for name, value in asdict(given).items() if value is not None}
+    return replace(_configured(config, queue), **named)
 
 
 async def _status(session: Session, names: Sequence[str], thresholds: Thresholds | None) -> int:
@@ -117,7 +134,8 @@ async def _count(session: Session, redis: Redis, names: Sequence[str], threshold
         for each, record in zip(keys, records, strict=True):
             if "error" in record:
                 continue
-            wrong = await drive(alerts(thresholds)(Context(each, epoch_ms, {})), redis.execute)
+            limits = _thresholds(session.config, each.name, thresholds)
+            wrong = await drive(alerts(limits)(Context(each, epoch_ms, {})), redis.execute)
             record["alerts"] = [alert.sentence for alert in wrong]
             passed += [f"{each.name}: {alert.sentence}" for alert in wrong]
     absent = [record["queue"] for record in records if not record.pop("exists")]

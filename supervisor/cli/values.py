@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from supervisor.config.shapes import BACKOFF
-from supervisor.config.units import parse_duration
+from supervisor.config.units import parse_duration, parse_share
 from supervisor.errors import OxherdError
 from supervisor.protocol.backoff_choice import Backoff
 from supervisor.protocol.jsontext import decode
@@ -35,17 +35,6 @@ def _read_backoff(text: str) -> Backoff:
     return Backoff(parsed.kind, parsed.delay_ms, parsed.jitter)
 
 
-def _read_percent(text: str) -> float:
-    """The share that `5%` is; a bare number is refused, because nobody can see what it means."""
-    try:
-        share = float(text.removesuffix("%")) / 100
-    except ValueError:
-        share = -1.0
-    if not text.endswith("%") or not 0 <= share <= 1:
-        raise ValueError(f"{text!r} is no share; write it like 5% or 0.5%")
-    return share
-
-
 def read_json(text: str | bytes) -> Any:
     """The value, or `ValueError` that says where the text stops being JSON."""
     raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
@@ -58,5 +47,5 @@ def read_json(text: str | bytes) -> Any:
 
 
 DURATION = Parsed("duration", parse_duration)
-PERCENT = Parsed("percent", _read_percent)
+PERCENT = Parsed("percent", parse_share)
 BACKOFF_TYPE = Parsed("backoff", _read_backoff)

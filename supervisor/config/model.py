@@ -324,6 +324,35 @@ class HooksConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsConfig:
+    """[alerts] Thresholds: the log says when a queue passes one, and when it is over."""
+
+    max_waiting: int | None = option(
+        None,
+        kind=INT,
+        at_least=0,
+        shown="none",
+        doc="So many jobs may wait. `oxherd status --check` looks at it too, as at the others.",
+    )
+    max_failed_share: float | None = option(
+        None,
+        shown="none",
+        doc="So large a share of the finished jobs that are kept may have failed: 5%.",
+    )
+    max_age_ms: int | None = option(
+        None,
+        at_least=0,
+        shown="none",
+        doc="So long may the oldest waiting job have been due.",
+    )
+    interval_ms: int = option(
+        30_000,
+        at_least=100,
+        doc="Time between two looks, if there is a threshold. Shorter: told sooner, more work for Redis.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedConfig:
     """[embedded] The private server that is used when no other is named."""
 
@@ -424,6 +453,7 @@ class QueueConfig:
     lock: LockConfig | None = None
     stalled: StalledConfig | None = None
     keep: KeepConfig | None = None
+    alerts: AlertsConfig | None = None
     defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
 
 
@@ -440,6 +470,7 @@ class WorkerSettings:
     skip_stalled: bool
     policy: PolicyConfig
     keep: KeepConfig
+    alerts: AlertsConfig
     limiter: Limiter | None
     dead_letter: str | None
     worker_name: str
@@ -462,6 +493,7 @@ class Config:
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     keep: KeepConfig = field(default_factory=KeepConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
     queues: Mapping[str, QueueConfig] = field(default_factory=dict)
 
@@ -485,6 +517,7 @@ class Config:
             skip_stalled=stalled.skip,
             policy=own.policy or self.policy,
             keep=own.keep or self.keep,
+            alerts=own.alerts or self.alerts,
             limiter=own.limiter,
             dead_letter=own.dead_letter,
             worker_name=self.worker.name,
@@ -506,8 +539,9 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "worker": WorkerConfig,
         "keep": KeepConfig,
         "hooks": HooksConfig,
+        "alerts": AlertsConfig,
         "embedded": EmbeddedConfig,
     }
 )
 # Sections that a queue may override with a table of its own.
-OVERRIDES: Final = ("policy", "lock", "stalled", "keep")
+OVERRIDES: Final = ("policy", "lock", "stalled", "keep", "alerts")

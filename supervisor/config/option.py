@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor.config.units import format_duration, format_size, parse_duration, parse_size
+from supervisor.config.units import (
+    format_duration,
+    format_share,
+    format_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
 
 _METADATA: Final = "oxherd"
 _YES: Final = ("true", "yes", "on", "1")
@@ -72,6 +79,12 @@ def _with_unit(parse: Callable[[str], int], example: str) -> Callable[[Any], int
     return read
 
 
+def _read_share(value: Any) -> float:
+    if isinstance(value, str):
+        return parse_share(value)
+    raise ValueError(f"{_as_written(value)} has no %; write it in quotes with one, like '5%'")
+
+
 def _read_path(value: Any) -> Path:
     return Path(_read_text(value)).expanduser()
 
@@ -87,9 +100,10 @@ INT: Final = Kind("N", _read_int)
 SWITCH: Final = Kind("", _read_switch, lambda value: "true" if value else "false")
 DURATION: Final = Kind("DURATION", _with_unit(parse_duration, "30s"), format_duration)
 SIZE: Final = Kind("SIZE", _with_unit(parse_size, "512M"), format_size)
+SHARE: Final = Kind("SHARE", _read_share, format_share)
 PATH: Final = Kind("PATH", _read_path)
 TEXTS: Final = Kind("TEXT...", _read_texts, " ".join)
-_BY_SUFFIX: Final = {"_ms": DURATION, "_bytes": SIZE}
+_BY_SUFFIX: Final = {"_ms": DURATION, "_bytes": SIZE, "_share": SHARE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

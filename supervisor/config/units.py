@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `500ms 30s 10m 1h 2d`, `512M 2G`.
+"""Durations, sizes and shares as people write them: `500ms 30s 10m 1h 2d`, `512M 2G`, `5%`.
 
 Every function raises `ValueError` with one sentence that can be shown as it is.
 """
@@ -37,6 +37,21 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is no size; write it like 64K, 512M or 2G")
     return int(float(found[1]) * _BYTES[found[2].upper()])
+
+
+def parse_share(text: str) -> float:
+    """The share, 0 to 1, that `5%` is; a bare number is refused, because nobody can see what it means."""
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not text.endswith("%") or not 0 <= share <= 1:
+        raise ValueError(f"{text!r} is no share; write it like 5% or 0.5%")
+    return share
+
+
+def format_share(share: float) -> str:
+    return f"{share * 100:.6g}%"
 
 
 def format_duration(ms: int) -> str:

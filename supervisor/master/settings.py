@@ -13,6 +13,7 @@ from supervisor.master.template import ProcessorFacts
 from supervisor.protocol.commands.work import Limiter
 from supervisor.protocol.job_options import JobOptions, KeepJobs
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class QueueSettings:
     limiter: Limiter | None
     finish_rules: FinishRules
     output_to_job_log: bool
+    thresholds: Thresholds = Thresholds()
+    look_interval_ms: int = 30_000
     limits: Mapping[str | None, Limits]
 
     def limits_of(self, job_name: str, options: JobOptions) -> Limits:
@@ -92,6 +95,8 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
             _dead_letter(queue, plan.dead_letter or own.dead_letter, plan.config.redis.prefix),
         ),
         output_to_job_log=own.job_output,
+        thresholds=Thresholds(own.alerts.max_waiting, own.alerts.max_failed_share, own.alerts.max_age_ms),
+        look_interval_ms=own.alerts.interval_ms,
         limits={
             each.name: Limits(
                 smallest(own.policy.timeout_ms, each.timeout_ms or 0),

@@ -14,6 +14,7 @@ from functools import partial
 
 from sandbox.wire import Kind
 from supervisor.errors import RedisError
+from supervisor.master.alerts import Alerts
 from supervisor.master.asks import Asks
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.exchange import Exchanger
@@ -30,6 +31,7 @@ from supervisor.master.stalled import watch_stalled
 from supervisor.observe.log import get
 from supervisor.protocol.commands.queue import WakeWorker
 from supervisor.protocol.keys import QueueKeys
+from supervisor.protocol.thresholds import Thresholds
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
 
@@ -147,6 +149,10 @@ class Worker:
                     recovered=self._recovered,
                 )
             )
+        if self.settings.thresholds != Thresholds():
+            around = self._around
+            alerts = Alerts(around.redis, self.keys, self.settings.thresholds, wall_clock=around.wall_clock)
+            loops.append(alerts.watch(self.settings.look_interval_ms / 1000))
         async with asyncio.TaskGroup() as group:
             for each in loops:
                 group.create_task(each)

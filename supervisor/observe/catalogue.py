@@ -97,6 +97,10 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "warning", "breaker queue job_id open_ms trips", "A dependency fails; its jobs are delayed."
         ),
         "breaker.closed": _event("info", "breaker queue job_id", "A trial succeeded; all may try again."),
+        # --- thresholds ---
+        "alert.raised": _event("warning", "queue threshold why", "A threshold of [alerts] is passed."),
+        "alert.cleared": _event("info", "queue threshold", "It is passed no longer."),
+        "alert.check_failed": _event("warning", "queue error", "Redis did not say; looked again as usual."),
         # --- hooks ---
         "hook.called": _event("debug", "hook queue job_id ran_ms", "A hook has returned."),
         "hook.failed": _event(

@@ -97,6 +97,38 @@ def test_thresholds_that_say_nothing_are_refused(oxherd, arguments):
     assert err.count("\n") == 1
 
 
+def test_thresholds_of_the_config_hold_where_no_flag_says_another(oxherd, queue, tmp_path):
+    config = tmp_path / "limits.toml"
+    config.write_text('[alerts]\nmax_waiting = 1\nmax_age = "1h"\n[queue.calm.alerts]\nmax_waiting = 9\n')
+    with Queue("calm", redis=queue.connect()) as calm:
+        for each in (queue, calm):
+            each.add_bulk([("j", {})] * 2)
+    ask = ("status", "--check", "--config", str(config))
+    status, _, err = oxherd(*ask)
+    assert (status, err) == (1, "oxherd: paint: 2 jobs wait, more than 1\n")
+    assert oxherd(*ask, "--max-waiting", "2")[0] == 0
+    status, _, err = oxherd(*ask, "--max-waiting", "1")
+    assert status == 1 and len(err.splitlines()) == 2, "a flag holds for every queue"
+    assert oxherd("status", "--config", str(config))[0] == 0, "nobody has asked for a check"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("max_failed = 5", "5 has no %; write it in quotes with one, like '5%'"),
+        ('max_failed = "120%"', "'120%' is no share; write it like 5% or 0.5%"),
+        ("max_waiting = -1", "-1 is less than 0"),
+        ("max_age = 600", "600 has no unit; write it in quotes with one, like '30s'"),
+        ("waiting = 3", "'waiting' is unknown; did you mean 'max_waiting'?"),
+    ],
+)
+def test_a_threshold_of_the_config_that_cannot_be_is_refused(oxherd, tmp_path, line, sentence):
+    (tmp_path / "oxherd.toml").write_text(f"[alerts]\n{line}\n")
+    status, _, err = oxherd("status", "--check", "--max-waiting", "3")
+    assert status == 2
+    assert sentence in err
+
+
 def test_the_oldest_job_is_also_looked_for_where_it_starves(queue, raw):
     now_ms = 1_800_000_000_000
     queue.add("fresh", {}, timestamp=now_ms)
