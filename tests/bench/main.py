@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import measures
+import slowlog
 from ground import HERE, Failed, Ground, node, oxherd, standing
 
 RUNNERS = (2, 8, 16)
@@ -34,7 +35,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is taken (default: 3)")
     parser.add_argument("--jobs", type=int, default=20_000, help="jobs of a throughput run (default: 20,000)")
     parser.add_argument("--without-node", action="store_true", help="leave Node's worker out")
+    parser.add_argument(
+        "--slowlog",
+        nargs="?",
+        type=int,
+        const=1_000_000,
+        metavar="JOBS",
+        help="instead: how long single calls of the management hold Redis (default: at a million jobs)",
+    )
     asked = parser.parse_args(argv)
+    if asked.slowlog is not None:
+        return _slowlog(asked.slowlog)
     figures: dict[str, list[float]] = defaultdict(list)
     notes: list[str] = []
     try:
@@ -47,6 +58,17 @@ def main(argv: Sequence[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     _report(figures, notes, asked.rounds)
+    return 0
+
+
+def _slowlog(jobs: int) -> int:
+    try:
+        with standing() as ground:
+            slowlog.run(ground, jobs)
+    except Failed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(f"\n{_machine()}")
     return 0
 
 
