@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 from typing import Any
 
@@ -68,3 +70,64 @@ def test_both_ways_to_listen_are_alike():
 def test_every_public_method_has_a_docstring():
     for name in NAMES:
         assert inspect.getdoc(getattr(queue.Queue, name)), name
+
+
+# --- everything else of the client --------------------------------------------------------------------------
+
+# What there is twice. All else there is once, for both, and a test below sees to that.
+TWINS = {
+    "supervisor.client.queue.Queue": "supervisor.client.blocking.Queue",
+    "supervisor.client.listening.listen": "supervisor.client.listening_blocking.listen",
+}
+
+
+def of_the_client() -> dict[str, Any]:
+    """Every public function and class that a module of supervisor/client makes, by its full name."""
+    found = {}
+    for item in pkgutil.iter_modules(supervisor.client.__path__, "supervisor.client."):
+        for name, value in vars(importlib.import_module(item.name)).items():
+            if name.startswith("_") or getattr(value, "__module__", "") != item.name:
+                continue
+            if inspect.isfunction(value) or inspect.isclass(value):
+                found[f"{item.name}.{name}"] = value
+    return found
+
+
+EVERYTHING = of_the_client()
+ONCE = sorted(EVERYTHING.keys() - TWINS.keys() - set(TWINS.values()))
+
+
+def is_async(value: Any) -> bool:
+    return inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
+
+
+def test_both_of_each_twin_are_there():
+    assert EVERYTHING.keys() >= {*TWINS, *TWINS.values()}
+    assert len(ONCE) > 60
+    modules = {name.rpartition(".")[0].rpartition(".")[2] for name in ONCE}
+    assert modules >= {"alerts", "edit", "flows", "getters", "listen", "manage", "schedulers"}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_what_there_is_once_serves_both_clients(name: str):
+    """It awaits nothing, says what it does, and has types; an action is carried out by either queue."""
+    value = EVERYTHING[name]
+    members = vars(value).values() if inspect.isclass(value) else [value]
+    assert not any(map(is_async, members))
+    if inspect.isclass(value):
+        assert value.__doc__ and not value.__doc__.startswith(f"{value.__name__}(")
+        return
+    signature = inspect.signature(value)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(each.annotation is not inspect.Parameter.empty for each in signature.parameters.values())
+    if str(signature.return_annotation).startswith("Action["):
+        assert inspect.getdoc(value), "an action is public, so it has a docstring"
+
+
+def test_only_the_asyncio_twins_await():
+    awaiting = {
+        name
+        for name, value in EVERYTHING.items()
+        if any(map(is_async, [value, *(vars(value).values() if inspect.isclass(value) else [])]))
+    }
+    assert awaiting == TWINS.keys()
