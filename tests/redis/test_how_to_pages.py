@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("listen", "back-pressure", "alert-thresholds", "retry-after", "typed-data", "batches")
+PAGES = (
+    "dead-letter-queue",
+    "listen",
+    "back-pressure",
+    "alert-thresholds",
+    "retry-after",
+    "typed-data",
+    "batches",
+    "unique-jobs",
+    "progress",
+)
 FILE = re.compile(r"`(\w+\.(?:py|sh))`:\n\n```(?:python|sh)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
