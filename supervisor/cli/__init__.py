@@ -42,6 +42,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "obliterate": "remove a queue with everything it has",
         "schedule": "jobs that are made again and again",
         "flow": "jobs that wait for jobs",
+        "dlq": "jobs that failed for good, and their way back",
         "batch": "many jobs, and one that collects",
         "breaker": "what keeps jobs from a dependency that is down",
         "pause": "fetch nothing more from a queue",
