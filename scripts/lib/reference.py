@@ -137,8 +137,16 @@ def _api_head() -> str:
             "the same things in [node-api](node-api.md).",
             "Times that end in `_ms` are whole milliseconds, those that end in `_on` are epoch milliseconds.",
             "\n".join(rows),
+            "What a queue can do beyond its own methods, `await queue.run(...)`:",
+            "\n".join(["| Actions | |", "|---|---|", *map(_action_row, client_modules())]),
         ]
     )
+
+
+def _action_row(module: ModuleType) -> str:
+    name = module.__name__.rpartition(".")[2]
+    about = "events of your own" if name == "listen" else first_sentence(module.__doc__)
+    return f"| [`{name}`](#{module.__name__.replace('.', '')}) | {in_table(about)} |"
 
 
 def _queue_part() -> str:
@@ -269,6 +277,7 @@ def processors() -> str:
             parts.append(f"A property. {markdown(member.__doc__)}")
         else:
             parts += [signature(f"job.{name}", member), markdown(member.__doc__)]
+    parts += [_named(name) for name in oxherd.__all__ if _is_of_the_sandbox(name)]
     parts.append("## What a processor may raise, and meet")
     parts.append(
         "Any other exception fails the attempt; the job's `attempts` and `backoff` say whether and when "
@@ -280,6 +289,21 @@ def processors() -> str:
             parts.append(signature(error.__name__, error))
         parts.append(markdown(error.__doc__))
     return "\n\n".join(parts) + "\n"
+
+
+def _is_of_the_sandbox(name: str) -> bool:
+    """What a processor uses and has no place above: helpers that came later."""
+    module = str(getattr(getattr(oxherd, name), "__module__", ""))
+    return module.startswith("sandbox.") and module not in (
+        "sandbox.errors",
+        "sandbox.job",
+        "sandbox.processors",
+    )
+
+
+def _named(name: str) -> str:
+    value = getattr(oxherd, name)
+    return _class_part(value) if inspect.isclass(value) else _function(name, value)
 
 
 # --- cli.md -----------------------------------------------------------------------------------------------

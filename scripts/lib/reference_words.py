@@ -22,7 +22,8 @@ WIDTH: Final = 96
 
 def markdown(docstring: str | None) -> str:
     """A docstring as Markdown."""
-    return "\n\n".join(_paragraphs(inspect.cleandoc(docstring or "")))
+    text = "\n\n".join(_paragraphs(inspect.cleandoc(docstring or "")))
+    return text.replace("\n```\n\n```python\n", "\n\n")  # an example with a blank line in it is one
 
 
 def about_module(docstring: str | None) -> str:

@@ -88,6 +88,8 @@ def test_a_docstring_becomes_prose_lists_and_examples():
 
         call("x")
 
+        call("y")
+
     name        what it is,
                 on two lines.
     one, two    both
@@ -100,7 +102,8 @@ def test_a_docstring_becomes_prose_lists_and_examples():
     """
     assert words.markdown(text).split("\n\n") == [
         "Do a \\<thing> to `a<b>`.",
-        '```python\ncall("x")\n```',
+        '```python\ncall("x")',
+        'call("y")\n```',
         "- `name`: what it is, on two lines.\n- `one`, `two`: both\n- `long_name`, `longer_name`: these.",
         "Prose again.",
     ]
