@@ -16,7 +16,7 @@ from supervisor.protocol.commands.manage import Count
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.steps import Steps
 
-REPLAYED_AT_ONCE: Final = 50  # one to two milliseconds of Redis
+REPLAYED_AT_ONCE: Final = 25  # about a millisecond of Redis
 NO_LETTER: Final = "there is no such letter"
 
 
