@@ -16,7 +16,7 @@ from typing import Any
 
 from supervisor.client.core import Action, Context, ask
 from supervisor.client.job import Job, added_job, job_of
-from supervisor.errors import JobError
+from supervisor.errors import InvalidJob, JobError
 from supervisor.protocol.commands.flow import (
     GROUPS,
     AddFlow,
@@ -33,6 +33,7 @@ from supervisor.protocol.commands.flow import (
     ScanChildren,
     check_group,
 )
+from supervisor.protocol.commands.flow_pages import ScanGroups
 from supervisor.protocol.flow_tree import FlowJob, Planned, Planner, checked_defaults
 from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
 from supervisor.protocol.new_job import AddOptions, whole
@@ -162,6 +163,31 @@ def children(job_id: str, group: str, *, cursor: int = 0, count: int = 20) -> Ac
     return steps
 
 
+def pages(
+    job_id: str, cursors: Mapping[str, int] | None = None, *, count: int = 20
+) -> Action[dict[str, ChildrenPage]]:
+    """One page of each group of a job's children at once; see `children`.
+
+    cursors   where the page of each group begins, of those that are wanted; all four from their beginning if
+              not given. What comes next of what there is more of:
+              `{group: page.cursor for group, page in found.items() if page.cursor}`.
+    """
+    if cursors is not None and not isinstance(cursors, Mapping):
+        raise InvalidJob(f"the cursors are a mapping of groups, not {type(cursors).__name__}")
+    wanted = dict.fromkeys(GROUPS, 0) if cursors is None else dict(cursors)
+    for group, cursor in wanted.items():
+        check_group(group)
+        whole(0, 2**64 - 1)("cursor", cursor)
+    whole(1)("count", count)
+
+    def steps(context: Context) -> Steps[dict[str, ChildrenPage]]:
+        if not wanted:
+            return {}
+        return (yield ScanGroups(context.keys, job_id, wanted, count))  # type: ignore[no-any-return]
+
+    return steps
+
+
 def children_values(job_id: str) -> Action[Mapping[str, Any]]:
     """What a job's completed children returned: child key to result."""
 
@@ -260,6 +286,7 @@ __all__ = [
     "dependency_counts",
     "get",
     "ignored_failures",
+    "pages",
     "remove",
     "remove_child_dependency",
     "remove_unprocessed_children",

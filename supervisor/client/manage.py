@@ -13,6 +13,7 @@ from supervisor.protocol import fields
 from supervisor.protocol.commands.deduplication import GetDeduplicationOwner, RemoveDeduplication
 from supervisor.protocol.commands.limits import GetRateLimitTtl, IsMaxed
 from supervisor.protocol.commands.manage import (
+    RemoveDeprecatedPriority,
     clean_jobs,
     drain_queue,
     obliterate_queue,
@@ -113,6 +114,15 @@ def remove_orphaned(*, limit: int | None = None) -> Action[int]:
 
     def steps(context: Context) -> Steps[int]:
         return remove_orphans(context.keys, limit=limit)
+
+    return steps
+
+
+def remove_deprecated_priority() -> Action[bool]:
+    """Delete what BullMQ 3 kept of priorities, which no later version reads; False when there was none."""
+
+    def steps(context: Context) -> Steps[bool]:
+        return ask(RemoveDeprecatedPriority(context.keys))
 
     return steps
 

@@ -106,6 +106,7 @@ FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
 WAIT: Final = "wait"  # where waiting jobs stand, and where BullMQ 5 puts them while the queue is paused
 PAUSED: Final = "paused"
+DEPRECATED_PRIORITY: Final = "priority"  # the sorted set of BullMQ 3
 STATES: Final = (ACTIVE, COMPLETED, DELAYED, FAILED, PRIORITIZED, WAITING, WAITING_CHILDREN)
 FINISHED: Final = (COMPLETED, FAILED)
 

@@ -256,3 +256,42 @@ async def test_a_deduplication_whose_key_is_of_another_type_is_named(
     with pytest.raises(RedisRefused, match=f"{key} is a list"):
         await books.run(flows.add(FlowJob("book", options={"deduplication": {"id": "d"}})))
     assert raw.keys("bull:books:*") == [key.encode()]
+
+
+async def test_a_page_of_each_group_comes_at_once(books: Any, raw: redis.Redis) -> None:
+    await books.run(flows.add(FlowJob("book", options={"job_id": "B"}, children=pages(1))))
+    raw.zadd("bull:books:B:unsuccessful", {f"bull:pages:f{n}": n for n in range(5)})
+    raw.hset("bull:books:B:processed", mapping={"bull:pages:done": "7"})
+    raw.hset("bull:books:B:failed", mapping={"bull:pages:torn": "torn"})
+
+    found = await books.run(flows.pages("B", count=2))
+
+    assert {group: dict(page.items) for group, page in found.items()} == {
+        "processed": {"bull:pages:done": 7},
+        "unprocessed": {"bull:pages:p0": None},
+        "failed": {"bull:pages:f0": None, "bull:pages:f1": None},
+        "ignored": {"bull:pages:torn": "torn"},
+    }
+    seen = []
+    while rest := {group: page.cursor for group, page in found.items() if page.cursor}:
+        assert list(rest) == ["failed"]
+        found = await books.run(flows.pages("B", rest, count=2))
+        seen += list(found["failed"].items)
+    assert seen == ["bull:pages:f2", "bull:pages:f3", "bull:pages:f4"]
+    assert await books.run(flows.pages("B", {})) == {}
+    assert await books.run(flows.pages("nobody", {"failed": 0})) == {"failed": flows.ChildrenPage({}, 0)}
+
+
+@pytest.mark.parametrize(
+    ("cursors", "count", "told"),
+    [
+        (5, 20, "cursors are a mapping"),
+        ({"lost": 0}, 20, "no group of children 'lost'"),
+        ({"failed": -1}, 20, "cursor"),
+        ({"failed": "x"}, 20, "cursor"),
+        (None, 0, "count"),
+    ],
+)
+def test_pages_that_cannot_be_are_refused(cursors: Any, count: Any, told: str) -> None:
+    with pytest.raises(InvalidJob, match=told):
+        flows.pages("B", cursors, count=count)

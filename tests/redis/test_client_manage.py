@@ -83,6 +83,14 @@ def test_events_are_forgotten_and_a_queue_is_obliterated(do: Do, raw: redis.Redi
     assert raw.keys("*") == []
 
 
+def test_what_bullmq_3_kept_of_priorities_is_removed_and_nothing_else(do: Do, raw: redis.Redis) -> None:
+    raw.zadd("bull:work:priority", {"1": 1})
+    raw.set("bull:work:pc", "5")
+    assert do("run", manage.remove_deprecated_priority()) is True
+    assert raw.keys("bull:work:p*") == [b"bull:work:pc"]
+    assert do("run", manage.remove_deprecated_priority()) is False
+
+
 def test_a_deduplicated_job_is_the_one_that_stands_for_it(do: Do) -> None:
     first = do("add", "a", {"n": 1}, deduplication=Deduplication("D"))
     again = do("add", "a", {"n": 2}, deduplication={"id": "D"})

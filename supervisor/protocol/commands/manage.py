@@ -318,3 +318,16 @@ def trim_events(queue: QueueKeys, keep: int) -> Steps[int]:
     while trimmed := (yield TrimEvents(queue, keep)):
         forgotten += trimmed
     return forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveDeprecatedPriority:
+    """Delete the sorted set in which BullMQ 3 kept priorities. Decodes to whether it was there."""
+
+    queue: QueueKeys
+
+    def requests(self) -> Sequence[Sequence[Arg]]:
+        return (("DEL", f"{self.queue.base}:{fields.DEPRECATED_PRIORITY}"),)
+
+    def decode(self, reply: Reply) -> bool:
+        return bool(reply[0])
