@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Unrecoverable,
         WaitingChildren,
     )
+    from sandbox.hooks import HookCall
     from sandbox.job import Job
     from sandbox.processors import processor
     from sandbox.saga import Saga
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sandbox.processors": ("processor",),
     "sandbox.job": ("Job",),
+    "sandbox.hooks": ("HookCall",),
     "sandbox.batch": ("ItemFailed",),
     "sandbox.breaker": ("Breaker",),
     "sandbox.saga": ("Saga",),
@@ -99,6 +101,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 (by what they are for)
     "processor",
     "Job",
+    "HookCall",
     "Breaker",
     "Saga",
     "AskFailed",

@@ -62,7 +62,8 @@ T = TypeVar("T")
 LOOK_EVERY_S: Final = 0.3
 PROGRESS_EVERY_S: Final = 0.1
 SAYS_SO: Final = (
-    "oxherd: --inline: one job at a time in this process, on this terminal; no isolation, no hard time limit"
+    "oxherd: --inline: one job at a time in this process, on this terminal; "
+    "no isolation, no hard time limit, no hooks"
 )
 
 

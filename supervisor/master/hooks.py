@@ -110,7 +110,7 @@ class Hooks:
         job, data = attempt.job, attempt.job.data
         result = outcome.value if isinstance(outcome, Completed) else b""
         reason, stack = (outcome.reason, outcome.stack) if isinstance(outcome, Failed) else (None, None)
-        if self._has_room(len(data) + len(result)):
+        if self._has_room(len(data) + len(result) + len(reason or "") + len(stack or "")):
             facts = HookFacts(queue, reason, stack, self._now_ms(), len(data))
             meta = HookMeta(job.id, job.name, kind, job.attempts_made + 1, attempt.options.attempts, facts)
             self._add(Call(kind, queue, job.id, hook_frame(meta, data, result)))

@@ -16,6 +16,9 @@ from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.thresholds import Thresholds
 
 
+NO_THRESHOLDS = Thresholds()
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Wall-time limits in milliseconds; 0 for none."""
@@ -44,7 +47,7 @@ class QueueSettings:
     limiter: Limiter | None
     finish_rules: FinishRules
     output_to_job_log: bool
-    thresholds: Thresholds = Thresholds()
+    thresholds: Thresholds = NO_THRESHOLDS
     look_interval_ms: int = 30_000
     limits: Mapping[str | None, Limits]
 

@@ -26,12 +26,11 @@ from supervisor.master.relay import Relay
 from supervisor.master.runner import Slot
 from supervisor.master.runners import Runners
 from supervisor.master.scheduling import Scheduling
-from supervisor.master.settings import QueueSettings
+from supervisor.master.settings import NO_THRESHOLDS, QueueSettings
 from supervisor.master.stalled import watch_stalled
 from supervisor.observe.log import get
 from supervisor.protocol.commands.queue import WakeWorker
 from supervisor.protocol.keys import QueueKeys
-from supervisor.protocol.thresholds import Thresholds
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
 
@@ -149,7 +148,7 @@ class Worker:
                     recovered=self._recovered,
                 )
             )
-        if self.settings.thresholds != Thresholds():
+        if self.settings.thresholds != NO_THRESHOLDS:
             around = self._around
             alerts = Alerts(around.redis, self.keys, self.settings.thresholds, wall_clock=around.wall_clock)
             loops.append(alerts.watch(self.settings.look_interval_ms / 1000))

@@ -22,8 +22,11 @@ PAGES = (
     "batches",
     "unique-jobs",
     "progress",
+    "hooks",
+    "circuit-breaker",
+    "saga",
 )
-FILE = re.compile(r"`(\w+\.(?:py|sh))`:\n\n```(?:python|sh)\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"`(\w+\.(?:py|sh|toml))`:\n\n```(?:python|sh|toml)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
