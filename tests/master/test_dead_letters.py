@@ -7,6 +7,7 @@ import json
 import pytest
 from running import until
 
+from supervisor.client import FlowJob, flows
 from supervisor.protocol import fields
 
 
@@ -83,3 +84,15 @@ def test_a_run_in_one_process_leaves_letters_too(oxherd, queue, raw):
     assert oxherd("--burst", "--inline", "--dead-letter", "dead").ended() == 1
 
     assert letters(raw)[job.id]["failedReason"] == "boom"
+
+
+def test_a_parent_that_fails_with_its_child_leaves_a_letter_of_its_own(oxherd, queue, raw):
+    child = FlowJob("any", {"do": "fail"}, options={"fail_parent_on_failure": True, "job_id": "c"})
+    queue.run(flows.add(FlowJob("any", {}, options={"job_id": "p"}, children=[child])))
+
+    assert oxherd("--burst", "--dead-letter", "dead").ended() == 1
+
+    assert {each: told["failedReason"] for each, told in letters(raw).items()} == {
+        "c": "boom",
+        "p": "child bull:work:c failed",
+    }
