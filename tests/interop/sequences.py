@@ -34,7 +34,7 @@ REST = "rest"
 TIMES_MS = (500, 2_000, 6_000, 31_000)
 
 Step = list[Any]  # [by, kind, a, b]
-OFTEN = ("add", "fetch", "complete", "fail", "time")
+OFTEN = ("add", "fetch", "take_all", "complete", "fail", "time")
 SELDOM = ("drain", "obliterate", "pause", "clean")  # else queues are empty or stopped most of the time
 KINDS = (
     *OFTEN,
@@ -72,11 +72,11 @@ KINDS = (
 
 steps = st.tuples(
     st.sampled_from(("node", "us")),
-    st.sampled_from((REST, *KINDS, *OFTEN, *OFTEN, "add_unique", "flow")),
+    st.sampled_from((REST, *KINDS, *OFTEN, *OFTEN, "add_unique", "flow", "postpone", "add_child")),
     st.integers(0, 14),
     st.integers(0, 14),
 )
-# All alike long, for lists of hypothesis are short as a rule. They shrink to steps of rest, which are left out.
+# All alike long, since lists of hypothesis are short as a rule. They shrink to rests, which are left out.
 sequences = st.lists(steps, min_size=STEPS, max_size=STEPS).map(
     lambda drawn: [list(step) for step in drawn if step[1] != REST]
 )
@@ -170,6 +170,15 @@ class World:
         if self.due_to_fail(job_id):
             raise Refused
         self._took(self.clients[by].complete_and_take(job_id, token))
+
+    def take_all(self, by: str, a: int, b: int) -> None:
+        """Workers take what there is, and one more waits: then only the marker tells it of anything."""
+        for _ in range(40):
+            found = self.clients[by].take(self.token())
+            self._took(found)
+            self.calls += 1
+            if found is None:
+                break
 
     def _took(self, found: tuple[str, str] | None) -> None:
         """`found` is the id of a job and its token; with None the worker waits from now on."""
