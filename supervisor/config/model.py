@@ -388,7 +388,7 @@ class DefaultsConfig:
         kind=BACKOFF,
         doc="""
         When a failed attempt is tried again: "1s", "exponential:1s", "exponential:1s:0.5" (with jitter) or
-        the name of a custom one.
+        "custom:NAME:1s" for one of your own.
         """,
     )
     delay_ms: int | None = option(None, at_least=0, doc="Not before this long after it was added.")
