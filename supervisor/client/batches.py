@@ -25,6 +25,7 @@ from supervisor.protocol import fields
 from supervisor.protocol.commands.flow import AddBatchPart, Dependencies, FlowNode, GetDependencies
 from supervisor.protocol.commands.read import GetCounts, GetState
 from supervisor.protocol.flow_tree import Planned, Planner
+from supervisor.protocol.given import check_mapping, shown
 from supervisor.protocol.new_job import AddOptions, Json, check_text, whole
 from supervisor.protocol.steps import Steps
 
@@ -72,8 +73,10 @@ def add(
 
     Wire: addFlow, once for 100 jobs; events as those of `flows.add`.
     """
-    if on_failure not in _POLICIES:
-        raise InvalidJob(f"on_failure is {' or '.join(_POLICIES)}, not {on_failure!r}; nothing was added")
+    if not isinstance(on_failure, str) or on_failure not in _POLICIES:
+        raise InvalidJob(
+            f"on_failure is {' or '.join(_POLICIES)}, not {shown(on_failure)}; nothing was added"
+        )
     for option in options:
         if option in _NOT_OF_AN_ITEM:
             raise InvalidJob(f"the jobs of a batch cannot have {option}: {_NOT_OF_AN_ITEM[option]}")
@@ -137,6 +140,7 @@ def _collector(collect: str | FlowJob, batch_id: str | None) -> FlowJob:
         collect = FlowJob(collect)
     if collect.children:
         raise InvalidJob("the collector has no children but the items; nothing was added")
+    check_mapping(collect.options, "the options of the collector")
     options = AddOptions(**collect.options)
     if options.get("deduplication") is not None:
         raise InvalidJob("a batch cannot be deduplicated: give a batch_id, and it is added once")

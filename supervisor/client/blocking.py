@@ -45,8 +45,8 @@ class Queue:
     redis        a connection to share with others, who close it; then `url` is not looked at.
     prefix       what every key starts with, `bull` as a rule; all clients of a queue must agree on it.
     defaults     options for each job that does not give its own.
-    max_waiting  back-pressure: `QueueFull` instead of an add when more jobs than this would wait. Asked just
-                 before each add, so that producers that add together may pass it by as many as they add.
+    max_waiting  back-pressure: `QueueFull` instead of an add when more jobs than this would wait. Producers
+                 that add at one moment do not pass it together.
     clock        tells epoch milliseconds.
 
     Nothing is sent before the first operation, or `with`. One connection, which operations share.
@@ -63,6 +63,7 @@ class Queue:
         max_waiting: int | None = None,
         clock: core.Clock = epoch_ms,
     ) -> None:
+        core.check_client(name, url, redis, clock, Redis)
         found = find(name, os.environ) if url is None and redis is None else None
         if prefix is None:
             prefix = found.prefix if found is not None else DEFAULT_PREFIX
@@ -114,7 +115,6 @@ class Queue:
         others have been added all the same.
         """
         many = core.bulk(self.context, jobs)
-        self._drive(core.make_room(self.context, len(many.specs)))
         redis = self.connect()
         return many.jobs(redis.execute_many(many.commands()))
 
@@ -227,10 +227,10 @@ class Queue:
     def run(self, action: Action[T]) -> T:
         """Carry out an action: `edit.change_delay("17", 5_000)`, `manage.retry_all()`, `getters.workers()`...
 
-        They are made by the functions of `supervisor.client.edit`, `manage`, `getters`, `schedulers`, `flows`,
-        `alerts` and others, for both clients. Making one checks what it is given, and sends nothing yet.
+        They are made by the functions of `supervisor.client.edit`, `manage`, `getters`, `schedulers`,
+        `flows`, `alerts` and others, for both clients. Making one checks what it is given, and sends nothing yet.
         """
-        return self._drive(action(self.context))
+        return self._drive(core.steps_of(action, self.context))
 
     # --- the connection ----------------------------------------------------------------------------------
 

@@ -7,13 +7,14 @@ only a few callers need, stands in `edit.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import uuid4
 
 from supervisor.client.job import Job, added_job, job_of
-from supervisor.errors import OxherdError, QueueFull, RedisRefused, UsageError
+from supervisor.errors import InvalidJob, OxherdError, QueueFull, RedisRefused, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.add import JOBS_PER_CALL, AddJobs, AddResult, NewJob, NotAdded, Room
@@ -28,11 +29,14 @@ from supervisor.protocol.commands.read import (
     GetState,
     IsPaused,
 )
+from supervisor.protocol.given import check_flags, check_job_ref, check_state, check_text, kind, whole
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import MAX_DATA_BYTES, AddOptions, JobSpec, as_spec, encode_job
 from supervisor.protocol.steps import Steps
+from supervisor.protocol.validate import check_queue_name
 
 T = TypeVar("T")
+_FURTHEST: Final = 2**53
 Clock: TypeAlias = Callable[[], int]
 
 
@@ -129,18 +133,22 @@ class Bulk:
 
 def bulk(context: Context, jobs: Iterable[JobSpec | tuple[Any, ...]]) -> Bulk:
     """Check every job before the first is sent."""
+    if isinstance(jobs, (str, bytes, Mapping)) or not isinstance(jobs, Iterable):
+        raise InvalidJob(f"the jobs of a bulk add are a list, not {kind(jobs)}; nothing was added")
     specs = [as_spec(job) for job in jobs]
     return Bulk(context, specs, [_encoded(context, spec) for spec in specs])
 
 
 def get(context: Context, job_id: str) -> Steps[Job | None]:
+    check_job_ref(job_id)
     record = yield GetJob(context.keys, job_id)
     return None if record is None else job_of(context.keys.name, record)
 
 
 def jobs(context: Context, state: str, start: int, end: int, newest_first: bool) -> Steps[list[Job]]:
-    if state not in fields.STATES:
-        raise UsageError(f"there is no state {state!r}; the states are {', '.join(fields.STATES)}")
+    check_state(state, fields.STATES)
+    check_range(start, end)
+    check_flags(newest_first=newest_first)
     job_ids = yield GetJobIds(context.keys, state, start, end, newest_first)
     if not job_ids:
         return []
@@ -165,11 +173,48 @@ def resume(context: Context) -> Steps[None]:
 
 
 def state(context: Context, job_id: str) -> Steps[str]:
+    check_job_ref(job_id)
     return ask(GetState(context.keys, job_id))
 
 
 def logs(context: Context, job_id: str, start: int, end: int) -> Steps[list[str]]:
+    check_job_ref(job_id)
+    check_range(start, end)
     return ask(GetLogs(context.keys, job_id, start, end))
+
+
+def check_range(start: int, end: int) -> None:
+    whole(-_FURTHEST, _FURTHEST)("start", start)
+    whole(-_FURTHEST, _FURTHEST)("end", end)
+
+
+def check_client(name: str, url: object, redis: object, clock: object, connection: type) -> None:
+    """What a queue is made of, before it is looked for."""
+    check_queue_name(name)
+    if url is not None:
+        check_text(url, "the url of Redis")
+    if redis is not None and not isinstance(redis, connection):
+        raise UsageError(f"redis is a connection of {connection.__module__}, not {kind(redis)}")
+    if not callable(clock):
+        raise UsageError(f"clock is a function that tells epoch milliseconds, not {kind(clock)}")
+
+
+def steps_of(action: Action[T], context: Context) -> Steps[T]:
+    """What an action does in one queue; `UsageError` for what is none."""
+    name = getattr(action, "__name__", kind(action))
+    if callable(action) and not isinstance(action, type) and _takes_one(action):
+        steps = action(context)
+        if isinstance(steps, Generator):
+            return steps
+    raise UsageError(f"run takes an action, such as change_delay('17', 5_000), and {name} is none")
+
+
+def _takes_one(action: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(action).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _encoded(context: Context, spec: JobSpec) -> NewJob:

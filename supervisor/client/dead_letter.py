@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.client.core import Action, Context
+from supervisor.client.core import Action, Context, check_range
 from supervisor.client.job import Job, job_of
 from supervisor.errors import JobError, JobNotFound
 from supervisor.protocol import fields
@@ -22,6 +22,7 @@ from supervisor.protocol.commands.dead_letter import (
     replay_letters,
 )
 from supervisor.protocol.commands.read import GetJob, GetJobIds, GetJobs
+from supervisor.protocol.given import check_job_ref, clipped
 from supervisor.protocol.job_record import JobRecord
 from supervisor.protocol.jsontext import decode
 from supervisor.protocol.new_job import whole
@@ -64,6 +65,7 @@ class DeadLetter:
 
 def dead_letters(start: int = 0, end: int = 99) -> Action[list[DeadLetter]]:
     """The letters that wait, oldest first, from place `start` to `end`, both included; -1 is the last."""
+    check_range(start, end)
 
     def steps(context: Context) -> Steps[list[DeadLetter]]:
         ids = yield GetJobIds(context.keys, fields.WAITING, start, end, False)
@@ -75,6 +77,7 @@ def dead_letters(start: int = 0, end: int = 99) -> Action[list[DeadLetter]]:
 
 def dead_letter(letter_id: str) -> Action[DeadLetter | None]:
     """One letter by its own id; None if there is none."""
+    check_job_ref(letter_id)
 
     def steps(context: Context) -> Steps[DeadLetter | None]:
         record = yield GetJob(context.keys, letter_id)
@@ -94,6 +97,7 @@ def replay(letter_id: str, *, to: str | None = None) -> Action[Replayed]:
     Raises `JobNotFound` for a letter that is not there, and `JobError` when the letter is left as it is: the
     job was put back before, or another job has its id.
     """
+    check_job_ref(letter_id)
     if to is not None:
         check_queue_name(to)
 
@@ -101,7 +105,9 @@ def replay(letter_id: str, *, to: str | None = None) -> Action[Replayed]:
         (result,) = yield ReplayDeadLetters(context.keys, context.clock(), to, [letter_id])
         if not result.done:
             kind = JobNotFound if result.why == NO_LETTER else JobError
-            raise kind(f"dead letter {letter_id} of {context.keys.name} is not replayed: {result.why}")
+            raise kind(
+                f"dead letter {clipped(letter_id)} of {context.keys.name} is not replayed: {result.why}"
+            )
         return result  # type: ignore[no-any-return]
 
     return steps

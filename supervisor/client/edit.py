@@ -28,6 +28,7 @@ from supervisor.protocol.commands.queue import (
     SetGlobalConcurrency,
     SetGlobalRateLimit,
 )
+from supervisor.protocol.given import check_flags, check_job_ref, kind, shown
 from supervisor.protocol.new_job import MAX_DELAY_MS, Json, encode_json, whole
 from supervisor.protocol.steps import Steps
 from supervisor.protocol.validate import check_priority
@@ -40,8 +41,10 @@ def retry(job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = Fal
 
     Raises `JobNotInState` when it is not in `state`.
     """
+    check_job_ref(job_id)
     if state not in fields.FINISHED:
-        raise UsageError(f"only a failed or completed job can be run again, not one that is {state}")
+        raise UsageError(f"only a failed or completed job can be run again, not one that is {shown(state)}")
+    check_flags(reset_attempts=reset_attempts)
 
     def steps(context: Context) -> Steps[None]:
         return ask(RetryJob(context.keys, job_id, state, reset_attempts_made=reset_attempts))
@@ -51,6 +54,7 @@ def retry(job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = Fal
 
 def remove(job_id: str) -> Action[None]:
     """Remove a job and what belongs to it, if it is there. One that a worker holds is refused: `JobError`."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[None]:
         if not (yield RemoveJob(context.keys, job_id)):
@@ -61,6 +65,7 @@ def remove(job_id: str) -> Action[None]:
 
 def promote(job_id: str) -> Action[None]:
     """Let a delayed job run now. Raises `JobNotInState` when it is not delayed."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[None]:
         return ask(PromoteJob(context.keys, job_id))
@@ -70,6 +75,7 @@ def promote(job_id: str) -> Action[None]:
 
 def change_delay(job_id: str, delay_ms: int) -> Action[None]:
     """Let a delayed job become due `delay_ms` from now. Raises `JobNotInState` when it is not delayed."""
+    check_job_ref(job_id)
     whole(0, MAX_DELAY_MS)("delay_ms", delay_ms)
 
     def steps(context: Context) -> Steps[None]:
@@ -84,7 +90,9 @@ def change_priority(job_id: str, priority: int, *, lifo: bool = False) -> Action
     priority   0 for none, else 1 (first) to 2_097_151 (last).
     lifo       before all others of the same priority.
     """
+    check_job_ref(job_id)
     check_priority(priority)
+    check_flags(lifo=lifo)
 
     def steps(context: Context) -> Steps[None]:
         return ask(ChangePriority(context.keys, job_id, priority, lifo))
@@ -97,6 +105,7 @@ def update_progress(job_id: str, progress: Json) -> Action[None]:
 
     Raises `InvalidJob` before anything is sent when JSON cannot say it.
     """
+    check_job_ref(job_id)
     text = encode_json(progress, "the progress")
 
     def steps(context: Context) -> Steps[None]:
@@ -110,6 +119,7 @@ def update_data(job_id: str, data: Json) -> Action[None]:
 
     Raises `InvalidJob` before anything is sent when JSON cannot say them.
     """
+    check_job_ref(job_id)
     text = encode_json(data, "the data")
 
     def steps(context: Context) -> Steps[None]:
@@ -120,6 +130,9 @@ def update_data(job_id: str, data: Json) -> Action[None]:
 
 def add_log(job_id: str, row: str, *, keep: int = 0) -> Action[int]:
     """Append a row to a job's log, of which the newest `keep` stay (0: all); how many there are now."""
+    check_job_ref(job_id)
+    if not isinstance(row, str):
+        raise UsageError(f"a row of a log is text, not {kind(row)}")
     whole(0)("keep", keep)
 
     def steps(context: Context) -> Steps[int]:
@@ -130,6 +143,7 @@ def add_log(job_id: str, row: str, *, keep: int = 0) -> Action[int]:
 
 def clear_log(job_id: str, *, keep: int = 0) -> Action[None]:
     """Forget the rows of a job's log but the newest `keep`. A job that is not there has none."""
+    check_job_ref(job_id)
     whole(0)("keep", keep)
 
     def steps(context: Context) -> Steps[None]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from supervisor.client.core import Action, Context, ask
+from supervisor.client.core import Action, Context, ask, check_range
 from supervisor.client.job import Job, job_of
-from supervisor.client.prometheus import exposition
+from supervisor.client.prometheus import check_labels, exposition
 from supervisor.errors import UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.commands.read import GetCounts, GetJobIds, GetJobs, GetMeta
@@ -29,6 +29,7 @@ from supervisor.protocol.commands.read_more import (
     meta_of,
     workers_among,
 )
+from supervisor.protocol.given import check_flags, check_job_ref, check_mapping, check_state, shown
 from supervisor.protocol.new_job import whole
 from supervisor.protocol.steps import Steps
 from supervisor.protocol.validate import check_priority
@@ -91,7 +92,8 @@ def ids(*states: str, start: int = 0, end: int = -1, newest_first: bool = False)
     newest_first   the other way round: first what came last to its state, or will run last.
     """
     asked = _known(states)
-    _check_range(start, end)
+    check_range(start, end)
+    check_flags(newest_first=newest_first)
 
     def steps(context: Context) -> Steps[list[str]]:
         found: dict[str, None] = {}
@@ -105,7 +107,8 @@ def ids(*states: str, start: int = 0, end: int = -1, newest_first: bool = False)
 def jobs(*states: str, start: int = 0, end: int = 99, newest_first: bool = False) -> Action[list[Job]]:
     """The jobs in these states, as `ids` orders them. An id whose job is gone gives its place to the next."""
     asked = _known(states)
-    _check_range(start, end)
+    check_range(start, end)
+    check_flags(newest_first=newest_first)
 
     def steps(context: Context) -> Steps[list[Job]]:
         found: dict[str, Job] = {}
@@ -134,7 +137,9 @@ def _page(context: Context, state: str, start: int, end: int, newest_first: bool
 
 def log_page(job_id: str, start: int = 0, end: int = -1, *, newest_first: bool = False) -> Action[LogPage]:
     """A page of the job's log, from either end, and how many rows there are in all."""
-    _check_range(start, end)
+    check_job_ref(job_id)
+    check_range(start, end)
+    check_flags(newest_first=newest_first)
 
     def steps(context: Context) -> Steps[LogPage]:
         return ask(GetLogPage(context.keys, job_id, start, end, newest_first))
@@ -169,8 +174,8 @@ def metrics(outcome: str, start: int = 0, end: int = -1) -> Action[Metrics]:
     Counted only by workers that are told to: `--worker-metrics` of `oxherd run`, `metrics` of BullMQ's.
     """
     if outcome not in fields.FINISHED:
-        raise UsageError(f"metrics are kept of jobs that completed or failed, not of {outcome!r}")
-    _check_range(start, end)
+        raise UsageError(f"metrics are kept of jobs that completed or failed, not of {shown(outcome)}")
+    check_range(start, end)
 
     def steps(context: Context) -> Steps[Metrics]:
         return ask(GetMetrics(context.keys, outcome, start, end))
@@ -180,7 +185,10 @@ def metrics(outcome: str, start: int = 0, end: int = -1) -> Action[Metrics]:
 
 def prometheus(labels: Mapping[str, str] | None = None) -> Action[str]:
     """The queue's counts in Prometheus' text form, under the names BullMQ gives them; `labels` on each."""
+    if labels is not None:
+        check_mapping(labels, "the labels")
     more = dict(labels or {})
+    check_labels(more)
 
     def steps(context: Context) -> Steps[str]:
         found = yield GetCounts(context.keys)
@@ -203,11 +211,5 @@ def meta() -> Action[QueueMeta]:
 
 def _known(states: tuple[str, ...]) -> tuple[str, ...]:
     for state in states:
-        if state not in fields.STATES:
-            raise UsageError(f"there is no state {state!r}; the states are {', '.join(fields.STATES)}")
+        check_state(state, fields.STATES)
     return tuple(dict.fromkeys(states or fields.STATES))
-
-
-def _check_range(start: int, end: int) -> None:
-    whole(-_FURTHEST, _FURTHEST)("start", start)
-    whole(-_FURTHEST, _FURTHEST)("end", end)

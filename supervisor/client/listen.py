@@ -18,6 +18,7 @@ from supervisor.errors import JobFailed, JobNotFound, ResultTimeout, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.publish import PublishEvent
+from supervisor.protocol.given import check_job_ref, check_mapping, clipped, shown
 from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import Json, check_text, encode_json, whole
@@ -34,7 +35,7 @@ from supervisor.protocol.steps import Steps
 # How long one read of the stream waits. Also how soon an end whose event was lost is found.
 LOOK_EVERY_MS: Final = 5_000
 MAX_VALUES: Final = 1_000
-_PLACE: Final = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
+_PLACE: Final = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ class ReadEnding:
 
 def result(job_id: str, timeout_ms: int | None, monotonic: Callable[[], float]) -> Action[Any]:
     """What the job returned. Raises `JobFailed`, `ResultTimeout` or `JobNotFound`."""
+    check_job_ref(job_id)
+    if timeout_ms is not None:
+        whole(0)("timeout_ms", timeout_ms)
 
     def steps(context: Context) -> Steps[Any]:
         until = None if timeout_ms is None else monotonic() + timeout_ms / 1000
@@ -83,7 +87,7 @@ def result(job_id: str, timeout_ms: int | None, monotonic: Callable[[], float]) 
             left_ms = LOOK_EVERY_MS if until is None else int((until - monotonic()) * 1000)
             if left_ms <= 0:
                 raise ResultTimeout(
-                    f"job {job_id} had not finished after {timeout_ms} ms; it was left as it is"
+                    f"job {clipped(job_id)} had not finished after {timeout_ms} ms; it was left as it is"
                 )
             for event in (yield ReadEvents(context.keys, since, min(left_ms, LOOK_EVERY_MS))):
                 since = event.id
@@ -107,7 +111,7 @@ def _told_by_the_stream(context: Context, job_id: str) -> Steps[Any]:
             break
     if found is None:
         raise JobNotFound(
-            f"job {job_id} is not there: it was never added, or it was removed when it ended, "
+            f"job {clipped(job_id)} is not there: it was never added, or it was removed when it ended, "
             "and its result with it"
         )
     return _told_by(found)
@@ -132,8 +136,8 @@ def _value(text: bytes | None) -> Any:
 
 def first_place(since: str | None) -> Action[str]:
     """Where listening starts: after `since`, else after all that has happened so far."""
-    if since is not None and not (isinstance(since, str) and _PLACE.fullmatch(since)):
-        raise UsageError(f"{since!r} is no id of an event; one looks like 1732281912345-0")
+    if since is not None and not (isinstance(since, str) and _is_place(since)):
+        raise UsageError(f"{shown(since)} is no id of an event; one looks like 1732281912345-0")
 
     def steps(context: Context) -> Steps[str]:
         if since is not None:
@@ -141,6 +145,10 @@ def first_place(since: str | None) -> Action[str]:
         return (yield from ask(LastEvent(context.keys)))
 
     return steps
+
+
+def _is_place(since: str) -> bool:
+    return _PLACE.fullmatch(since) is not None and all(int(part) < 2**64 for part in since.split("-"))
 
 
 def next_events(since: str, block_ms: int = LOOK_EVERY_MS) -> Action[list[QueueEvent]]:
@@ -163,7 +171,9 @@ def publish(
     """
     check_text(name, "the name of an event")
     if not name or name in fields.EVENT_NAMES or name.startswith("ox:"):
-        raise UsageError(f"{name!r} cannot be the name of an event of yours: it has a meaning already")
+        raise UsageError(f"{shown(name)} cannot be the name of an event of yours: it has a meaning already")
+    if values is not None:
+        check_mapping(values, "the values of an event")
     texts = {_field(key): _text(key, value) for key, value in (values or {}).items()}
     if len(texts) > MAX_VALUES:
         raise UsageError(f"an event has at most {MAX_VALUES} values, not {len(texts)}")
@@ -185,6 +195,6 @@ def _field(key: str) -> str:
 
 def _text(key: str, value: Json) -> str:
     if not isinstance(value, str):
-        return encode_json(value, f"value {key!r}").decode()
-    check_text(value, f"value {key!r}")
+        return encode_json(value, f"value {shown(key)}").decode()
+    check_text(value, f"value {shown(key)}")
     return value

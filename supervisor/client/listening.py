@@ -22,7 +22,7 @@ async def listen(queue: Queue | str, *, since: str | None = None) -> AsyncIterat
     `ox:gap` tells that you came too late for some: its values `after` and `before` are the ids around them.
     """
     async with contextlib.AsyncExitStack() as stack:
-        if isinstance(queue, str):
+        if not isinstance(queue, Queue):
             queue = await stack.enter_async_context(Queue(queue))
         async for event in queue.events(since=since):
             yield event

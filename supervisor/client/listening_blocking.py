@@ -19,6 +19,6 @@ def listen(queue: Queue | str, *, since: str | None = None) -> Iterator[QueueEve
     `ox:gap` tells that you came too late for some: its values `after` and `before` are the ids around them.
     """
     with contextlib.ExitStack() as stack:
-        if isinstance(queue, str):
+        if not isinstance(queue, Queue):
             queue = stack.enter_context(Queue(queue))
         yield from queue.events(since=since)

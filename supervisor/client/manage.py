@@ -24,6 +24,7 @@ from supervisor.protocol.commands.manage import (
 from supervisor.protocol.commands.orphans import remove_orphans
 from supervisor.protocol.commands.queue import RateLimitQueue
 from supervisor.protocol.deduplication import Deduplication
+from supervisor.protocol.given import check_flags, check_job_ref, check_state, shown
 from supervisor.protocol.new_job import MAX_DELAY_MS, whole
 from supervisor.protocol.steps import Steps
 
@@ -32,6 +33,7 @@ from supervisor.protocol.steps import Steps
 
 def drain(*, delayed: bool = False) -> Action[int]:
     """Remove the jobs that wait, and with `delayed` those that are delayed too; how many. Emits no event."""
+    check_flags(delayed=delayed)
 
     def steps(context: Context) -> Steps[int]:
         return drain_queue(context.keys, context.clock(), delayed=delayed)
@@ -45,8 +47,7 @@ def clean(state: str = fields.COMPLETED, *, grace_ms: int = 0, limit: int | None
     The age is counted from the end of a finished job, else from its start, else from when it was made. Of
     active jobs those that a worker holds stay; so does the job for which a scheduler waits.
     """
-    if state not in fields.STATES:
-        raise UsageError(f"there is no state {state!r}; the states are {', '.join(fields.STATES)}")
+    check_state(state, fields.STATES)
     whole(0, MAX_DELAY_MS)("grace_ms", grace_ms)
     if limit is not None:
         whole(1)("limit", limit)
@@ -62,6 +63,7 @@ def obliterate(*, force: bool = False) -> Action[None]:
 
     force   although jobs are active; their workers lose them. Without it that is a `UsageError`.
     """
+    check_flags(force=force)
 
     def steps(context: Context) -> Steps[None]:
         return obliterate_queue(context.keys, context.clock(), force=force)
@@ -83,7 +85,8 @@ def retry_all(
     reset_attempts   count their attempts from the start.
     """
     if state not in fields.FINISHED:
-        raise UsageError(f"only failed or completed jobs can be run again, not those that are {state}")
+        raise UsageError(f"only failed or completed jobs can be run again, not those that are {shown(state)}")
+    check_flags(reset_attempts=reset_attempts)
     if limit is not None:
         whole(1)("limit", limit)
     if before_on is not None:
@@ -201,6 +204,8 @@ def remove_deduplication(deduplication_id: str, *, job_id: str | None = None) ->
     job_id   only if this job owns it.
     """
     _check_id(deduplication_id)
+    if job_id is not None:
+        check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[bool]:
         return ask(RemoveDeduplication(context.keys, deduplication_id, job_id or ""))

@@ -11,18 +11,22 @@ from typing import Final
 
 from supervisor.errors import UsageError
 from supervisor.protocol import fields
+from supervisor.protocol.given import shown
 
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS: Final = ("queue", "state")
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    for name in labels:
+        if not isinstance(name, str) or not _LABEL.fullmatch(name) or name in _OURS:
+            raise UsageError(f"{shown(name)} cannot be the name of a label of yours")
 
 
 def exposition(
     queue: str, counts: Mapping[str, int], totals: Mapping[str, int], labels: Mapping[str, str]
 ) -> str:
     """`counts` by state, and `totals` of jobs that completed and failed. No line feed at the end."""
-    for name in labels:
-        if not isinstance(name, str) or not _LABEL.fullmatch(name) or name in _OURS:
-            raise UsageError(f"{name!r} cannot be the name of a label of yours")
     more = "".join(f', {name}="{_escaped(value)}"' for name, value in labels.items())
     named = f'queue="{_escaped(queue)}"'
     lines = [

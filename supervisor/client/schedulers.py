@@ -12,9 +12,10 @@ the next.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from supervisor.client.core import Action, Context, ask
-from supervisor.errors import InvalidSchedule
+from supervisor.errors import InvalidSchedule, UsageError
 from supervisor.protocol import schedule as schedule_rules
 from supervisor.protocol.commands.scheduler import (
     CountSchedulers,
@@ -26,6 +27,7 @@ from supervisor.protocol.commands.scheduler import (
     Scheduler,
     UpsertScheduler,
 )
+from supervisor.protocol.given import check_flags, check_mapping, kind
 from supervisor.protocol.new_job import MAX_WHOLE, AddOptions, Json, check_text, whole
 from supervisor.protocol.schedule import Schedule, by_cron, every, next_by_pattern, template_of
 from supervisor.protocol.steps import Steps
@@ -44,6 +46,8 @@ __all__ = [
     "upcoming",
     "upsert_scheduler",
 ]
+
+MOST_UPCOMING: Final = 10_000
 
 
 def upsert_scheduler(
@@ -67,7 +71,11 @@ def upsert_scheduler(
     Wire: upsertScheduler; events `added`, then `delayed` or `waiting`.
     """
     _check_id(scheduler_id)
-    given = AddOptions(**(options or {}))
+    if not isinstance(schedule, Schedule):
+        raise InvalidSchedule(f"a schedule is every(...), by_cron(...) or a Schedule, not {kind(schedule)}")
+    if options is not None:
+        check_mapping(options, "the options of the jobs")
+    given = AddOptions() if options is None else options
 
     def steps(context: Context) -> Steps[NextRun | None]:
         now_ms = context.clock()
@@ -125,6 +133,7 @@ def list_schedulers(start: int = 0, end: int = -1, *, latest_first: bool = False
     """
     whole(-MAX_WHOLE)("start", start)
     whole(-MAX_WHOLE)("end", end)
+    check_flags(latest_first=latest_first)
 
     def steps(context: Context) -> Steps[list[Scheduler]]:
         entries = yield GetSchedulerIds(context.keys, start, end, latest_first)
@@ -161,8 +170,10 @@ def remove_scheduler(scheduler_id: str) -> Action[bool]:
 def upcoming(scheduler: Scheduler, count: int) -> list[int]:
     """Its next `count` runs, epoch milliseconds, the pending one first; fewer when it ends before.
 
-    Its limit is not counted, nor what a late worker will leave out.
+    At most 10,000. Its limit is not counted, nor what a late worker will leave out.
     """
+    _check_scheduler(scheduler)
+    whole(1, MOST_UPCOMING)("count", count)
     runs = [scheduler.next_on]
     while len(runs) < count:
         if scheduler.pattern:
@@ -182,7 +193,13 @@ def upcoming(scheduler: Scheduler, count: int) -> list[int]:
 
 def migration_advice(scheduler: Scheduler) -> str | None:
     """What to do about a repeatable that BullMQ 5 or older made; None for a job scheduler."""
+    _check_scheduler(scheduler)
     return schedule_rules.migration_advice(scheduler.id) if scheduler.legacy else None
+
+
+def _check_scheduler(scheduler: Scheduler) -> None:
+    if not isinstance(scheduler, Scheduler):
+        raise UsageError(f"a scheduler is what get_scheduler gives, not {kind(scheduler)}")
 
 
 def _check_id(scheduler_id: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from supervisor.errors import InvalidJob
+from supervisor.protocol.given import MAX_WHOLE, check_text
 from supervisor.protocol.validate import check_jitter
 
 
@@ -27,7 +28,9 @@ class Backoff:
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or not self.kind:
             raise InvalidJob("backoff: the kind is text: fixed, exponential, or a name the worker knows")
-        if not isinstance(self.delay_ms, int) or isinstance(self.delay_ms, bool) or self.delay_ms < 0:
+        check_text(self.kind, "backoff: the kind")
+        delay_ms = self.delay_ms
+        if isinstance(delay_ms, bool) or not isinstance(delay_ms, int) or not 0 <= delay_ms <= MAX_WHOLE:
             raise InvalidJob("backoff: the delay is a whole number of milliseconds, 0 or more")
         check_jitter(self.jitter)
 

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Final
 
 from supervisor.errors import JobError, JobNotFound, JobNotInState, LockLost
+from supervisor.protocol.given import clipped
 
 
 class Code(IntEnum):
@@ -58,6 +59,7 @@ def error_of(
     code: int, *, job_id: str, call: str, state: str = "active", parent: str = "undefined"
 ) -> JobError:
     """The error for a negative `code`, with BullMQ's text, so that users find it by searching."""
+    job_id, parent = clipped(job_id), clipped(parent)
     if code not in _TEXTS:
         return JobError(f"Unknown code {code} error for {job_id}. {call}", status=code)
     kind, text = _TEXTS[code]

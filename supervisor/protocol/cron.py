@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import CroniterBadDateError, croniter
 
 from supervisor.errors import InvalidSchedule
+from supervisor.protocol.given import shown
 
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
@@ -84,7 +85,7 @@ def parse(text: str) -> Pattern:
     if not given:
         raise InvalidSchedule("a cron pattern has five fields, or six with seconds first; this one has none")
     if text.startswith("@") and text not in ALIASES:
-        raise _refused(text, f"{text!r} is no alias; there are {', '.join(ALIASES)}")
+        raise _refused(text, f"{shown(text)} is no alias; there are {', '.join(ALIASES)}")
     if len(given) > len(_FIELDS):
         raise _refused(text, f"it has {len(given)} fields, and six are the most (seconds first)")
     # What is missing is missing at the front, as in the pattern of five fields, which lacks the seconds.
@@ -113,7 +114,7 @@ def zone_of(name: str | None) -> ZoneInfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidSchedule(
-            f"there is no time zone {name!r}; the names are those of Europe/Berlin"
+            f"there is no time zone {shown(name)}; the names are those of Europe/Berlin"
         ) from None
 
 
@@ -128,7 +129,7 @@ def next_ms(pattern: Pattern, after_ms: int, zone: ZoneInfo | None) -> int | Non
 
 
 def _refused(text: str, why: str) -> InvalidSchedule:
-    return InvalidSchedule(f"the cron pattern {text!r} cannot be kept: {why}")
+    return InvalidSchedule(f"the cron pattern {shown(text)} cannot be kept: {why}")
 
 
 # --- what a field says -----------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def _parts(field: _Field, text: str) -> Iterator[str]:
 def _numbers(field: _Field, part: str) -> list[int]:
     match = _PART.match(part)
     if match is None:
-        raise ValueError(f"{part!r} is nothing that the {field.name} can be")
+        raise ValueError(f"{shown(part)} is nothing that the {field.name} can be")
     any_, first, last, step = match.groups()
     low = field.least if any_ else int(first)
     high = field.most if any_ or (step and not last) else int(last or first)
@@ -207,7 +208,7 @@ def _days_of_week(text: str) -> list[str]:
     for part in parts:
         day, mark, which = part.partition("#")
         if mark and (len(parts) > 1 or not day.isdigit() or which not in ("1", "2", "3", "4", "5")):
-            raise ValueError(f"{text!r}: # takes one weekday and a number from 1 to 5, and stands alone")
+            raise ValueError(f"{shown(text)}: # takes one weekday and a number from 1 to 5, and stands alone")
         last = part.endswith("L")
         if part == "L":
             raise ValueError("L alone is no day of the week; 5L is the last Friday")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from supervisor.errors import InvalidJob
 from supervisor.protocol.commands.add import NewJob
 from supervisor.protocol.commands.flow import FlowNode
+from supervisor.protocol.given import check_mapping, clipped, shown
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import (
     MAX_DATA_BYTES,
@@ -90,7 +91,9 @@ class Planner:
         options = dict(job.options)
         if parent is not None:
             if options.get("parent") is not None:
-                raise InvalidJob(f"job {job.name!r} is a child in its flow and cannot have another parent")
+                raise InvalidJob(
+                    f"job {shown(job.name)} is a child in its flow and cannot have another parent"
+                )
             options["parent"] = parent
         defaults = self.defaults.get(keys.name, {})
         deduplicated = options.get("deduplication", defaults.get("deduplication")) is not None
@@ -98,13 +101,13 @@ class Planner:
             raise InvalidJob(
                 "Deduplication options cannot be used on flow nodes with children"
                 if job.children
-                else f"job {job.name!r} is a child in its flow and cannot be deduplicated"
+                else f"job {shown(job.name)} is a child in its flow and cannot be deduplicated"
             )
         new = self._encoded(job, keys, options, defaults)
         key = keys.job(new.job_id or "")
         if key in self._keys:
             raise InvalidJob(
-                f"job {key} stands twice in the flow: it would wait for itself, or for two parents"
+                f"job {clipped(key)} stands twice in the flow: it would wait for itself, or for two parents"
             )
         self._keys.add(key)
         link = ParentLink(new.job_id or "", keys.base)
@@ -134,12 +137,12 @@ def flow_of(value: Any, depth: int = 1) -> FlowJob:
     if unknown or "name" not in value:
         raise InvalidJob(
             f"a job of a flow has {', '.join(sorted(_MEMBERS))}; "
-            + (f"it has no {unknown[0]!r}" if unknown else "the name is missing")
+            + (f"it has no {clipped(unknown[0])!r}" if unknown else "the name is missing")
         )
     children, options = value.get("children"), value.get("options")
     children = () if children is None else children
     if not isinstance(children, (list, tuple)):
-        raise InvalidJob(f"the children of {value['name']!r} are a list, not {type(children).__name__}")
+        raise InvalidJob(f"the children of {shown(value['name'])} are a list, not {type(children).__name__}")
     return FlowJob(
         value["name"],
         value.get("data", {}),
@@ -152,7 +155,12 @@ def flow_of(value: Any, depth: int = 1) -> FlowJob:
 
 def checked_defaults(defaults: Mapping[str, AddOptions] | None) -> dict[str, AddOptions]:
     """The defaults by queue, each checked as those of a queue are."""
-    return {queue: check_defaults(options) for queue, options in (defaults or {}).items()}
+    if defaults is None:
+        return {}
+    check_mapping(defaults, "the defaults by queue")
+    for queue in defaults:
+        check_text(queue, "the name of a queue of the defaults")
+    return {queue: check_defaults(options) for queue, options in defaults.items()}
 
 
 def _check(job: Any, depth: int) -> None:
@@ -160,10 +168,15 @@ def _check(job: Any, depth: int) -> None:
         raise InvalidJob(f"the jobs of a flow are FlowJobs, not {type(job).__name__}")
     if depth > MAX_DEPTH:
         raise InvalidJob(f"the flow is deeper than {MAX_DEPTH} jobs, or a job in it is its own child")
+    check_text(job.name, "the name of a job")
     if not isinstance(job.options, Mapping):
-        raise InvalidJob(f"the options of job {job.name!r} are a mapping, not {type(job.options).__name__}")
+        raise InvalidJob(
+            f"the options of job {shown(job.name)} are a mapping, not {type(job.options).__name__}"
+        )
     if not isinstance(job.children, (list, tuple)):
-        raise InvalidJob(f"the children of job {job.name!r} are a list, not {type(job.children).__name__}")
+        raise InvalidJob(
+            f"the children of job {shown(job.name)} are a list, not {type(job.children).__name__}"
+        )
     for what, value in (("queue", job.queue), ("prefix", job.prefix)):
         if value is not None:
-            check_text(value, f"the {what} of job {job.name!r}")
+            check_text(value, f"the {what} of job {shown(job.name)}")

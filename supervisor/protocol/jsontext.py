@@ -26,7 +26,11 @@ def encode(value: Any) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return _encode_slowly(value)
     # msgspec writes NaN and Infinity as null: only then look for one.
-    if b"null" in text and _says_no_number(value):
+    try:
+        no_number = b"null" in text and _says_no_number(value)
+    except RecursionError:
+        raise InvalidJob("the data is nested too deeply to be looked through; nothing was sent") from None
+    if no_number:
         raise InvalidJob("the data has a NaN or an Infinity in it, which JSON cannot say; nothing was sent")
     return text
 

@@ -18,9 +18,13 @@ class QueueKeys:
 
     def __post_init__(self) -> None:
         # Checked here because every path to Redis makes one of these first; the texts are BullMQ's.
-        from supervisor.protocol.validate import check_queue_name  # at the top it would be a cycle
+        from supervisor.protocol.validate import (  # at the top it would be a cycle
+            check_prefix,
+            check_queue_name,
+        )
 
         check_queue_name(self.name)
+        check_prefix(self.prefix)
         object.__setattr__(self, "base", f"{self.prefix}:{self.name}")
         for part in PARTS:
             object.__setattr__(self, part.replace("-", "_"), f"{self.base}:{part}")

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, cast
 
 from supervisor.errors import InvalidJob
 from supervisor.protocol import fields
 from supervisor.protocol.backoff_choice import Backoff
 from supervisor.protocol.commands.add import NewJob, ParentRef
 from supervisor.protocol.deduplication import Deduplication, deduplication_of
+from supervisor.protocol.given import MAX_WHOLE as MAX_WHOLE
+from supervisor.protocol.given import check_flag, check_mapping, clipped, kind, shown
+from supervisor.protocol.given import check_text as check_text
+from supervisor.protocol.given import whole as whole
 from supervisor.protocol.job_options import KeepJobs
 from supervisor.protocol.jsontext import encode
 from supervisor.protocol.keys import DEFAULT_PREFIX
@@ -29,7 +33,6 @@ Json: TypeAlias = Any
 MAX_DATA_BYTES: Final = 60 * 1024 * 1024
 # Scores hold (due + 1) * 4096; a century of delay is as far as anybody can mean it.
 MAX_DELAY_MS: Final = 100 * 366 * 24 * 3_600_000
-MAX_WHOLE: Final = 2**53 - 1
 
 
 class AddOptions(TypedDict, total=False):
@@ -98,13 +101,14 @@ def encode_job(
 ) -> NewJob:
     """Check one job and encode it. Raises `InvalidJob` or `DataTooLarge`; nothing was sent then."""
     check_text(spec.name, "the name of a job")
+    check_mapping(spec.options, f"the options of job {shown(spec.name)}")
     merged: dict[str, Any] = {**(defaults or {}), **spec.options}
     options = {
         name: value for name, value in merged.items() if name not in _ENCODERS or _is_given(name, value)
     }
     parent = take_parent(options, prefix)
     stored = encode_options(options)
-    data = encode_json(spec.data, f"job {spec.name!r}")
+    data = encode_json(spec.data, f"the data of job {shown(spec.name)}")
     check_size(spec.name, data, min(max_data_bytes, options.get("size_limit", max_data_bytes)))
     return NewJob(
         name=spec.name,
@@ -131,11 +135,14 @@ def _claim(options: Mapping[str, Any], parent: ParentRef | None) -> bytes | None
 
 def check_defaults(defaults: AddOptions | None) -> AddOptions:
     """The defaults of a queue, checked when the queue is made and not at its first job."""
-    given = AddOptions(**(defaults or {}))
+    if defaults is None:
+        return AddOptions()
+    check_mapping(defaults, "the default options of jobs")
+    given = dict(defaults)
     if "job_id" in given:
         raise InvalidJob("job_id cannot be a default: the second job would never be added")
     encode_options({name: value for name, value in given.items() if value is not None})
-    return given
+    return cast(AddOptions, given)
 
 
 def _is_given(name: str, value: Any) -> bool:
@@ -161,9 +168,7 @@ def as_spec(job: JobSpec | tuple[Any, ...]) -> JobSpec:
     if not isinstance(job, (tuple, list)) or not 2 <= len(job) <= len(JobSpec._fields):
         raise InvalidJob("each job of a bulk add is a JobSpec or a tuple of name, data and, if any, options")
     spec = JobSpec(*job)
-    if not isinstance(spec.options, Mapping):
-        raise InvalidJob(f"the options of job {spec.name!r} are a mapping, not {_kind(spec.options)}")
-    return spec
+    return spec if spec.options is not None else spec._replace(options={})
 
 
 def encode_json(value: Json, whose: str) -> bytes:
@@ -171,15 +176,18 @@ def encode_json(value: Json, whose: str) -> bytes:
     try:
         return encode(value)
     except InvalidJob as error:
-        path = _path_of_the_unsayable(value)
+        path = clipped(_path_of_the_unsayable(value))
         raise InvalidJob(f"{whose}: {error} (at {path})" if path else f"{whose}: {error}") from None
 
 
-def _path_of_the_unsayable(value: Any, depth: int = 100) -> str:
+def _path_of_the_unsayable(value: Any, depth: int = 20) -> str:
     """Where in `value` the first part is that JSON cannot say, as `[3].when`; empty for the value itself."""
     parts: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
-        parts = [(f".{key}" if isinstance(key, str) else f"[{key!r}]", part) for key, part in value.items()]
+        parts = [
+            (f".{clipped(key)}" if isinstance(key, str) else f"[{shown(key)}]", part)
+            for key, part in value.items()
+        ]
     elif isinstance(value, (list, tuple)):
         parts = [(f"[{place}]", part) for place, part in enumerate(value)]
     for path, part in parts if depth else ():
@@ -193,45 +201,15 @@ def _path_of_the_unsayable(value: Any, depth: int = 100) -> str:
 # --- one check for each kind of value --------------------------------------------------------------
 
 
-def _kind(value: object) -> str:
-    return type(value).__name__
-
-
-def check_text(value: object, what: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidJob(f"{what} is text, not {_kind(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidJob(f"{what} holds half of a surrogate pair, which UTF-8 cannot say") from None
-
-
 def _unknown_option(name: object) -> str:
-    near = difflib.get_close_matches(str(name), _ENCODERS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(clipped(str(name)), _ENCODERS, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"a job has no option {name!r}{hint}"
-
-
-def whole(least: int, most: int = MAX_WHOLE) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise InvalidJob(f"{name} is a whole number, not {_kind(value)}")
-        if not least <= value <= most:
-            raise InvalidJob(f"{name} is between {least} and {most}, not {value}")
-        return value
-
-    return check
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidJob(f"{name} is True or False, not {_kind(value)}")
-    return value
+    return f"a job has no option {shown(name)}{hint}"
 
 
 def _priority(name: str, value: Any) -> int:
     if isinstance(value, bool):
-        raise InvalidJob(f"{name} is a whole number, not {_kind(value)}")
+        raise InvalidJob(f"{name} is a whole number, not {kind(value)}")
     check_priority(value)
     return int(value)
 
@@ -247,7 +225,9 @@ def _backoff(name: str, value: Any) -> dict[str, Any]:
         try:
             value = Backoff(**value)
         except TypeError:
-            raise InvalidJob(f"{name} has kind, delay_ms and jitter, not {sorted(map(str, value))}") from None
+            raise InvalidJob(
+                f"{name} has kind, delay_ms and jitter, not {clipped(str(sorted(map(str, value))))}"
+            ) from None
     elif not isinstance(value, Backoff):
         value = Backoff("fixed", whole(0)(name, value))
     stored: dict[str, Any] = {"type": value.kind, "delay": value.delay_ms}
@@ -282,7 +262,7 @@ _ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "delay_ms": whole(0, MAX_DELAY_MS),
     "priority": _priority,
     "job_id": _job_id,
-    "lifo": _flag,
+    "lifo": check_flag,
     "attempts": whole(0),
     "backoff": _backoff,
     "timeout_ms": whole(0),
@@ -294,5 +274,5 @@ _ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "deduplication": _deduplication,
     "timestamp": whole(0),
     "parent": stored_parent,
-    **dict.fromkeys(PARENT_POLICIES, _flag),
+    **dict.fromkeys(PARENT_POLICIES, check_flag),
 }

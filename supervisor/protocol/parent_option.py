@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.errors import InvalidJob
+from supervisor.errors import InvalidJob, UsageError
 from supervisor.protocol import fields
 from supervisor.protocol.commands.add import ParentRef
+from supervisor.protocol.given import check_job_ref, check_text
 from supervisor.protocol.jsontext import encode
 from supervisor.protocol.validate import PARENT_POLICIES, check_parent_policies, check_queue_name
 
@@ -56,10 +57,11 @@ def parent_link(value: Any, prefix: str) -> ParentLink:
         job_id, queue = getattr(value, "id", None), getattr(value, "queue", None)
     if not isinstance(job_id, str) or not isinstance(queue, str) or not job_id:
         raise InvalidJob("parent is a job, or a mapping with the texts id and queue")
+    check_text(f"{queue}{job_id}", "parent")
     try:
-        f"{queue}{job_id}".encode()
-    except UnicodeEncodeError:
-        raise InvalidJob("parent holds half of a surrogate pair, which UTF-8 cannot say") from None
+        check_job_ref(job_id)
+    except UsageError as error:
+        raise InvalidJob(f"parent: {error}") from None
     own_prefix, _, name = queue.rpartition(":")
     check_queue_name(name)
     return ParentLink(job_id, queue if own_prefix else f"{prefix}:{name}")

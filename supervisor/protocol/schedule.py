@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from supervisor.errors import InvalidJob, InvalidSchedule
 from supervisor.protocol import cron, fields
+from supervisor.protocol.given import kind
 from supervisor.protocol.jsontext import decode, encode
 from supervisor.protocol.new_job import AddOptions, Json, check_text, encode_json, encode_options, whole
 from supervisor.protocol.validate import check_size
@@ -58,6 +59,8 @@ class Schedule:
                 "a schedule has either a cron pattern or `every_ms`, and this one has "
                 + ("both" if self.pattern else "neither")
             )
+        if not isinstance(self.immediately, bool):
+            raise InvalidSchedule(f"immediately is True or False, not {kind(self.immediately)}")
         if self.pattern:
             check_text(self.pattern, "the pattern")
             cron.parse(self.pattern)
@@ -113,6 +116,8 @@ def _zone_fits(schedule: Schedule) -> None:
     if schedule.tz is None:
         return
     check_text(schedule.tz, "tz")
+    if not schedule.tz:
+        raise InvalidSchedule("tz is empty; leave it away for the zone of the worker's host")
     if not schedule.pattern:
         raise InvalidSchedule("`every_ms` knows no time zone; leave `tz` away")
     cron.zone_of(schedule.tz)

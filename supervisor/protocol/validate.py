@@ -5,13 +5,13 @@ Decides nothing about defaults: it is told values, and raises `UsageError` or `I
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from supervisor.errors import DataTooLarge, InvalidJob, UsageError
 from supervisor.protocol.fields import MAX_PRIORITY
+from supervisor.protocol.given import check_text, clipped
 from supervisor.protocol.keys import PARTS
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]*)")
@@ -26,10 +26,17 @@ PARENT_POLICIES: Final = {
 
 
 def check_queue_name(name: str) -> None:
+    check_text(name, "the name of a queue")
     if not name:
         raise UsageError("Queue name must be provided")
     if ":" in name:
         raise UsageError("Queue name cannot contain :")
+
+
+def check_prefix(prefix: str) -> None:
+    check_text(prefix, "the prefix of a queue's keys")
+    if not prefix:
+        raise UsageError("the prefix of a queue's keys is empty")
 
 
 def check_job_id(job_id: str, *, in_bulk: bool = False) -> None:
@@ -75,7 +82,7 @@ def check_priority(priority: Any) -> None:
 def check_size(name: str, data: bytes, size_limit: int | None) -> None:
     """`data` is the encoded JSON text."""
     if size_limit is not None and len(data) > size_limit:
-        raise DataTooLarge(f"The size of job {name} exceeds the limit {size_limit} bytes")
+        raise DataTooLarge(f"The size of job {clipped(name)} exceeds the limit {size_limit} bytes")
 
 
 def check_parent_policies(options: Mapping[str, Any]) -> None:
@@ -86,5 +93,5 @@ def check_parent_policies(options: Mapping[str, Any]) -> None:
 
 
 def check_jitter(jitter: float) -> None:
-    if not (isinstance(jitter, int | float) and math.isfinite(jitter) and 0 <= jitter <= 1):
+    if isinstance(jitter, bool) or not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
         raise InvalidJob("Jitter should be between 0 and 1")
