@@ -26,7 +26,7 @@ log = get("breaker")
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 _Span = Annotated[int, msgspec.Meta(ge=1, le=LONGEST_MS)]
-_Token = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_Token = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class _Use(msgspec.Struct, frozen=True):
