@@ -9,7 +9,7 @@ from peers import Peer
 from running import oxherd, until  # noqa: F401
 
 from supervisor.blocking import Queue
-from supervisor.client import flows
+from supervisor.client import batches, flows
 from supervisor.client.flows import FlowJob
 
 VERSIONS = pytest.mark.parametrize("version", [6, 5])
@@ -48,6 +48,19 @@ def test_a_tree_of_ours_is_run_by_their_workers(node: Peer, queue: Queue, versio
     assert sorted(value["echo"] for value in queue.result(flow.job, timeout_ms=WAIT_MS).values()) == [0, 1]
     assert list(queue.result(second.job, timeout_ms=WAIT_MS).values()) == ["torn"]
     assert node.errors == []
+
+
+@VERSIONS
+def test_a_batch_of_ours_is_run_by_their_worker_while_it_is_added(node: Peer, queue: Queue, version: int):
+    node.ask("worker", version=version, queue="q")
+    batch = queue.run(batches.add("echo", range(250), collect="collect"))
+
+    values = queue.result(batch, timeout_ms=WAIT_MS)
+
+    key = queue.keys.job(batch.id)
+    assert {name: value["echo"] for name, value in values.items()} == {
+        f"{key}-{n + 1}-of-250": n for n in range(250)
+    }
 
 
 @VERSIONS
