@@ -15,7 +15,6 @@ from supervisor.protocol.job_options import JobOptions, KeepJobs
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.thresholds import Thresholds
 
-
 NO_THRESHOLDS = Thresholds()
 
 
