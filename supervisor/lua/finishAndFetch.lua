@@ -170,8 +170,7 @@ end
 -- One job less is active, and we do not take the next: somebody else may, who waits since there were too many.
 local function made_room(call, queue)
   return queue.concurrency ~= nil and call.count == 0 and #call.released > 0
-    and (redis.call("LLEN", queue.prefix .. "wait") > 0
-      or redis.call("ZCARD", queue.prefix .. "prioritized") > 0)
+    and redis.call("EXISTS", queue.prefix .. "wait", queue.prefix .. "prioritized", queue.prefix .. "delayed") > 0
 end
 
 local function mark_and_tell(call, queue)

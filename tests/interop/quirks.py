@@ -45,8 +45,13 @@ EXCUSED = (
     ),
     Excused(
         ("complete", "fail", "postpone", "wait_for_children", "concurrency"),
-        r"markers: a job may be taken and there is no base marker",
+        r"markers: ",
         "nothing marks that fewer are active than the global concurrency allows, unless the end fetches",
+    ),
+    Excused(
+        ("to_wait", "hand_back"),
+        r"markers: a job may be taken and there is no base marker",
+        "nothing marks that a job with a priority was put back",
     ),
 )
 

@@ -29,7 +29,7 @@ from supervisor.transport.address import Address
 from supervisor.transport.blocking import Redis
 
 BEGIN_ON = 1_800_000_000_000
-STEPS = 30
+STEPS = 45
 REST = "rest"
 TIMES_MS = (500, 2_000, 6_000, 31_000)
 

@@ -77,6 +77,18 @@ def test_who_ends_a_job_and_takes_none_wakes_another_for_the_place_that_is_free(
     assert wire.markers() == {"0": 0}
 
 
+def test_the_place_that_is_free_is_told_to_who_does_not_know_when_a_delayed_job_is_due(wire):
+    wire.raw.hset(wire.queue.meta, "concurrency", 1)
+    wire.add(wire.job(), wire.job(delay_ms=500))
+    (job,) = wire.fetch()
+    assert (exchange := wire.exchange(count=1)).held is True and exchange.next_due_ms == 0
+    wire.raw.delete(wire.queue.marker)
+
+    wire.exchange([completed(job)])
+
+    assert wire.markers() == {"0": 0}
+
+
 def test_who_ends_the_last_job_wakes_nobody(wire):
     wire.raw.hset(wire.queue.meta, "concurrency", 1)
     wire.add(count=1)

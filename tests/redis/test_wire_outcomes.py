@@ -434,3 +434,13 @@ def test_the_job_held_back_by_keep_last_if_active_starts_when_its_owner_ends(wir
     assert wire.raw.get("bull:paint:de:d") == b"2"
     assert wire.raw.exists("bull:paint:dn:d") == 0
     assert [event["event"] for event in wire.events()] == ["added", "waiting", "completed", "active"]
+
+
+@pytest.mark.parametrize("priority", [0, 4])
+def test_a_job_put_back_for_the_rate_is_told_to_who_waits(wire, priority):
+    (job,) = take(wire, priority=priority)
+    wire.raw.delete(wire.queue.marker)  # an idle worker waits on it
+
+    wire.exchange([RateLimited(job.id, job.token)])
+
+    assert wire.markers() == {"0": 0}

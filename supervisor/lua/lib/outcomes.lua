@@ -130,11 +130,10 @@ local function give_back(call, queue, outcome, fields)
   end
   if priority > 0 then
     redis.call("ZADD", queue.prefix .. "prioritized", priority * 4294967296, outcome.id)
-    call.wake = call.wake or outcome.kind ~= "L"
   else
     redis.call("RPUSH", waiting_list(queue), outcome.id)
-    call.wake = true
   end
+  call.wake = true
   tell_waiting(queue, outcome.id)
   if outcome.kind == "L" then
     call.rate_limited = true
