@@ -28,11 +28,10 @@ from supervisor.protocol.commands.flow import (
     GetFamilies,
     GetIgnoredFailures,
     LeaveParent,
-    RemoveChildren,
-    RemoveFlow,
     ScanChildren,
     check_group,
 )
+from supervisor.protocol.commands.flow_removal import remove_children, remove_flow
 from supervisor.protocol.commands.flow_pages import ScanGroups
 from supervisor.protocol.flow_tree import FlowJob, Planned, Planner, checked_defaults
 from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
@@ -224,16 +223,20 @@ def remove_unprocessed_children(job_id: str) -> Action[None]:
     """Remove the children that a job still waits for, with theirs. Active and failed ones stay."""
 
     def steps(context: Context) -> Steps[None]:
-        return ask(RemoveChildren(context.keys, job_id))
+        return remove_children(context.keys, job_id)
 
     return steps
 
 
 def remove(job_id: str) -> Action[None]:
-    """Remove a job and all below it, finished ones too. Raises `JobError` when a worker holds one."""
+    """Remove a job and all below it, finished ones too. Raises `JobError` when a worker holds one.
+
+    More than a hundred jobs, or jobs beside many that wait, go in several calls. A child that a worker takes
+    meanwhile is left to it. After a crash in between remove the job again: what is left goes.
+    """
 
     def steps(context: Context) -> Steps[None]:
-        if not (yield RemoveFlow(context.keys, job_id)):
+        if not (yield from remove_flow(context.keys, job_id)):
             raise JobError(
                 f"Job {job_id} could not be removed because it, or one below it, is locked by another worker"
             )

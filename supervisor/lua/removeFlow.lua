@@ -7,9 +7,10 @@
 
   Derives      every key of the queue, of the job and of those below it in their own queues; the parent's keys
                from the job's hash
-  Returns      1 also when there was none, 0 when a lock is held, -8 when it is the pending job of a scheduler
+  Returns      1 also when there was none, 0 when a lock is held, -8 when it is the pending job of a scheduler,
+               2 when it is too large for one call: nothing is done, see removeBelow
   Events       removed of each; waiting of a parent that waited for the last of them
-  Cost         O(jobs below x (waiting + active) of their queues)
+  Cost         O(jobs below x (waiting + active) of their queues), at most a hundred jobs and 100,000 elements
 ]]
 --- include lib/queue
 --- include lib/parent
@@ -23,6 +24,9 @@ if type(scheduler) == "string" then
   if type(due) == "string" and job.id == "repeat:" .. scheduler .. ":" .. due then
     return -8
   end
+end
+if is_large(job, ALL_CHILDREN, ONE_CALL) then
+  return 2
 end
 if is_held_below(job, {}) then
   return 0

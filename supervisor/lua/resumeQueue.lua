@@ -9,10 +9,10 @@
   Derives      wait, paused, prioritized, delayed, marker, events
   Returns      how many jobs are still in `paused`: call again until 0
   Events       resumed
-  Cost         O(7000) at most
+  Cost         O(2000) at most
 ]]
 --- include lib/queue
-local AT_ONCE = 7000
+local AT_ONCE = 2000
 local PUSH_AT_ONCE = 1000
 local prefix = ARGV[1]
 local wait, paused = prefix .. "wait", prefix .. "paused"

@@ -6,13 +6,15 @@ Milliseconds are no fact on a busy machine, so what is asked is how many element
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from typing import Any
 
 from supervisor.protocol.commands import manage
+from supervisor.protocol.commands.flow_removal import RemoveBelow, remove_children, remove_flow
 from supervisor.protocol.commands.orphans import LOOK_AGAIN, RemoveOrphans, remove_orphans
-from supervisor.protocol.steps import Steps
+from supervisor.protocol.steps import Steps, drive_blocking
 
 NOW = 1_800_000_000_000
 OLD, YOUNG = 1_700_000_000_000, 1_900_000_000_000
@@ -147,3 +149,100 @@ def test_an_id_that_starts_to_wait_after_it_was_looked_at_is_no_orphan(wire):
     assert wire.run(command) == LOOK_AGAIN
     wire.raw.ltrim(wire.queue.wait, 1_001, -1)
     assert wire.run(command) == 1
+
+
+FLOW = """
+for i = tonumber(ARGV[3]), tonumber(ARGV[4]) do
+  local key = ARGV[1] .. ":c" .. i
+  redis.call("HSET", key, "name", "n", "data", "{}", "opts", "{}", "timestamp", "1", "parentKey", ARGV[2])
+  redis.call("SADD", ARGV[2] .. ":dependencies", key)
+  redis.call("LPUSH", ARGV[1] .. ":wait", "c" .. i)
+end
+"""
+
+
+def parent(wire: Any, job_id: str, children: int, first: int = 1, above: str = "") -> str:
+    key = wire.queue.job(job_id)
+    wire.raw.hset(key, mapping={"name": "n", "data": "{}", "opts": "{}", "timestamp": 1})
+    if above:
+        wire.raw.hset(key, "parentKey", above)
+        wire.raw.sadd(above + ":dependencies", key)
+    wire.raw.zadd(wire.queue.waiting_children, {job_id: 1})
+    wire.raw.eval(FLOW, 0, wire.queue.base, key, first, first + children - 1)
+    return key
+
+
+def done(reply: Any) -> int:
+    """How many children a call has done; 0 for a call that only looks."""
+    return reply[0] if isinstance(reply, tuple) and type(reply[0]) is int else 0
+
+
+def test_a_large_flow_goes_in_parts_that_leave_no_parent_to_a_worker(wire):
+    key = parent(wire, "P", 1_000)
+    parent(wire, "mid", 150, first=2_001, above=key)
+    wire.add(count=1)
+    parts = 0
+    for reply in slices(wire, remove_flow(wire.queue, "P")):
+        parts += done(reply) > 0
+        assert not {"P", "mid"} & set(wire.ids(wire.queue.wait))  # though their last children go
+    assert parts >= 12
+    assert wire.ids(wire.queue.wait) == ["1"]
+    left = {one.decode() for one in wire.raw.keys("*")}
+    assert left == {
+        wire.queue.job("1"),
+        *(f"{wire.queue.base}:{n}" for n in ("wait", "id", "meta", "events", "marker")),
+    }
+    removed = {event["jobId"]: event["prev"] for event in wire.events() if event["event"] == "removed"}
+    assert len(removed) == 1_152
+    assert (removed["P"], removed["mid"], removed["c7"]) == ("waiting-children", "waiting-children", "wait")
+
+
+def test_a_large_flow_of_which_a_worker_holds_a_job_stays_whole(wire):
+    parent(wire, "mid", 150, first=2_001, above=parent(wire, "P", 200))
+    wire.raw.set(wire.queue.lock("c2100"), "t")
+    before = {one: wire.raw.dump(one) for one in wire.raw.keys("*")}
+    assert drive_blocking(remove_flow(wire.queue, "P"), wire.run) is False
+    assert {one: wire.raw.dump(one) for one in wire.raw.keys("*")} == before
+
+
+def test_a_large_removal_that_was_cut_off_is_finished_by_the_same_again(wire):
+    """What a worker has taken in between goes on without a parent."""
+    parent(wire, "mid", 150, first=2_001, above=parent(wire, "P", 1_000))
+    parts = slices(wire, remove_flow(wire.queue, "P"))
+    removals = 0
+    while removals < 5:
+        removals += done(next(parts)) > 0
+    parts.close()
+    assert 0 < wire.raw.scard(wire.queue.job("P") + ":dependencies") < 1_001
+    assert wire.raw.exists(wire.queue.job("P"))
+    assert wire.raw.zscore(wire.queue.waiting_children, "P") is None
+
+    again = remove_flow(wire.queue, "P")
+    command = next(again)
+    while not (isinstance(command, RemoveBelow) and command.children):
+        command = again.send(wire.run(command))
+    held = next(key for key in command.children if ":c" in key)
+    wire.raw.set(held + ":lock", "t")  # taken after it was looked at
+    with contextlib.suppress(StopIteration):
+        while True:
+            command = again.send(wire.run(command))
+    assert {one.decode() for one in wire.raw.keys("*:c*")} == {held, held + ":lock"}
+    assert not wire.raw.exists(wire.queue.job("P"), wire.queue.job("mid"), wire.queue.waiting_children)
+
+
+def test_many_unprocessed_children_go_in_parts_and_the_parent_runs_after_the_last(wire):
+    parent(wire, "P", 300)
+    parts = 0
+    for reply in slices(wire, remove_children(wire.queue, "P")):
+        parts += done(reply) > 0
+    assert parts >= 3
+    assert wire.ids(wire.queue.wait) == ["P"]
+    assert wire.markers()["0"] == 0
+
+
+def test_beside_a_long_list_a_call_removes_few_children(wire):
+    fill(wire, 60_000, 2)
+    parent(wire, "P", 20)
+    removed = [done(reply) for reply in slices(wire, remove_flow(wire.queue, "P"))]
+    assert (sum(removed), max(removed)) == (20, 2)
+    assert wire.raw.llen(wire.queue.wait) == 60_000

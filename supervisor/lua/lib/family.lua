@@ -71,7 +71,7 @@ local function take_off(job)
       if verb == "ZREM" then
         removed = redis.call("ZREM", key, job.id)
       else
-        removed = redis.call("LREM", key, 0, job.id)
+        removed = redis.call("LREM", key, 1, job.id)
       end
       if removed > 0 then
         return STATES[i]
@@ -86,13 +86,14 @@ local function fields_of(job)
   return fields.err and { false, false, false } or fields
 end
 
--- Removes the job itself, wherever it is, and tells it.
-local function remove_alone(job, fields)
+-- Removes the job itself, wherever it is, and tells it. `was` is the state it was taken out of before, if it
+-- was: then it is not looked for again, which in a long list takes long.
+local function remove_alone(job, fields, was)
   local parent = parent_of(fields[1], fields[2])
   if parent and redis.call("EXISTS", parent.key) == 1 and not wrong_parent_types(parent) then
     detach_child(parent, job.key)
   end
-  local state = take_off(job)
+  local state = was or take_off(job)
   if fields[3] then
     local owner = job.prefix .. "de:" .. fields[3]
     if redis.pcall("GET", owner) == job.id then
@@ -106,6 +107,37 @@ local function remove_alone(job, fields)
       "event", "removed", "jobId", job.id, "prev", state)
   end
 end
+
+-- Whether the job and all below it are more than one call should remove: too many, or beside lists too long.
+local function is_large(job, groups, room, seen)
+  seen = seen or {}
+  local jobs, elements = 0, 0
+  local function count(one)
+    seen[one.key] = true
+    jobs = jobs + 1
+    local wait = one.prefix .. "wait"
+    if not wrong_type(wait, "list") then
+      elements = elements + redis.call("LLEN", wait)
+    end
+    for _, group in ipairs(groups) do
+      local key = one.key .. ":" .. group
+      local kind = redis.call("TYPE", key).ok
+      local size = kind == "set" and "SCARD" or kind == "hash" and "HLEN" or kind == "zset" and "ZCARD"
+      if size and redis.call(size, key) > room.jobs then
+        return true
+      end
+    end
+    for _, child in ipairs(children_of(one, groups)) do
+      if not seen[child.key] and (jobs > room.jobs or elements > room.elements or count(child)) then
+        return true
+      end
+    end
+    return jobs > 1 and (jobs > room.jobs or elements > room.elements)
+  end
+  return count(job)
+end
+
+local ONE_CALL = { jobs = 100, elements = 100000 }
 
 -- Children first. With `spare_busy` those that a worker holds and those that failed stay where they are.
 -- A child that another job has got since is that one's.

@@ -116,7 +116,10 @@ class AddBatchPart(AddFlow):
 
 @dataclass(frozen=True, slots=True)
 class RemoveFlow:
-    """Delete a job and all below it. Decodes to False when a worker holds one that is pending."""
+    """Delete a job and all below it. Decodes to False when a worker holds one that is pending.
+
+    Decodes to None, and nothing is done, when it is too much for one call: see flow_removal.py.
+    """
 
     script: ClassVar[str] = "removeFlow"
 
@@ -129,15 +132,18 @@ class RemoveFlow:
     def args(self) -> Sequence[Arg]:
         return (self.queue.base + ":", self.job_id)
 
-    def decode(self, reply: Reply) -> bool:
+    def decode(self, reply: Reply) -> bool | None:
         if reply < 0:
             raise error_of(reply, job_id=self.job_id, call="removeJob")
-        return bool(reply == 1)
+        return None if reply == 2 else bool(reply == 1)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveChildren:
-    """Delete the children a job still waits for, with theirs, but for active and failed ones."""
+    """Delete the children a job still waits for, with theirs, but for active and failed ones.
+
+    Decodes to False, and nothing is done, when it is too much for one call: see flow_removal.py.
+    """
 
     script: ClassVar[str] = "removeChildren"
 
@@ -150,9 +156,10 @@ class RemoveChildren:
     def args(self) -> Sequence[Arg]:
         return (self.queue.base + ":", self.job_id)
 
-    def decode(self, reply: Reply) -> None:
+    def decode(self, reply: Reply) -> bool:
         if reply < 0:
             raise error_of(reply, job_id=self.job_id, call="removeUnprocessedChildren")
+        return bool(reply == 1)
 
 
 @dataclass(frozen=True, slots=True)
