@@ -59,8 +59,8 @@ class WaitingChildren(Exception):
 class SagaFailed(Exception):
     """A step of a saga failed, and not all that was done before could be undone.
 
-    why        what the step's exception said
-    not_undone each compensation that failed: the step's name, and what was wrong
+    why          what the step's exception said
+    not_undone   each compensation that failed: the step's name, and what was wrong
     """
 
     def __init__(self, why: str, not_undone: list[str]) -> None:

@@ -63,8 +63,10 @@ def _definitions(lines: list[str]) -> Iterator[str]:
             names, meaning = "", ""
         if found is not None:
             names, meaning = f"{names} {found[1]}", found[2]
-        else:
+        elif _ONLY_NAMES.fullmatch(line):
             names = f"{names} {line}"
+        else:
+            raise ValueError(f"neither names nor, two spaces behind them, what they mean: {line!r}")
     yield _definition(names, meaning)
 
 

@@ -39,7 +39,8 @@ class DeadLetter:
     id            of the letter, in the queue of dead letters.
     queue, job_id, name
                   the job that failed.
-    data, options what that job was to do; None where its text is no JSON.
+    data, options
+                  what that job was to do; None where its text is no JSON.
     failed_reason, stacktrace, attempts_made
                   how it failed.
     timestamp, finished_on

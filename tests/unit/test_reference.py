@@ -119,6 +119,12 @@ def test_a_docstring_becomes_prose_lists_and_examples():
     ]
 
 
+def test_a_list_in_a_docstring_that_cannot_be_read_is_an_error_and_no_nonsense():
+    words = load("reference_words")
+    with pytest.raises(ValueError, match="data, options what"):
+        words.markdown("A thing.\n\nid            its id.\ndata, options what it holds.")
+
+
 # --- node-api.md --------------------------------------------------------------------------------------------
 
 
