@@ -115,6 +115,14 @@ def test_a_producer_that_dies_half_way_never_lets_the_collector_run(wire: Any) -
 
 
 @pytest.mark.usefixtures("small_calls")
+def test_a_batch_that_was_left_half_way_can_be_removed(wire: Any, queue: Any) -> None:
+    add(wire, calls=1)
+    queue.run(flows.remove("B"))
+    assert wire.raw.keys("bull:paint:B*") == []
+    assert wire.raw.llen(wire.queue.wait) == wire.raw.zcard(wire.queue.waiting_children) == 0
+
+
+@pytest.mark.usefixtures("small_calls")
 def test_a_job_that_failed_before_the_rest_was_added_is_not_waited_for_again(wire: Any) -> None:
     add(wire, calls=1, on_failure="collect")
     (job,) = wire.fetch(1)
