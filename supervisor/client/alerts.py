@@ -1,4 +1,8 @@
-"""Thresholds, asked by a client. What they mean is said in `protocol/thresholds.py`."""
+"""Thresholds: how much waiting, failing and aging is still all right, and which of it is passed now.
+
+`await queue.run(alerts(Thresholds(max_waiting=1_000)))`, the same without await in the blocking client. What
+each means is decided in protocol/thresholds.py, for `oxherd status --check` and the master's warnings too.
+"""
 
 from __future__ import annotations
 
