@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -54,6 +55,7 @@ INTERRUPTED: Final = 130
 READER_GONE: Final = 141
 OUR_MISTAKE: Final = 70
 _OF_EVERY_COMMAND: Final = frozenset({"--json", "--redis", "--prefix", "--config"})
+_LONG_WORD: Final = re.compile(r"\S{1000,}")  # somebody's value; the sentence around it is what helps
 _STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
@@ -188,5 +190,6 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 
 def _say(text: str, who: str = "oxherd") -> None:
+    text = _LONG_WORD.sub(lambda found: f"{found[0][:60]}...", text)
     # What a module or a server has said is shown, never obeyed, by the terminal.
     note("\n".join(render.clean(line) for line in f"{who}: {text}".split("\n")))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any, Final
 
+from supervisor.cli.render import clean
 from supervisor.cli.values import read_json
 from supervisor.errors import InvalidJob, UsageError
 
@@ -71,6 +72,14 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; an error of the body must not pass for one of ours)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}; nothing was added") from None
+        raise _unreadable(path, error) from None
     with file:
+        try:
+            file.peek(1)  # some files can be opened and not read
+        except OSError as error:
+            raise _unreadable(path, error) from None
         yield file
+
+
+def _unreadable(path: str, error: OSError) -> UsageError:
+    return UsageError(f"{clean(path)} cannot be read: {error.strerror}; nothing was added")

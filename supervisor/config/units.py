@@ -10,6 +10,7 @@ from typing import Final
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 _MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_TOO_MUCH: Final = 2.0**63
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT])(?:i?B)?", re.IGNORECASE | re.ASCII)
 _BYTES: Final = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -23,6 +24,8 @@ def parse_duration(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is no duration; write it like 500ms, 30s, 10m or 1h")
     value = float(found[1]) * _MS[found[2]]
+    if value >= _TOO_MUCH:
+        raise ValueError(f"{text[:40]}... is no duration: it has too many digits")
     if value != int(value):
         raise ValueError(f"{text!r} is no whole number of milliseconds")
     return int(value)
@@ -36,7 +39,10 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no size; write it like 64K, 512M or 2G")
-    return int(float(found[1]) * _BYTES[found[2].upper()])
+    value = float(found[1]) * _BYTES[found[2].upper()]
+    if value >= _TOO_MUCH:
+        raise ValueError(f"{text[:40]}... is no size: it has too many digits")
+    return int(value)
 
 
 def parse_share(text: str) -> float:
