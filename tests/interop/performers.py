@@ -45,10 +45,10 @@ ADDS = (
     {},
     {"delay": 400},
     {"delay": 5_000},
-    {"priority": 1},
+    {"priority": 1, "attempts": 2},
     {"priority": 7},
-    {"lifo": True},
-    {"jobId": "mine"},
+    {"lifo": True, "attempts": 2},
+    {"jobId": "mine", "attempts": 2},
     {"jobId": "yours", "priority": 3},
     {"attempts": 3},
     {"attempts": 2, "backoff": {"type": "fixed", "delay": 1_500}},
@@ -162,7 +162,7 @@ class Us:
         job_id, token = self.world.taken(a)
         options = self._options(job_id)
         made = int(self.world.seen.jobs[job_id].get("atm", 0)) + 1
-        if b % 5 == 0 or made >= options.attempts or self.world.due_to_fail(job_id):
+        if b == 0 or made >= options.attempts or self.world.due_to_fail(job_id):
             self._fail_for_good(job_id, token, options)
             return
         backoff = job_options.backoff_of(options)
@@ -317,7 +317,7 @@ class Node:
 
     def fail(self, a: int, b: int) -> None:
         job_id, token = self.world.taken(a)
-        hopeless = b % 5 == 0 or self.world.due_to_fail(job_id)
+        hopeless = b == 0 or self.world.due_to_fail(job_id)
         self._ask("fail", id=job_id, token=token, reason="broke", unrecoverable=hopeless)
 
     def postpone(self, a: int, b: int) -> None:

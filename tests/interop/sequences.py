@@ -35,7 +35,7 @@ TIMES_MS = (500, 2_000, 6_000, 31_000)
 
 Step = list[Any]  # [by, kind, a, b]
 OFTEN = ("add", "fetch", "take_all", "complete", "fail", "time")
-SELDOM = ("drain", "obliterate", "pause", "clean")  # else queues are empty or stopped most of the time
+SELDOM = ("drain", "obliterate", "clean")  # else queues are empty most of the time
 KINDS = (
     *OFTEN,
     "add_many",
@@ -111,6 +111,8 @@ class World:
         self.calls += 1
         if quirks.avoided(by, kind, self.seen) or (kind in SELDOM and a > 4):
             return
+        if kind == "pause" and "paused" in self.seen.keys.get("meta", {}):
+            kind = "resume"
         shared = getattr(self, kind, None)
         with contextlib.suppress(Refused):
             if shared is not None:
