@@ -276,3 +276,13 @@ def test_a_closed_stdin_is_an_empty_one(seeded, tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"oxherd: ")
     assert ended.stderr.count(b"\n") == 1
+
+
+def test_modules_of_the_working_directory_are_not_taken_for_ours(seeded, tmp_path):
+    for name in ("click", "redis", "hiredis"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the user was imported')")
+
+    ended = oxherd("status", "work", "--json", capture_output=True)
+
+    assert ended.stderr == b""
+    assert ended.returncode == 0
