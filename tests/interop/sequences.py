@@ -151,7 +151,7 @@ class World:
         """A job that a worker holds, with its lock's token; either client may have fetched it."""
         active = [job_id for job_id in self.seen.members("active") if job_id in self.tokens]
         if not active:
-            self.fetch(("us", "node")[n % 2], 0, 0)
+            (self.fetch if n % 3 == 0 else self.take_all)(("us", "node")[n % 2], 0, 0)
             self.calls += 1
             self.seen = invariants.take(self.raw, self.keys.base)
             active = [job_id for job_id in self.seen.members("active") if job_id in self.tokens]
