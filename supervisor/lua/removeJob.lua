@@ -67,6 +67,9 @@ if parent and redis.call("EXISTS", parent.key) == 1 and not wrong_parent_types(p
   detach_child(parent, key)
 end
 local state = take_off()
+if state == "active" then
+  wake(queue) -- there may have been too many active for the global concurrency
+end
 if fields[2] then
   forget_deduplication(fields[2])
 end
