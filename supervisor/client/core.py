@@ -68,18 +68,6 @@ def add(context: Context, spec: JobSpec) -> Steps[Job]:
     return added_job(context.keys.name, job, _id_of(results[0], job), spec.data)
 
 
-def make_room(context: Context, count: int) -> Steps[None]:
-    """Raise `QueueFull` if `count` more jobs are too many for the queue as it is now.
-
-    For adds whose script does not look itself: what others add between this and the add may pass the bound.
-    """
-    if context.max_waiting is not None and count > 0:
-        counts = yield GetCounts(context.keys)
-        waiting = counts[fields.WAITING] + counts[fields.PRIORITIZED]
-        if waiting + count > context.max_waiting:
-            raise _full(context, waiting, count)
-
-
 def _raise_if_full(context: Context, results: Sequence[AddResult]) -> None:
     refused = [result for result in results if isinstance(result, NotAdded) and result.code == Code.FULL]
     if refused:
