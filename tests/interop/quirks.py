@@ -44,7 +44,7 @@ EXCUSED = (
         "a parent whose last child is removed waits at once, whatever its delay and priority",
     ),
     Excused(
-        ("complete", "fail", "postpone", "wait_for_children", "concurrency"),
+        ("complete", "fail", "postpone", "wait_for_children", "concurrency", "remove"),
         r"markers: ",
         "nothing marks that fewer are active than the global concurrency allows, unless the end fetches",
     ),
