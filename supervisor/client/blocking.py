@@ -228,7 +228,8 @@ class Queue:
         """Carry out an action: `edit.change_delay("17", 5_000)`, `manage.retry_all()`, `getters.workers()`...
 
         They are made by the functions of `supervisor.client.edit`, `manage`, `getters`, `schedulers`,
-        `flows`, `alerts` and others, for both clients. Making one checks what it is given, and sends nothing yet.
+        `flows`, `alerts` and others, for both clients. Making one checks what it is given, and sends nothing
+        yet.
         """
         return self._drive(core.steps_of(action, self.context))
 

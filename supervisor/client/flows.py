@@ -31,9 +31,10 @@ from supervisor.protocol.commands.flow import (
     ScanChildren,
     check_group,
 )
-from supervisor.protocol.commands.flow_removal import remove_children, remove_flow
 from supervisor.protocol.commands.flow_pages import ScanGroups
+from supervisor.protocol.commands.flow_removal import remove_children, remove_flow
 from supervisor.protocol.flow_tree import FlowJob, Planned, Planner, checked_defaults
+from supervisor.protocol.given import check_job_ref, kind
 from supervisor.protocol.keys import DEFAULT_PREFIX, QueueKeys
 from supervisor.protocol.new_job import AddOptions, whole
 from supervisor.protocol.steps import Steps
@@ -81,6 +82,8 @@ def add_bulk(
     trees: Iterable[FlowJob], *, defaults: Mapping[str, AddOptions] | None = None
 ) -> Action[list[Flow]]:
     """Add many trees at once, all of them or none; see `add`."""
+    if isinstance(trees, (str, bytes, Mapping)) or not isinstance(trees, Iterable):
+        raise InvalidJob(f"the flows are a list of FlowJobs, not {kind(trees)}; nothing was added")
     wanted, by_queue = list(trees), checked_defaults(defaults)
 
     def steps(context: Context) -> Steps[list[Flow]]:
@@ -105,6 +108,7 @@ def get(job_id: str, *, depth: int = 10, max_children: int = 20) -> Action[Flow 
 
     A child whose hash is gone is there with its id alone, and says so in `problems`.
     """
+    check_job_ref(job_id)
     whole(1, 1_000)("depth", depth)
     whole(1)("max_children", max_children)
 
@@ -130,6 +134,7 @@ def get(job_id: str, *, depth: int = 10, max_children: int = 20) -> Action[Flow 
 
 def dependencies(job_id: str) -> Action[Dependencies]:
     """All children of a job, by their keys: what they returned, why they failed, which are pending."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[Dependencies]:
         return ask(GetDependencies(context.keys, job_id))
@@ -139,6 +144,7 @@ def dependencies(job_id: str) -> Action[Dependencies]:
 
 def dependency_counts(job_id: str) -> Action[dict[str, int]]:
     """How many children of a job are `processed`, `unprocessed`, `ignored` and `failed`."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[dict[str, int]]:
         return ask(CountDependencies(context.keys, job_id))
@@ -152,6 +158,7 @@ def children(job_id: str, group: str, *, cursor: int = 0, count: int = 20) -> Ac
     cursor   0 for the first page, then what the page before says; 0 again means that it was the last.
     count    about so many; small groups come whole.
     """
+    check_job_ref(job_id)
     check_group(group)
     whole(0, 2**64 - 1)("cursor", cursor)
     whole(1)("count", count)
@@ -171,6 +178,7 @@ def pages(
               not given. What comes next of what there is more of:
               `{group: page.cursor for group, page in found.items() if page.cursor}`.
     """
+    check_job_ref(job_id)
     if cursors is not None and not isinstance(cursors, Mapping):
         raise InvalidJob(f"the cursors are a mapping of groups, not {type(cursors).__name__}")
     wanted = dict.fromkeys(GROUPS, 0) if cursors is None else dict(cursors)
@@ -189,6 +197,7 @@ def pages(
 
 def children_values(job_id: str) -> Action[Mapping[str, Any]]:
     """What a job's completed children returned: child key to result."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[Mapping[str, Any]]:
         found: Dependencies = yield GetDependencies(context.keys, job_id)
@@ -199,6 +208,7 @@ def children_values(job_id: str) -> Action[Mapping[str, Any]]:
 
 def ignored_failures(job_id: str) -> Action[dict[str, str]]:
     """Why those children failed whose failure does not count: child key to reason."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[dict[str, str]]:
         return ask(GetIgnoredFailures(context.keys, job_id))
@@ -212,6 +222,7 @@ def remove_child_dependency(job_id: str) -> Action[bool]:
     The last child that leaves lets its parent run. Raises `JobNotFound` when the job or its parent is gone,
     or it has none.
     """
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[bool]:
         return ask(LeaveParent(context.keys, job_id))
@@ -221,6 +232,7 @@ def remove_child_dependency(job_id: str) -> Action[bool]:
 
 def remove_unprocessed_children(job_id: str) -> Action[None]:
     """Remove the children that a job still waits for, with theirs. Active and failed ones stay."""
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[None]:
         return remove_children(context.keys, job_id)
@@ -234,6 +246,7 @@ def remove(job_id: str) -> Action[None]:
     More than a hundred jobs, or jobs beside many that wait, go in several calls. A child that a worker takes
     meanwhile is left to it. After a crash in between remove the job again: what is left goes.
     """
+    check_job_ref(job_id)
 
     def steps(context: Context) -> Steps[None]:
         if not (yield from remove_flow(context.keys, job_id)):

@@ -15,6 +15,7 @@ from supervisor.protocol import fields
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.add import NewJob
 from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.given import shown
 from supervisor.protocol.job_record import JobRecord, record_of
 from supervisor.protocol.jsontext import decode
 from supervisor.protocol.keys import QueueKeys
@@ -354,7 +355,7 @@ class GetIgnoredFailures:
 
 def check_group(group: str) -> None:
     if group not in GROUPS:
-        raise InvalidJob(f"there is no group of children {group!r}; the groups are {', '.join(GROUPS)}")
+        raise InvalidJob(f"there is no group of children {shown(group)}; the groups are {', '.join(GROUPS)}")
 
 
 def split_child_key(key: str, parent: QueueKeys) -> tuple[str, str, str]:
