@@ -41,6 +41,17 @@ def encode(value: Any) -> bytes:
         raise NotJson(explain(value, error)) from None
 
 
+def has_half_a_pair(encoded: bytes) -> bool:
+    """Whether half of a surrogate pair is written somewhere in this JSON text: some readers refuse it."""
+    if b"\\ud" not in encoded:
+        return False
+    try:
+        _encode_text(decode(encoded)).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def explain(value: Any, error: Exception) -> str:
     """Why `value` could not be encoded, naming type and path of the first guilty part."""
     if isinstance(error, RecursionError):

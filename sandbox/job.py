@@ -98,7 +98,10 @@ class Job(Generic[Data]):
     def log(self, text: str) -> None:
         """Add a row to the job's log. Longer than 60 KB is cut."""
         self._must_be_open("log")
-        encoded = (text if isinstance(text, str) else str(text)).encode("utf-8", "backslashreplace")
+        try:
+            encoded = (text if isinstance(text, str) else str(text)).encode("utf-8", "backslashreplace")
+        except RecursionError:
+            raise ValueError("job.log: the row is nested too deeply to be written") from None
         if len(encoded) > MAX_SMALL:
             kept = encoded[: MAX_SMALL - 64].decode("utf-8", "ignore").encode()
             encoded = kept + f" ... {len(encoded) - len(kept)} bytes left out".encode()
@@ -151,8 +154,12 @@ class Job(Generic[Data]):
         """
         if isinstance(options.get("parent"), Job):
             options["parent"] = {"id": options["parent"].id, "queue": options["parent"].queue}
+        for what, text in (("the queue", queue), ("the name", name)):
+            if not isinstance(text, str):
+                raise TypeError(f"job.add: {what} is text, not {type(text).__name__}")
         arguments = {"queue": queue, "name": name, "data": data, "options": options}
-        self._encode("add", arguments)
+        if codec.has_half_a_pair(self._encode("add", arguments)):
+            raise ValueError("job.add: a text in it holds half of a surrogate pair, which UTF-8 cannot say")
         added: str = self._channel.ask("add", arguments)
         return added
 

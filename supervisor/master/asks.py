@@ -77,7 +77,7 @@ class Asks:
         second time the queue finds the id and adds nothing (design.md section 3).
         """
         options = {name: decode(bytes(value)) for name, value in ask.options.items()}
-        if not options.get("job_id"):
+        if options.get("job_id") in (None, ""):
             options["job_id"] = str(uuid.uuid4())
         keys = QueueKeys(ask.queue, self._keys.prefix)
         spec = JobSpec(ask.name, decode(bytes(ask.data)), options)  # type: ignore[arg-type]  # checked there
