@@ -41,18 +41,19 @@ class Link:
         self._shield = shield
         self._pid = os.getpid()
         self._buffer = bytearray()
-        self._kept: deque[tuple[Kind, bytes]] = deque()
+        self._kept: deque[tuple[Kind, bytes, int]] = deque()
         self._sending = threading.Lock()
         self._reading = threading.Lock()
         self._seq = 0
         self._answer: dict[str, Any] | None = None
+        self._attempt = 0  # of the job at work
         self._cancelled = False
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
     # --- the loop's side ---
 
-    def next_frame(self) -> tuple[Kind, bytes] | None:
+    def next_frame(self) -> tuple[Kind, bytes, int] | None:
         """Wait for the next frame; None when the master has closed the link."""
         if self._kept:
             return self._kept.popleft()
@@ -63,15 +64,16 @@ class Link:
             self._buffer += data
         return found
 
-    def start_job(self) -> None:
-        """Forget what belonged to the job before."""
+    def start_job(self, attempt: int) -> None:
+        """From now on this is the job that is spoken for; what belonged to the one before is forgotten."""
+        self._attempt = attempt
         self._cancelled = False
 
     def send(self, kind: Kind, body: bytes) -> None:
         # A process forked by the processor has a copy of the link and must not speak on it.
         if os.getpid() != self._pid:
             raise RuntimeError("only the process that was given the job may speak for it, not one it forked")
-        whole = wire.frame(kind, body)
+        whole = wire.frame(kind, body, self._attempt)
         try:
             with self._sending, self._shield:
                 self._sock.sendall(whole)
@@ -128,13 +130,13 @@ class Link:
         while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is not None:
             self._sort(*found)
 
-    def _sort(self, kind: Kind, body: bytes) -> None:
+    def _sort(self, kind: Kind, body: bytes, attempt: int) -> None:
         if kind is Kind.CANCEL:
-            self._cancelled = True
+            self._cancelled = self._cancelled or attempt == self._attempt  # an older one may come late
         elif kind is Kind.ANSWER:
             answer: dict[str, Any] = codec.decode(body)
             # An older one belongs to a question that the time limit cut off.
             if answer.get("seq") == self._seq:
                 self._answer = answer
         else:
-            self._kept.append((kind, body))
+            self._kept.append((kind, body, attempt))

@@ -89,12 +89,12 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
     link.on_progress = show_progress
     idle_title = f"{title} idle"
     while (found := link.next_frame()) is not None:
-        kind, body = found
+        kind, body, attempt = found
         if kind is Kind.START:
             meta, raw = _cut_start(body)
             busy_title = f"{title} {meta['queue']}/{meta['id']}"
             set_title(busy_title)
-            link.start_job()
+            link.start_job(attempt)
             outcome = attempts.run(meta, raw, link)
             flush_output()
             link.send(*outcome)

@@ -1,8 +1,12 @@
 """Frames: what master and runner say to each other. The one list both ends use.
 
-A frame is a header, kind (1 byte) and length of the body (4 bytes, network order), then the body. The link is
-one stream socketpair a runner. Bodies of job data, progress and results are JSON text that the master carries
-and never parses; the small bodies with names below are JSON objects.
+A frame is a header, kind (1 byte), attempt and length of the body (4 bytes each, network order), then the
+body. The link is one stream socketpair a runner. Bodies of job data, progress and results are JSON text that
+the master carries and never parses; the small bodies with names below are JSON objects.
+
+The attempt is a number that the master draws at random for each START and that every frame about that job
+carries, both ways; 0 in frames about the runner itself. So what is said late, or by a thread that a job left
+behind, can never be taken for the word of the next job, and a runner may have several jobs at a time.
 
 Before an outcome frame the runner flushes its stdout and stderr, so everything its own code wrote during the
 job is in the two pipes when the frame is read: the master reads both until they would block, then closes the
@@ -19,7 +23,7 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-HEADER = struct.Struct("!BI")
+HEADER = struct.Struct("!BII")
 MAX_BODY = 64 * 1024 * 1024  # the cap of the format; the limits in force are smaller and configured
 MAX_CONTROL = 128 * 1024  # one packet of the control link
 MAX_SMALL = 60 * 1024  # what READY, LOG and FAILED stay within, however small the limit on results
@@ -76,21 +80,21 @@ class FrameError(Exception):
         super().__init__(f"frame of kind {kind} with {length} bytes")
 
 
-def frame(kind: Kind, body: bytes = b"") -> bytes:
+def frame(kind: Kind, body: bytes = b"", attempt: int = 0) -> bytes:
     """One frame, ready to be sent. The caller keeps `body` within the limit in force."""
-    return HEADER.pack(kind, len(body)) + body
+    return HEADER.pack(kind, attempt, len(body)) + body
 
 
 def take_frame(
     buffer: bytearray, allowed: frozenset[Kind], max_body: int = MAX_BODY
-) -> tuple[Kind, bytes] | None:
-    """Cut the first frame off `buffer`; None until it is complete.
+) -> tuple[Kind, bytes, int] | None:
+    """Cut the first frame off `buffer`: kind, body, attempt; None until it is complete.
 
     Raises `FrameError` as soon as the header is wrong, before any of the body is waited for.
     """
     if len(buffer) < HEADER.size:
         return None
-    kind, length = HEADER.unpack_from(buffer)
+    kind, attempt, length = HEADER.unpack_from(buffer)
     if kind not in allowed or length > max_body:
         raise FrameError(kind, length)
     end = HEADER.size + length
@@ -98,4 +102,4 @@ def take_frame(
         return None
     body = bytes(buffer[HEADER.size : end])
     del buffer[:end]
-    return Kind(kind), body
+    return Kind(kind), body, attempt

@@ -32,12 +32,12 @@ from supervisor.master import finish
 from supervisor.master.asks import Asks
 from supervisor.master.burst import until_nothing_left
 from supervisor.master.dispatcher import STATES
-from supervisor.master.finish import CutOff, LockGone, Raised, Returned, Verdict
 from supervisor.master.messages import read_ask, start_frame, verdict_of_failure
 from supervisor.master.plan import Plan
 from supervisor.master.scheduling import add_following
 from supervisor.master.settings import QueueSettings, settings_by_queue
 from supervisor.master.template import ProcessorFacts
+from supervisor.master.verdicts import CutOff, LockGone, Raised, Returned, Verdict
 from supervisor.protocol.codes import Code
 from supervisor.protocol.commands.base import Command
 from supervisor.protocol.commands.job import AddLog, UpdateData, UpdateProgress

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field
 
-from supervisor.master.finish import Verdict
 from supervisor.master.runner import Runner
+from supervisor.master.verdicts import Verdict
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
 
 NO_OPTIONS = JobOptions()
 
 
+def new_number() -> int:
+    """What the frames of one attempt carry (sandbox/wire.py): 32 random bits, never 0."""
+    return secrets.randbits(32) or 1
+
+
 @dataclass(slots=True, eq=False)
 class Attempt:
     """From the fetch to the written outcome.
 
+    number     what its frames carry; nobody who is not told can name it.
     runner     who has it; None before and after.
     delivered  the job has reached its runner, as far as can be known.
     verdict    the first fact that decided it (I4); later facts change nothing.
@@ -26,6 +33,7 @@ class Attempt:
     job: FetchedJob
     fetched_at: float
     options: JobOptions = NO_OPTIONS
+    number: int = field(default_factory=new_number)
     runner: Runner | None = None
     delivered: bool = False
     started_at: float = 0.0

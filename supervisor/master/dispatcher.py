@@ -14,14 +14,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import finish
 from supervisor.master.attempt import Attempt
+from supervisor.master.attempt_log import facts_of, log_outcome
 from supervisor.master.exchange import Exchanger
-from supervisor.master.finish import CutOff, FinishRules, LockGone, Raised, Returned, Verdict
+from supervisor.master.finish import FinishRules
 from supervisor.master.lease import Leases
 from supervisor.master.messages import BadMessage, start_frame, verdict_of_failure
 from supervisor.master.notify import Listener
@@ -30,6 +31,7 @@ from supervisor.master.relay import Relay
 from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
+from supervisor.master.verdicts import Cause, Crashed, CutOff, LockGone, Raised, Returned, Verdict
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.work import (
@@ -92,18 +94,14 @@ class Dispatcher:
         self._clock = clock
         self._rng = rng
         self._loop = loop
-        self._idle: deque[Runner] = deque()
+        self._idle: deque[Runner] = deque()  # one entry for each job that a runner could take now
         self._unplaced: deque[Attempt] = deque()  # fetched for a runner that died in the meantime
-        self._by_runner: dict[Runner, Attempt] = {}
         self.attempts: dict[str, Attempt] = {}  # by job id, until the outcome is written or given up
         self.failed_for_good = 0
         self.done = 0
 
         self.on_written: Callable[[Attempt, Outcome], None] | None = None
         self.stopping = False  # a job that still arrives goes straight back
-
-    def attempt_of(self, runner: Runner) -> Attempt | None:
-        return self._by_runner.get(runner)
 
     # --- slots ------------------------------------------------------------------------------------------
 
@@ -128,7 +126,7 @@ class Dispatcher:
         earlier = self.attempts.get(job.id)
         if earlier is not None and earlier.verdict is None:
             # It stalled and came back to us before we noticed that its lock was gone.
-            self._end_by_kill(earlier, LockGone("the lock was lost: the job was fetched again"))
+            self.end(earlier, LockGone("the lock was lost: the job was fetched again"))
         attempt = Attempt(job, fetched_at)
         self.attempts[job.id] = attempt
         self._leases.hold(job.id, job.token, fetched_at)
@@ -156,10 +154,12 @@ class Dispatcher:
         limits = self._settings.limits_of(job.name, attempt.options)
         attempt.runner = runner
         attempt.started_at = self._clock()
-        self._by_runner[runner] = attempt
+        runner.attempts[attempt.number] = attempt
         runner.advance(Fact.JOB_SENT)
         attempt.delivered = runner.pipe.send(
-            Kind.START, start_frame(self._settings.name, job, attempt.options, limits.soft_timeout_ms)
+            Kind.START,
+            start_frame(self._settings.name, job, attempt.options, limits.soft_timeout_ms),
+            attempt.number,
         )
         if not attempt.delivered:
             return  # it died idle, unseen yet: its exit gives the job to another
@@ -171,15 +171,24 @@ class Dispatcher:
 
     # --- facts ------------------------------------------------------------------------------------------
 
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None:
-        attempt = self._by_runner.get(runner)
-        if attempt is None or attempt.verdict is not None:
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, number: int) -> None:
+        attempt = runner.attempts.get(number)
+        if attempt is None:
+            if number != runner.last_number:
+                self._runners.bad_frame(runner, f"a {kind.name} frame for an attempt that it was not given")
+            return
+        if attempt.verdict is not None:
             return  # said after its attempt was decided; its exit is on the way
         try:
             self._heard(attempt, runner, kind, body)
         except BadMessage as error:
-            log.error("runner.bad_frame", slot=runner.slot.number, runner=runner.pid, error=str(error))
-            self._end_by_kill(attempt, Raised(f"the runner sent a bad frame: {error}"))
+            self._runners.bad_frame(runner, str(error))
+
+    def on_bad_frame(self, runner: Runner, error: str) -> None:
+        """I7: it said what no runner of ours says, and is being killed for it."""
+        for attempt in runner.attempts.values():
+            if attempt.verdict is None:
+                attempt.verdict = Crashed(Cause.BAD_FRAME, f"the runner sent a bad frame: {error}")
 
     def _heard(self, attempt: Attempt, runner: Runner, kind: Kind, body: bytes) -> None:
         if kind is Kind.COMPLETED:
@@ -200,59 +209,67 @@ class Dispatcher:
 
     def _outcome(self, attempt: Attempt, runner: Runner, verdict: Verdict, *, retire: bool) -> None:
         runner.drain_output()  # all it wrote before this frame is in the pipes by now
-        del self._by_runner[runner]
-        runner.advance(Fact.OUTCOME)
+        del runner.attempts[attempt.number]
+        runner.last_number = attempt.number
+        if not runner.attempts:
+            runner.advance(Fact.OUTCOME)
         self._decide(attempt, verdict)
         attempt.runner = None  # which serves the next one from now on
         if retire:
             self._runners.kill(runner)
-        elif runner.phase is Phase.IDLE:
+        elif runner.phase is not Phase.LEAVING:
             self._came_free(runner)
 
     def on_leaving(self, runner: Runner) -> None:
-        if runner in self._idle:
+        while runner in self._idle:
             self._idle.remove(runner)
 
     def on_exit(self, runner: Runner, how: Exit) -> None:
-        """The process is gone, and with it the attempt if nothing decided it before."""
-        attempt = self._by_runner.pop(runner, None)
-        if attempt is None:
-            return
-        attempt.runner = None
-        if attempt.verdict is None and not attempt.delivered:
-            self._place(attempt)
-            return
-        if attempt.verdict is None:
-            why = runner.killed_because or f"the runner ended with {how} before the job was done"
-            attempt.verdict = Raised(why)
-            log.error(
-                "runner.died",
-                queue=self._settings.name,
-                job_id=attempt.job.id,
-                runner=runner.pid,
-                how=str(how),
-            )
-        self._decide(attempt, attempt.verdict)
+        """The process is gone, and with it every attempt in it that nothing decided before.
+
+        When one of several was decided by a kill, the others only shared its process: they are handed back
+        unharmed (I9). When it died by itself nobody knows whose doing it was, and all have failed.
+        """
+        attempts, runner.attempts = list(runner.attempts.values()), {}
+        killed_for_one = any(attempt.verdict is not None for attempt in attempts)
+        for attempt in attempts:
+            attempt.runner = None
+            if attempt.verdict is None and not attempt.delivered:
+                self._place(attempt)
+                continue
+            if attempt.verdict is None:
+                attempt.verdict = CutOff() if killed_for_one else self._died(attempt, runner, how)
+            self._decide(attempt, attempt.verdict)
+
+    def _died(self, attempt: Attempt, runner: Runner, how: Exit) -> Crashed:
+        log.error(
+            "runner.died",
+            queue=self._settings.name,
+            job_id=attempt.job.id,
+            runner=runner.pid,
+            how=str(how),
+        )
+        cause = Cause.SIGNAL if how.signal is not None else Cause.EXIT
+        return Crashed(cause, f"the runner ended with {how} before the job was done")
 
     def _deadline(self, attempt: Attempt, timeout_ms: int) -> None:
         """The hard wall-time limit: the promise that does not depend on the runner."""
         if attempt.verdict is None:
-            self._end_by_kill(
-                attempt, Raised(f"time limit of {timeout_ms} ms exceeded: its processes were killed")
-            )
+            reason = f"time limit of {timeout_ms} ms exceeded: its processes were killed"
+            self.end(attempt, Crashed(Cause.WALL_TIME, reason))
 
     def lock_lost(self, job_id: str, why: str) -> None:
         attempt = self.attempts.get(job_id)
         if attempt is not None and attempt.verdict is None:
-            self._end_by_kill(attempt, LockGone(f"the lock was lost: {why}"))
+            self.end(attempt, LockGone(f"the lock was lost: {why}"))
 
     def cut_off(self, attempt: Attempt) -> None:
         """I9: hand the job back unharmed; only once its processes are dead, so that it never runs twice."""
         if attempt.verdict is None:
-            self._end_by_kill(attempt, CutOff())
+            self.end(attempt, CutOff())
 
-    def _end_by_kill(self, attempt: Attempt, verdict: Verdict) -> None:
-        """Decide now, write when the runner is dead (`on_exit`)."""
+    def end(self, attempt: Attempt, verdict: Verdict) -> None:
+        """Decide now, write when the runner is dead (`on_exit`). Not for an attempt that is decided."""
         attempt.verdict = verdict
         if attempt.runner is None:
             if attempt in self._unplaced:
@@ -276,7 +293,7 @@ class Dispatcher:
         if outcome is None:
             self._forget(attempt)
             why = verdict.why if isinstance(verdict, LockGone) else ""
-            log.error("job.outcome_dropped", **self._facts(attempt), why=why)
+            log.error("job.outcome_dropped", **facts_of(self._settings.name, attempt), why=why)
             return
         if isinstance(outcome, RateLimited):
             self._exchanger.fetcher.hold(outcome.hold_ms / 1000)
@@ -293,13 +310,15 @@ class Dispatcher:
         self._forget(attempt)
         if result.code != Code.DONE:
             log.error(
-                "job.outcome_dropped", **self._facts(attempt), why=result.text or Code(result.code).name
+                "job.outcome_dropped",
+                **facts_of(self._settings.name, attempt),
+                why=result.text or Code(result.code).name,
             )
             return
         self._count(outcome)
-        self._log_outcome(attempt, outcome)
+        log_outcome(self._settings.name, attempt, outcome)
         if result.text not in ("", "written"):
-            log.error("job.not_copied", **self._facts(attempt), why=result.text)
+            log.error("job.not_copied", **facts_of(self._settings.name, attempt), why=result.text)
         reason = outcome.reason if isinstance(outcome, Failed | Retried) else None
         self._listener.on_finished(self._settings.name, attempt.job.id, STATES[type(outcome)], reason)
         if self.on_written is not None:
@@ -309,7 +328,7 @@ class Dispatcher:
         """A key that belongs to the job is corrupt: the job fails with that sentence, alone."""
         attempt.guilty = True
         job = attempt.job
-        log.error("job.refused", **self._facts(attempt), error=text)
+        log.error("job.refused", **facts_of(self._settings.name, attempt), error=text)
         reason = f"its outcome could not be written ({STATES[type(outcome)]}): {text}"
         keep = finish.keep_failed(attempt.options, self._rules)
         failed = Failed(job.id, job.token, reason, None, keep, attempt.options.attempts)
@@ -324,7 +343,7 @@ class Dispatcher:
     def unknown(self, attempt: Attempt, why: str) -> None:
         """Whether the outcome is written cannot be told; the lease lapses and the stalled check recovers."""
         self._forget(attempt)
-        log.error("job.outcome_unknown", **self._facts(attempt), why=why)
+        log.error("job.outcome_unknown", **facts_of(self._settings.name, attempt), why=why)
 
     def _forget(self, attempt: Attempt) -> None:
         self._leases.release(attempt.job.id, attempt.job.token)
@@ -337,40 +356,11 @@ class Dispatcher:
         elif isinstance(outcome, Completed):
             self.done += 1
 
-    # --- the log ----------------------------------------------------------------------------------------
-
-    def _facts(self, attempt: Attempt) -> dict[str, Any]:
-        job = attempt.job
-        return {
-            "queue": self._settings.name,
-            "job_id": job.id,
-            "job_name": job.name,
-            "attempt": job.attempts_made + 1,
-        }
-
-    def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
-        """The canonical line: one for each attempt."""
-        facts = self._facts(attempt)
-        if attempt.started_at:
-            facts["ran_ms"] = round((attempt.ended_at - attempt.started_at) * 1000)
-        match outcome:
-            case Completed():
-                log.info("job.completed", **facts)
-            case Failed():
-                log.error("job.failed", **facts, reason=outcome.reason)
-            case Retried():
-                log.warning("job.retried", **facts, reason=outcome.reason, delay_ms=outcome.delay_ms)
-            case Postponed():
-                log.info("job.delayed", **facts, delay_ms=outcome.delay_ms)
-            case RateLimited():
-                log.info("job.rate_limited", **facts, delay_ms=outcome.hold_ms)
-            case HandedBack():
-                log.info("job.handed_back", **facts)
-            case AwaitsChildren():
-                log.info("job.waiting_for_children", **facts)
+    # --- output ---------------------------------------------------------------------------------------
 
     def on_line(self, runner: Runner, stream: str, text: str) -> None:
-        attempt = self._by_runner.get(runner)
+        # What several jobs of one runner print comes by one pipe: nobody can tell whose it is.
+        attempt = next(iter(runner.attempts.values())) if len(runner.attempts) == 1 else None
         job_id = attempt.job.id if attempt is not None else ""
         log.info(
             "job.output",

@@ -9,6 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from supervisor.errors import InvalidOptions
+from supervisor.master.verdicts import (
+    AskedForChildren,
+    AskedForDelay,
+    AskedForPause,
+    Crashed,
+    CutOff,
+    LockGone,
+    Raised,
+    Returned,
+    Verdict,
+)
 from supervisor.protocol.backoff import delay_of
 from supervisor.protocol.commands.work import (
     AwaitsChildren,
@@ -25,64 +36,6 @@ from supervisor.protocol.job_options import JobOptions, Keep, KeepJobs, backoff_
 from supervisor.protocol.keys import QueueKeys
 
 BUILT_IN_BACKOFFS = ("fixed", "exponential")
-
-
-# --- verdicts: what became of an attempt --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """The processor returned; `value` is JSON text that nobody here parses."""
-
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """The attempt failed.
-
-    final            whatever `attempts` say.
-    backoff_ms       what the processor's own backoff said; None without one.
-    retry_after_ms   what the exception said of the next attempt: goes before any backoff. None: nothing.
-    """
-
-    reason: str
-    stack: str | None = None
-    final: bool = False
-    backoff_ms: int | None = None
-    retry_after_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AskedForDelay:
-    delay_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskedForPause:
-    """`RateLimited`: back to the front, and nothing from this queue for a while."""
-
-    delay_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskedForChildren:
-    """`WaitingChildren`: run again when the children that are pending are done."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutOff:
-    """Stopped by us before it ended (I9): handed back unharmed."""
-
-
-@dataclass(frozen=True, slots=True)
-class LockGone:
-    """The lock is lost or no longer trusted (I3): nothing is written."""
-
-    why: str
-
-
-Verdict = Returned | Raised | AskedForDelay | AskedForPause | AskedForChildren | CutOff | LockGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +59,8 @@ def outcome_of(
             )
         case Raised():
             return _failure(job, options, verdict, rules, rng)
+        case Crashed(reason=reason, stack=stack, final=final):
+            return _failure(job, options, Raised(reason, stack, final), rules, rng)
         case AskedForDelay(delay_ms):
             return Postponed(job.id, job.token, delay_ms)
         case AskedForPause(delay_ms):

@@ -14,19 +14,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from sandbox.wire import Kind
 from supervisor.config.model import HooksConfig
 from supervisor.errors import InvalidOptions, RedisError
-from supervisor.master.attempt import Attempt
-from supervisor.master.finish import Raised
+from supervisor.master.attempt import Attempt, new_number
 from supervisor.master.messages import BadMessage, HookFacts, HookMeta, hook_frame, verdict_of_failure
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
 from supervisor.master.runners import Runners
+from supervisor.master.verdicts import Raised
 from supervisor.observe.log import get
 from supervisor.protocol.commands.read import GetJobs
 from supervisor.protocol.commands.work import Completed, Failed, Outcome
@@ -59,6 +59,7 @@ class Call:
     started_at: float = 0.0
     deadline: asyncio.TimerHandle | None = None
     ended_by: str | None = None
+    number: int = field(default_factory=new_number)
 
 
 def hook_targets(config: HooksConfig) -> dict[str, Target]:
@@ -176,7 +177,7 @@ class Hooks:
         runner, call = self._idle, self._inbox.popleft()
         self._idle = None
         runner.advance(Fact.JOB_SENT)
-        if not runner.pipe.send(Kind.START, call.body):
+        if not runner.pipe.send(Kind.START, call.body, call.number):
             self._inbox.appendleft(call)  # it died idle, unseen yet: the next one is called with it
             return
         self._bytes -= len(call.body)
@@ -196,16 +197,14 @@ class Hooks:
         self._idle = runner
         self._next()
 
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None:
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, number: int) -> None:
         call = self._call
-        if call is None or call.ended_by is not None:
-            return
+        if call is None or call.ended_by is not None or number != call.number:
+            return  # nothing is believed of a call but its own word
         try:
             retire = self._heard(call, kind, body)
         except BadMessage as error:
-            log.error("runner.bad_frame", slot=SLOT_NUMBER, runner=runner.pid, error=str(error))
-            call.ended_by = f"the runner sent a bad frame: {error}"
-            self._runners.kill(runner)
+            self._runners.bad_frame(runner, str(error))
             return
         runner.drain_output()
         self._over()
@@ -244,6 +243,10 @@ class Hooks:
         if call is not None and call.deadline is not None:
             call.deadline.cancel()
 
+    def on_bad_frame(self, runner: Runner, error: str) -> None:
+        if self._call is not None and self._call.ended_by is None:
+            self._call.ended_by = f"the runner sent a bad frame: {error}"
+
     def on_line(self, runner: Runner, stream: str, text: str) -> None:
         log.info("hook.output", stream=stream, line=text, runner=runner.pid)
 
@@ -258,7 +261,7 @@ class Hooks:
             return
         self._over()
         if not self._closed:
-            why = call.ended_by or runner.killed_because or f"the runner ended with {how} before it was done"
+            why = call.ended_by or f"the runner ended with {how} before it was done"
             self._tell_failed(call, why)
             self._deaths += 1
             self._slot.failures = max(self._slot.failures, self._deaths)  # the next one is born with a pause

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from sandbox.wire import START_META, FailureKind
-from supervisor.master.finish import AskedForChildren, AskedForDelay, AskedForPause, Raised, Verdict
+from supervisor.master.verdicts import AskedForChildren, AskedForDelay, AskedForPause, Raised, Verdict
 from supervisor.protocol import fields
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions

@@ -30,7 +30,13 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Fact, Phase]]] = {
     # A runner can be told to leave, or vanish, in every phase but the last.
     Phase.STARTING: {Fact.READY: Phase.IDLE, Fact.TOLD: Phase.LEAVING, Fact.EXITED: Phase.GONE},
     Phase.IDLE: {Fact.JOB_SENT: Phase.BUSY, Fact.TOLD: Phase.LEAVING, Fact.EXITED: Phase.GONE},
-    Phase.BUSY: {Fact.OUTCOME: Phase.IDLE, Fact.TOLD: Phase.LEAVING, Fact.EXITED: Phase.GONE},
+    # A runner of async processors may have several jobs; OUTCOME is told when the last of them is done.
+    Phase.BUSY: {
+        Fact.JOB_SENT: Phase.BUSY,
+        Fact.OUTCOME: Phase.IDLE,
+        Fact.TOLD: Phase.LEAVING,
+        Fact.EXITED: Phase.GONE,
+    },
     # READY or an outcome may have been on its way when the runner was told.
     Phase.LEAVING: {
         Fact.READY: Phase.LEAVING,

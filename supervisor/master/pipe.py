@@ -65,7 +65,9 @@ def new_ends(link_type: socket.SocketKind) -> tuple[Ends, Ends]:
 
 
 class Pipe:
-    """One runner's link. `on_frame(kind, body)` is called for each frame, `on_bad(error)` at most once."""
+    """One runner's link. `on_frame(kind, body, attempt)` is called for each frame, `on_bad(error)` at
+    most once.
+    """
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Pipe:
         sock: socket.socket,
         *,
         max_body: int,
-        on_frame: Callable[[Kind, bytes], None],
+        on_frame: Callable[[Kind, bytes, int], None],
         on_bad: Callable[[FrameError], None],
     ) -> None:
         self._loop = loop
@@ -89,11 +91,11 @@ class Pipe:
         sock.setblocking(False)
         self.resume()
 
-    def send(self, kind: Kind, body: bytes = b"") -> bool:
+    def send(self, kind: Kind, body: bytes = b"", attempt: int = 0) -> bool:
         """Send one frame now, or as soon as the runner reads; False when nobody is there any more."""
         if self._closed:
             return False
-        data = frame(kind, body)
+        data = frame(kind, body, attempt)
         if not self._unsent:
             try:
                 sent = self._sock.send(data)

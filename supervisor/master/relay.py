@@ -130,7 +130,7 @@ class Relay:
         except OxherdError as error:
             reply = answer(ask.seq, error=str(error))
         if attempt.runner is not None and attempt.verdict is None:
-            attempt.runner.pipe.send(Kind.ANSWER, reply)
+            attempt.runner.pipe.send(Kind.ANSWER, reply, attempt.number)
 
     def finish(self, attempt: Attempt) -> None:
         """The attempt is over: its last progress goes before its outcome."""

@@ -6,12 +6,15 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sandbox.wire import Kind
 from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase, advance
 from supervisor.master.pipe import OutputPipe, Pipe
+
+if TYPE_CHECKING:
+    from supervisor.master.attempt import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class SlotOwner(Protocol):
     """Who uses a slot's runner."""
 
     def on_ready(self, runner: Runner) -> None: ...
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes) -> None: ...
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int) -> None: ...
+    def on_bad_frame(self, runner: Runner, error: str) -> None: ...  # it is killed for it
     def on_line(self, runner: Runner, stream: str, text: str) -> None: ...
     def on_leaving(self, runner: Runner) -> None: ...  # it takes no job any more; its exit follows
     def on_exit(self, runner: Runner, how: Exit) -> None: ...
@@ -71,14 +75,13 @@ class Runner:
         self.pid = pid
         self.pidfd = pidfd
         self.phase = Phase.STARTING
+        self.attempts: dict[int, Attempt] = {}  # at work in it, by the number their frames carry
+        self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
         self.layers: Sequence[Sequence[object]] = ()
         self.pipe: Pipe
         self.outputs: list[OutputPipe] = []
         self.kill_timer: asyncio.TimerHandle | None = None
-        self.killed_because: str | None = (
-            None  # the failed reason of its job, when we killed it for its manners
-        )
 
     def advance(self, fact: Fact) -> Phase:
         self.phase = advance(self.phase, fact)

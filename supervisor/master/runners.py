@@ -167,8 +167,8 @@ class Runners:
             self._loop,
             ends.link,
             max_body=self._policy.result_bytes + 65536,
-            on_frame=lambda kind, body: self._frame(runner, kind, body),
-            on_bad=lambda error: self._bad_frame(runner, error),
+            on_frame=lambda kind, body, attempt: self._frame(runner, kind, body, attempt),
+            on_bad=lambda error: self.bad_frame(runner, str(error)),
         )
         for stream, fd in ends.outputs.items():
             runner.outputs.append(
@@ -184,18 +184,18 @@ class Runners:
         }
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
 
-    def _frame(self, runner: Runner, kind: Kind, body: bytes) -> None:
+    def _frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int) -> None:
         if kind is not Kind.READY:
-            runner.slot.owner.on_frame(runner, kind, body)
+            runner.slot.owner.on_frame(runner, kind, body, attempt)
             return
         if runner.phase is not Phase.STARTING and runner.phase is not Phase.LEAVING:
-            self._bad_frame(runner, FrameError(kind, len(body)))
+            self.bad_frame(runner, str(FrameError(kind, len(body))))
             return
         self._disarm(runner)
         try:
             runner.layers = json.loads(body)["layers"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._bad_frame(runner, FrameError(kind, len(body)))
+            self.bad_frame(runner, str(FrameError(kind, len(body))))
             return
         runner.was_ready = True
         if runner.advance(Fact.READY) is Phase.IDLE:
@@ -212,10 +212,10 @@ class Runners:
         )
         self.kill(runner)
 
-    def _bad_frame(self, runner: Runner, error: FrameError) -> None:
+    def bad_frame(self, runner: Runner, error: str) -> None:
         """I7: there is no resynchronising; nothing it says from now on is heard."""
-        log.error("runner.bad_frame", slot=runner.slot.number, runner=runner.pid, error=str(error))
-        runner.killed_because = f"the runner sent a bad frame ({error}) and was killed"
+        log.error("runner.bad_frame", slot=runner.slot.number, runner=runner.pid, error=error)
+        runner.slot.owner.on_bad_frame(runner, error)
         runner.pipe.deafen()
         self.kill(runner)
 

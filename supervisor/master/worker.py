@@ -168,21 +168,21 @@ class Worker:
         )  # a hint; losing it costs latency
 
     def report(self) -> None:
-        """One log line for each slot."""
+        """One log line for each job at work, and for each slot without one."""
         for slot in self.slots:
             runner = slot.runner
-            attempt = self.dispatcher.attempt_of(runner) if runner is not None else None
-            log.info(
-                "slot.reported",
-                queue=self.keys.name,
-                slot=slot.number,
-                runner=runner.pid if runner is not None else None,
-                phase=runner.phase.value if runner is not None else "empty",
-                job_id=attempt.job.id if attempt is not None else None,
-                running_ms=round((self._around.clock() - attempt.started_at) * 1000)
-                if attempt is not None
-                else None,
-            )
+            here = {
+                "queue": self.keys.name,
+                "slot": slot.number,
+                "runner": runner.pid if runner is not None else None,
+                "phase": runner.phase.value if runner is not None else "empty",
+            }
+            for attempt in (runner.attempts.values() if runner is not None else ()) or (None,):
+                job_id = running_ms = None
+                if attempt is not None:
+                    job_id = attempt.job.id
+                    running_ms = round((self._around.clock() - attempt.started_at) * 1000)
+                log.info("slot.reported", **here, job_id=job_id, running_ms=running_ms)
 
     async def close(self) -> None:
         await self._marker.close()
@@ -221,7 +221,7 @@ class Worker:
         body = b'{"reason":"' + reason.encode() + b'"}'
         for attempt in self.dispatcher.attempts.values():
             if attempt.verdict is None and attempt.runner is not None:
-                attempt.runner.pipe.send(Kind.CANCEL, body)
+                attempt.runner.pipe.send(Kind.CANCEL, body, attempt.number)
 
     def hand_back(self) -> int:
         """Cut off whatever still runs; returns how many."""

@@ -51,9 +51,9 @@ class Runner:
         for fd in (stdout, stderr):
             os.set_blocking(fd, False)
 
-    def send(self, kind: Kind, body: object = None) -> None:
+    def send(self, kind: Kind, body: object = None, attempt: int = 0) -> None:
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        self.link.sendall(wire.frame(kind, raw))
+        self.link.sendall(wire.frame(kind, raw, attempt))
 
     def take(self) -> tuple[Kind, bytes]:
         """The next frame."""
@@ -61,7 +61,7 @@ class Runner:
             data = self.link.recv(65536)
             assert data, "the runner closed its link"
             self._buffer += data
-        return found
+        return found[:2]
 
     def silent(self, for_s: float = 0.05) -> bool:
         """Nothing is there to be read, and nothing comes for that long."""

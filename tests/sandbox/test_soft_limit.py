@@ -170,9 +170,11 @@ def test_an_alarm_at_any_place_is_the_jobs_outcome_or_nothing(ending, monkeypatc
         seen = set()
         theirs.setblocking(False)
         for step in itertools.count():
-            link.start_job()
+            link.start_job(7)
             answer = b'{"seq":%d,"value":5}' % (link._seq + 1)
-            theirs.sendall(wire.frame(Kind.CANCEL) + wire.frame(Kind.ANSWER, answer) + wire.frame(Kind.LEAVE))
+            theirs.sendall(
+                wire.frame(Kind.CANCEL, b"", 7) + wire.frame(Kind.ANSWER, answer) + wire.frame(Kind.LEAVE)
+            )
             # A real timer far away: the alarms are ours alone.
             result, rang = _alarm_at(
                 step, lambda: attempts.run({**META, "soft_timeout_ms": 3_600_000}, b"null", link)
@@ -182,7 +184,7 @@ def test_an_alarm_at_any_place_is_the_jobs_outcome_or_nothing(ending, monkeypatc
             seen.add((result[0], b"time_limit" in result[1]))
             assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) or b"time_limit" in result[1]
             _expect_whole_frames(theirs)
-            while link.next_frame() != (Kind.LEAVE, b""):
+            while link.next_frame() != (Kind.LEAVE, b"", 0):
                 pass
             if not rang:
                 break

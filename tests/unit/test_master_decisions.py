@@ -9,21 +9,19 @@ from dataclasses import replace
 import pytest
 
 from sandbox.wire import START_META
-from supervisor.master.finish import (
+from supervisor.master.finish import FinishRules, outcome_of, refuse_to_run
+from supervisor.master.messages import start_frame
+from supervisor.master.phases import TRANSITIONS, Fact, IllegalTransition, Phase, advance
+from supervisor.master.stopping import Step, Stopping
+from supervisor.master.verdicts import (
     AskedForChildren,
     AskedForDelay,
     AskedForPause,
     CutOff,
-    FinishRules,
     LockGone,
     Raised,
     Returned,
-    outcome_of,
-    refuse_to_run,
 )
-from supervisor.master.messages import start_frame
-from supervisor.master.phases import TRANSITIONS, Fact, IllegalTransition, Phase, advance
-from supervisor.master.stopping import Step, Stopping
 from supervisor.protocol.commands.work import (
     AwaitsChildren,
     Completed,

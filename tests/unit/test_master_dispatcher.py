@@ -29,7 +29,7 @@ class FakePipe:
     def __init__(self, *, there: bool) -> None:
         self.there, self.sent, self.paused = there, [], False
 
-    def send(self, kind, body=b""):
+    def send(self, kind, body=b"", attempt=0):
         self.sent.append(kind)
         return self.there
 
@@ -60,6 +60,10 @@ class World:
         runner.advance(Fact.TOLD)
         self.dispatcher.on_leaving(runner)
 
+    def bad_frame(self, runner, error):
+        self.dispatcher.on_bad_frame(runner, error)
+        self.kill(runner)
+
     def finish(self, attempt, outcome):
         self.outcomes.append(outcome)
 
@@ -74,6 +78,11 @@ class World:
     def submit(self, command):
         self.submitted.append(asyncio.get_running_loop().create_future())
         return self.submitted[-1]
+
+    def says(self, runner, kind, body):
+        """About the job that it has."""
+        (number,) = runner.attempts or (runner.last_number,)
+        self.dispatcher.on_frame(runner, kind, body, number)
 
     async def answer(self, job, ask):
         await asyncio.Event().wait()
@@ -116,7 +125,7 @@ async def test_no_job_is_given_to_a_runner_that_is_being_killed(world):
     assert world.dispatcher.free() == 0
     assert world.take().runner is None
     other = world.runner()
-    assert world.dispatcher.attempt_of(other) is not None
+    assert other.attempts
 
 
 async def test_a_job_that_could_not_reach_its_dead_runner_goes_to_another(world):
@@ -127,7 +136,7 @@ async def test_a_job_that_could_not_reach_its_dead_runner_goes_to_another(world)
     other = world.runner()
     world.dies(corpse)
     assert attempt.runner is other and not world.outcomes
-    world.dispatcher.on_frame(other, Kind.COMPLETED, b"null")
+    world.says(other, Kind.COMPLETED, b"null")
     assert isinstance(world.outcomes[0], Completed)
 
 
@@ -154,7 +163,7 @@ async def test_an_outcome_that_comes_after_the_end_of_trust_is_not_written(world
     runner = world.runner()
     world.take()
     world.trust = False
-    world.dispatcher.on_frame(runner, Kind.COMPLETED, b"null")
+    world.says(runner, Kind.COMPLETED, b"null")
     assert world.outcomes == [] and not world.dispatcher.attempts
     assert runner.phase is Phase.IDLE and world.dispatcher.free() == 1
 
@@ -176,18 +185,18 @@ async def test_who_says_more_than_redis_takes_waits_with_all_its_pipes(world):
 async def test_large_values_count_by_their_size(world):
     runner = world.runner()
     world.take()
-    world.dispatcher.on_frame(runner, Kind.DATA, b"x" * AHEAD_BYTES)
+    world.says(runner, Kind.DATA, b"x" * AHEAD_BYTES)
     assert runner.pipe.paused
 
 
 async def test_the_next_job_of_a_runner_does_not_wait_for_the_rows_of_the_last(world):
     runner = world.runner()
     world.take("1")
-    world.dispatcher.on_frame(runner, Kind.DATA, b"x" * AHEAD_BYTES)
-    world.dispatcher.on_frame(runner, Kind.COMPLETED, b"null")
+    world.says(runner, Kind.DATA, b"x" * AHEAD_BYTES)
+    world.says(runner, Kind.COMPLETED, b"null")
     assert not runner.pipe.paused
     world.take("2")
-    world.dispatcher.on_frame(runner, Kind.DATA, b"x" * AHEAD_BYTES)
+    world.says(runner, Kind.DATA, b"x" * AHEAD_BYTES)
     world.submitted[0].set_result(None)
     await asyncio.sleep(0)
     assert runner.pipe.paused, "what the first job sent does not let the second go on"
@@ -199,5 +208,5 @@ async def test_a_runner_that_asks_without_end_is_killed(world):
     attempt = world.take()
     for seq in range(ASKS_AT_ONCE + 1):
         assert not world.killed
-        world.dispatcher.on_frame(runner, Kind.ASK, b'{"seq":%d,"what":"children_values"}' % seq)
+        world.says(runner, Kind.ASK, b'{"seq":%d,"what":"children_values"}' % seq)
     assert world.killed == [runner] and "questions" in attempt.verdict.reason

@@ -27,8 +27,9 @@ class FakePipe:
     def __init__(self) -> None:
         self.sent, self.gone = [], False
 
-    def send(self, kind, body):
-        assert kind is Kind.START
+    def send(self, kind, body, number):
+        assert kind is Kind.START and number
+        self.number = number
         if not self.gone:
             self.sent.append(body)
         return not self.gone
@@ -36,7 +37,6 @@ class FakePipe:
 
 class FakeRunner:
     pid = 7
-    killed_because = None
 
     def __init__(self) -> None:
         self.phase, self.pipe = Phase.IDLE, FakePipe()
@@ -59,6 +59,10 @@ class FakeRunners:
     def kill(self, runner):
         self.killed.append(runner)
 
+    def bad_frame(self, runner, error):
+        self.owner.on_bad_frame(runner, error)
+        self.kill(runner)
+
 
 class World:
     def __init__(self) -> None:
@@ -68,6 +72,7 @@ class World:
         self.hooks = Hooks(
             self.runners, hook_targets(config), timeout_s=30, wall_clock=lambda: 5.0, loop=loop
         )
+        self.runners.owner = self.hooks
 
     def ends(self, *, result=b"1", data=b"{}", reason=None, job_id="1"):
         job = FetchedJob(job_id, "token", "name", data, b"{}", 0, 0, 0, 1, 0, None, None)
@@ -77,6 +82,10 @@ class World:
             else Failed(job_id, "token", reason, "stack", KEEP_ALL, 1)
         )
         self.hooks.written("work", Attempt(job, 0.0), outcome)
+
+    def says(self, runner, kind, body):
+        """About the call that was made last."""
+        self.hooks.on_frame(runner, kind, body, getattr(runner.pipe, "number", 0))
 
     def events(self, name):
         return [fields for event, fields in self.said if event == name]
@@ -102,7 +111,7 @@ async def test_calls_are_made_one_after_the_other_in_their_order(world):
     world.ends(job_id="2", reason="no")
     world.hooks.on_ready(world.runner)
     assert [read(body).id for body in world.runner.pipe.sent] == ["1"]
-    world.hooks.on_frame(world.runner, Kind.COMPLETED, b"null")
+    world.says(world.runner, Kind.COMPLETED, b"null")
     first, second = map(read, world.runner.pipe.sent)
     assert (first.hook, first.result, first.happened_on) == ("completed", 1, 5_000)
     assert (second.hook, second.result, second.reason, second.stack) == ("failed", None, "no", "stack")
@@ -130,7 +139,7 @@ async def test_the_inbox_holds_so_many_bytes_and_no_more(world):
     assert world.events("hook.dropped")[0]["calls"] == 1
     world.hooks.on_ready(world.runner)
     world.ends(result=b'"' + b"x" * 1_000 + b'"', job_id="3")
-    world.hooks.on_frame(world.runner, Kind.COMPLETED, b"null")
+    world.says(world.runner, Kind.COMPLETED, b"null")
     assert [read(body).id for body in world.runner.pipe.sent] == ["1", "3"], "there is room again"
 
 
@@ -180,8 +189,8 @@ async def test_a_frame_that_no_hook_sends_ends_the_runner(world, kind, body):
     """I7"""
     world.hooks.on_ready(world.runner)
     world.ends()
-    world.hooks.on_frame(world.runner, kind, body)
-    world.hooks.on_frame(world.runner, Kind.COMPLETED, b"null")
+    world.says(world.runner, kind, body)
+    world.says(world.runner, Kind.COMPLETED, b"null")
     assert world.runners.killed == [world.runner]
     assert not world.events("hook.called"), "nothing it says from then on is heard"
     world.hooks.on_exit(world.runner, Exit(None, 9))
@@ -191,7 +200,7 @@ async def test_a_frame_that_no_hook_sends_ends_the_runner(world, kind, body):
 async def test_a_hook_that_asks_for_what_processors_may_has_failed(world):
     world.hooks.on_ready(world.runner)
     world.ends()
-    world.hooks.on_frame(world.runner, Kind.FAILED, b'{"kind":"delayed","reason":"later","delay_ms":5}')
+    world.says(world.runner, Kind.FAILED, b'{"kind":"delayed","reason":"later","delay_ms":5}')
     assert "only a processor" in world.events("hook.failed")[0]["reason"]
     assert world.runner.phase is Phase.IDLE
 
@@ -211,7 +220,7 @@ async def test_stalled_jobs_are_told_though_nothing_can_be_read_of_them(world):
     async with asyncio.timeout(5):
         while len(world.runner.pipe.sent) < 3:
             if world.runner.phase is Phase.BUSY:
-                world.hooks.on_frame(world.runner, Kind.COMPLETED, b"null")
+                world.says(world.runner, Kind.COMPLETED, b"null")
             await asyncio.sleep(0)
     first, second, third = map(read, world.runner.pipe.sent)
     assert (first.id, first.name, first.data, first.attempt, first.attempts) == ("1", "paint", [1], 3, 1)

@@ -33,7 +33,7 @@ async def link():
         asyncio.get_running_loop(),
         ours,
         max_body=1_000_000,
-        on_frame=lambda kind, body: frames.append((kind, body)),
+        on_frame=lambda kind, body, attempt: frames.append((kind, body)),
         on_bad=bad.append,
     )
     yield made, theirs, frames, bad
@@ -103,7 +103,7 @@ async def test_a_paused_output_is_read_again_after_the_pause(output):
 
 async def test_a_pause_holds_even_for_frames_that_have_arrived(link):
     made, theirs, frames, _ = link
-    made._on_frame = lambda kind, body: (frames.append(body), made.pause())
+    made._on_frame = lambda kind, body, attempt: (frames.append(body), made.pause())
     theirs.sendall(frame(Kind.LOG, b"1") + frame(Kind.LOG, b"2"))
     await until(lambda: frames)
     for _ in range(10):
@@ -125,7 +125,7 @@ async def test_what_a_paused_runner_said_before_its_exit_is_drained(link):
 async def test_nothing_is_heard_after_a_bad_frame(link):
     """I7: there is no resynchronising, not by a resume and not by the drain at its end."""
     made, theirs, frames, bad = link
-    theirs.sendall(HEADER.pack(99, 0))
+    theirs.sendall(HEADER.pack(99, 0, 0))
     await until(lambda: bad)
     theirs.sendall(frame(Kind.COMPLETED, b'"a lie"'))
     made.resume()
@@ -150,7 +150,7 @@ async def test_a_drain_ends_though_a_stray_goes_on_writing():
         asyncio.get_running_loop(),
         babbling,
         max_body=100,
-        on_frame=lambda kind, body: frames.append(body),
+        on_frame=lambda kind, body, attempt: frames.append(body),
         on_bad=lambda error: None,
     )
     made.drain()
