@@ -49,6 +49,11 @@ EXCUSED = (
         "nothing marks that fewer are active than the global concurrency allows, unless the end fetches",
     ),
     Excused(
+        ("obliterate",),
+        r"told: \S+ is in waiting-children and the last that was told of it is nothing",
+        "what waits for children stays, and the events are gone",
+    ),
+    Excused(
         ("to_wait", "hand_back"),
         r"markers: a job may be taken and there is no base marker",
         "nothing marks that a job with a priority was put back",
