@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.protocol.codes import Code
+from supervisor.protocol.commands.flow import RemoveFlow
 from supervisor.protocol.commands.job import RemoveJob
 from supervisor.protocol.commands.work import Completed, Failed, FetchedJob, Limiter, Retried, Written
 from supervisor.protocol.job_options import KEEP_ALL, KeepJobs
@@ -90,13 +91,14 @@ def test_the_place_that_is_free_is_told_to_who_does_not_know_when_a_delayed_job_
     assert wire.markers() == {"0": 0}
 
 
-def test_removing_a_lost_job_tells_of_the_place_that_is_free(wire):
+@pytest.mark.parametrize("remove", [RemoveJob, RemoveFlow])
+def test_removing_a_lost_job_tells_of_the_place_that_is_free(wire, remove):
     wire.raw.hset(wire.queue.meta, "concurrency", 1)
     wire.add(count=2)
     (job,) = wire.fetch()
     wire.raw.delete(wire.queue.marker, wire.queue.lock(job.id))  # its worker is gone, an idle one waits
 
-    wire.run(RemoveJob(wire.queue, job.id))
+    wire.run(remove(wire.queue, job.id))
 
     assert wire.markers() == {"0": 0}
 

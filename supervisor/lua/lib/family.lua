@@ -105,6 +105,9 @@ local function remove_alone(job, fields, was)
     keep_max_events(queue)
     redis.call("XADD", job.prefix .. "events", "MAXLEN", "~", queue.max_events, "*",
       "event", "removed", "jobId", job.id, "prev", state)
+    if state == "active" then
+      wake(queue) -- there may have been too many active for the global concurrency
+    end
   end
 end
 
