@@ -223,7 +223,7 @@ def test_a_hook_that_kills_its_process_each_time_is_born_with_growing_pauses(hoo
         queue.add("any", {"do": "echo", "hook": "die"})
     running = hooked()
     running.until("hook.failed", 4)
-    assert [call["id"] for call in told()] == ["1", "2", "3", "4"]
+    assert sorted(call["id"] for call in told()) == ["1", "2", "3", "4"]  # two runners, any order
     assert len({call["pid"] for call in told()}) == 4
 
 
