@@ -1,4 +1,4 @@
-"""Policy: what a runner may use. Frozen; made by the config, carried to template and runner as JSON."""
+"""Policy and limits: what a runner and an attempt may use. Frozen; made by the config, carried as JSON."""
 
 from __future__ import annotations
 
@@ -7,19 +7,72 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The limits of one runner.
+class Limits:
+    """What one attempt may use, its whole tree of processes taken together. 0 is no limit.
 
-    profile           `none` (debugging) or `process`; containment adds `strict`.
-    timeout_ms        wall time of a job, kept by the master: its whole tree is killed. 0 for none.
-    soft_timeout_ms   wall time after which `TimeLimit` is raised in the processor. 0 for none.
-    result_bytes      largest encoded result or progress value.
+    timeout_ms        wall time, kept by the master: the tree is killed.
+    soft_timeout_ms   wall time after which `TimeLimit` is raised in the processor.
+    silence_ms        time without progress, log row or output after which the tree is killed.
+    memory_bytes      memory of its own: what was there when the runner was forked is shared and not counted.
+    cpu_ms            CPU time, user and system.
+    processes         processes and threads at a time.
+    open_files        descriptors of one process.
+    file_size_bytes   largest file that it may write.
+    output_bytes      what it may print, stdout and stderr together.
+    """
+
+    timeout_ms: int = 0
+    soft_timeout_ms: int = 0
+    silence_ms: int = 0
+    memory_bytes: int = 0
+    cpu_ms: int = 0
+    processes: int = 0
+    open_files: int = 0
+    file_size_bytes: int = 0
+    output_bytes: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """Only what is set."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Limits:
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+    def and_smaller(self, other: Limits) -> Limits:
+        """Of each limit the smaller one that is set."""
+        pairs = ((name, value, getattr(other, name)) for name, value in asdict(self).items())
+        return Limits(**{name: min(filter(None, (mine, theirs)), default=0) for name, mine, theirs in pairs})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Under what a template and its runners live.
+
+    profile         `none` (debugging), `process` or `strict`.
+    result_bytes    largest encoded result or progress value.
+    network         strict: sockets of the network families may be made.
+    unix_sockets    strict: so may unix sockets.
+    pid_namespace   strict: a runner sees no process but its own.
+    uid, gid        whom template and runners become, when the master is root; 0 for nobody else.
+    readable        strict: paths that may be read besides interpreter, libraries and the user's module.
+    writable        strict: paths that may be written besides the runner's own directory.
+    require         names of layers without which a runner does not work, whatever the profile.
+    jobs_dir        where runners have their directories; empty: none is made.
     """
 
     profile: str = "process"
-    timeout_ms: int = 0
-    soft_timeout_ms: int = 0
     result_bytes: int = 16 * 1024 * 1024
+    network: bool = False
+    unix_sockets: bool = False
+    pid_namespace: bool = False
+    uid: int = 0
+    gid: int = 0
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    jobs_dir: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -27,4 +80,7 @@ class Policy:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Policy:
         known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        given: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+        for name in ("readable", "writable", "require"):
+            given[name] = tuple(given.get(name, ()))
+        return cls(**given)

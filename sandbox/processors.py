@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandbox.errors import LoadError
+from sandbox.policy import Limits
 
 if TYPE_CHECKING:
     from sandbox.job import Job
@@ -22,7 +23,9 @@ Backoff = Callable[[int, BaseException, "Job"], int]
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)")
-_SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)?\s*[KMGT](?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(?:i?B)?", re.IGNORECASE)
+_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +35,12 @@ class Processor:
     queue, name       jobs of this queue with this name; name None: all that no other processor takes.
     target            `module:function`, for messages.
     concurrency       how many at a time the decorator asks for; None: not said.
-    timeout_ms        the hard limit, kept by the master; None: not said.
-    soft_timeout_ms   after this TimeLimit is raised in the function; None: not said.
-    memory            as written, for example `512M`; recorded, and shown by READY as not applied.
+    limits            what the decorator allows an attempt.
+    profile           `process` or `strict`; None: not said. The strictest of a queue's processors holds.
+    fresh             a process of its own for every job; None: not said.
+    per_runner        how many jobs of this queue one process may have at a time; for `async def` only.
+    max_crashes       how many attempts may end by a crash before the job fails; None: not said.
+    on_memory         `bigger`: who hits the memory limit runs once more with twice as much; None: not said.
     backoff           (attempt, exception, job) to milliseconds, or -1 to give the job up.
     data_type         what its data are made into; None: they stay as JSON has them.
     read_data         makes them; set when the processor is loaded.
@@ -46,9 +52,12 @@ class Processor:
     function: Callable[..., Any]
     target: str
     concurrency: int | None = None
-    timeout_ms: int | None = None
-    soft_timeout_ms: int | None = None
-    memory: str | None = None
+    limits: Limits = NO_LIMITS
+    profile: str | None = None
+    fresh: bool | None = None
+    per_runner: int | None = None
+    max_crashes: int | None = None
+    on_memory: str | None = None
     backoff: Backoff | None = None
     data_type: Any = None
     read_data: Callable[[Any], Any] | None = None
@@ -60,10 +69,13 @@ class Processor:
             "name": self.name,
             "target": self.target,
             "concurrency": self.concurrency,
-            "timeout_ms": self.timeout_ms or 0,
-            "soft_timeout_ms": self.soft_timeout_ms or 0,
             "custom_backoff": self.backoff is not None,
-            "memory": self.memory,
+            "limits": self.limits.to_json(),
+            "profile": self.profile,
+            "fresh": self.fresh,
+            "per_runner": self.per_runner,
+            "max_crashes": self.max_crashes,
+            "on_memory": self.on_memory,
         }
 
 
@@ -77,7 +89,18 @@ def processor(
     concurrency: int | None = None,
     timeout: str | None = None,
     soft_timeout: str | None = None,
+    silence: str | None = None,
     memory: str | None = None,
+    cpu: str | None = None,
+    processes: int | None = None,
+    open_files: int | None = None,
+    file_size: str | None = None,
+    output: str | None = None,
+    profile: str | None = None,
+    fresh: bool | None = None,
+    per_runner: int | None = None,
+    max_crashes: int | None = None,
+    on_memory: str | None = None,
     backoff: Backoff | None = None,
     data: Any = None,
 ) -> Callable[[Function], Function]:
@@ -88,7 +111,18 @@ def processor(
     concurrency    how many at a time in one `oxherd run`, unless the command line says otherwise
     timeout        "60s", "500ms", "10m", "1h": then the job's processes are killed and the attempt has failed
     soft_timeout   the same form: then `TimeLimit` is raised in the function
-    memory         "512M", "2G"
+    silence        the same form: without progress, log row or output for so long the processes are killed
+    memory         "512M", "2G": memory of the job's own, over all its processes
+    cpu            "30s": CPU time of all its processes
+    processes      processes and threads at a time
+    open_files     descriptors of one process
+    file_size      "1G": the largest file that it may write
+    output         "10M": what it may print
+    profile        "process" or "strict"; the strictest that anybody asks for a queue holds for all of it
+    fresh          True: every job in a process of its own
+    per_runner     how many jobs one process may have at a time, for `async def` functions
+    max_crashes    how many attempts may end by a crash of the process before the job fails for good
+    on_memory      "bigger": a job that hits its memory limit is run once more, alone, with twice as much
     backoff        for jobs with a custom backoff: a function of (attempt, exception, job) that returns the
                    milliseconds to wait before the next attempt, or -1 to give the job up
     data           a dataclass, a msgspec.Struct or a pydantic model that `job.data` is made into; the same as
@@ -112,9 +146,22 @@ def processor(
                 function=function,
                 target=target,
                 concurrency=concurrency,
-                timeout_ms=duration_ms(target, "timeout", timeout),
-                soft_timeout_ms=duration_ms(target, "soft_timeout", soft_timeout),
-                memory=_checked_size(target, memory),
+                limits=Limits(
+                    timeout_ms=duration_ms(target, "timeout", timeout) or 0,
+                    soft_timeout_ms=duration_ms(target, "soft_timeout", soft_timeout) or 0,
+                    silence_ms=duration_ms(target, "silence", silence) or 0,
+                    memory_bytes=size_bytes(target, "memory", memory) or 0,
+                    cpu_ms=duration_ms(target, "cpu", cpu) or 0,
+                    processes=_count(target, "processes", processes) or 0,
+                    open_files=_count(target, "open_files", open_files) or 0,
+                    file_size_bytes=size_bytes(target, "file_size", file_size) or 0,
+                    output_bytes=size_bytes(target, "output", output) or 0,
+                ),
+                profile=_one_of(target, "profile", profile, ("process", "strict")),
+                fresh=_one_of(target, "fresh", fresh, (True, False)),
+                per_runner=_count(target, "per_runner", per_runner),
+                max_crashes=_count(target, "max_crashes", max_crashes),
+                on_memory=_one_of(target, "on_memory", on_memory, ("bigger",)),
                 backoff=backoff,
                 data_type=data,
             )
@@ -203,11 +250,33 @@ def duration_ms(target: str, option: str, text: Any) -> int | None:
     return value_ms
 
 
-def _checked_size(target: str, text: Any) -> str | None:
+def size_bytes(target: str, option: str, text: Any) -> int | None:
+    """Bytes of "512M" and the like, K = 1024."""
     if text is None:
         return None
-    if not isinstance(text, str) or _SIZE.fullmatch(text.strip()) is None:
+    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
         raise LoadError(
-            f'{target}: memory={text!r} is no size; write a number with K, M, G or T, as in "512M"'
+            f'{target}: {option}={text!r} is no size; write a number with K, M, G or T, as in "512M"'
         )
-    return text.strip()
+    value = int(Decimal(found[1]) * _BYTES[found[2].upper()])
+    if value < 1:
+        raise LoadError(f"{target}: {option}={text!r} is less than a byte")
+    return value
+
+
+def _count(target: str, option: str, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise LoadError(f"{target}: {option} must be a whole number, 1 or more, not {value!r}")
+    return value
+
+
+Choice = TypeVar("Choice")
+
+
+def _one_of(target: str, option: str, value: Any, choices: tuple[Choice, ...]) -> Choice | None:
+    if value is None:
+        return None
+    if type(value) not in (str, bool) or value not in choices:
+        raise LoadError(f"{target}: {option} must be {' or '.join(map(repr, choices))}, not {value!r}")
+    return value  # type: ignore[no-any-return]

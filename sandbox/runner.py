@@ -21,7 +21,7 @@ from typing import Any
 from sandbox import codec
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
-from sandbox.isolation import Layer, Refused, isolate_runner
+from sandbox.isolation import Layer, isolate_runner
 from sandbox.link import Link
 from sandbox.policy import Policy
 from sandbox.processors import Processor
@@ -63,7 +63,7 @@ def live(birth: Birth) -> int:
     policy = Policy.from_json({**birth.policy.to_json(), **(go.get("limits") or {})})
     title = go.get("title") or f"oxherd: runner {birth.slot}"
     birth.set_title(f"{title} idle")
-    reported = [*birth.template_layers, *layers, *_not_applied(birth.processors)]
+    reported = [*birth.template_layers, *layers]
     link.send(
         Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
     )
@@ -113,14 +113,6 @@ def _cut_start(body: bytes) -> tuple[dict[str, Any], bytes]:
     end = START_META.size + length
     meta: dict[str, Any] = codec.decode(body[START_META.size : end])
     return meta, body[end:]
-
-
-def _not_applied(processors: Sequence[Processor]) -> list[Layer]:
-    """Limits that a decorator asks for and this runner does not keep: said, not passed over."""
-    asked = ", ".join(f"{each.target} ({each.memory})" for each in processors if each.memory is not None)
-    if not asked:
-        return []
-    return [Refused("memory", f"asked for by {asked}; memory is not limited by this profile")]
 
 
 def _confused(kind: Kind) -> int:

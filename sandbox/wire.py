@@ -37,9 +37,9 @@ class Kind(IntEnum):
     GO = 1  # {"slot", "title", "master_pid", "limits": {...}}: registered, may speak; answered by READY.
     #         title: what the process title begins with; limits: members of Policy that differ
     START = 2  # meta length, meta {"id","name","queue","attempt","attempts","timestamp","priority","parent",
-    #            "soft_timeout_ms","started"}, raw data. To a runner of hooks: {"id","name","queue" (the
-    #            kind of hook),"attempt","attempts","hook": {"queue","reason","stack","happened_on",
-    #            "data_bytes"}}, raw data, raw result
+    #            "soft_timeout_ms","limits" (members of Limits, or null),"started"}, raw data. To a runner of
+    #            hooks: {"id","name","queue" (the kind of hook),"attempt","attempts","hook": {"queue",
+    #            "reason","stack","happened_on","data_bytes"}}, raw data, raw result
     ANSWER = 3  # {"seq", "value"} or {"seq", "error"}: the reply to an ASK
     CANCEL = 4  # {"reason"}: sets job.cancelled
     LEAVE = 5  # empty: finish the job if there is one, then exit 0

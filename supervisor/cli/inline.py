@@ -321,7 +321,7 @@ class InlineWorker:
 
     def _run(self, settings: QueueSettings, keys: QueueKeys, job: FetchedJob, options: JobOptions) -> Verdict:
         limits = settings.limits_of(job.name, options)
-        body = start_frame(settings.name, job, options, limits.soft_timeout_ms)
+        body = start_frame(settings.name, job, options, limits)
         (size,) = START_META.unpack_from(body)
         meta = json.loads(body[START_META.size : START_META.size + size])
         telling = Telling(self._line, keys, job, options.keep_logs)

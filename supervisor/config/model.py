@@ -18,20 +18,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from supervisor.config.host import default_state_dir, usable_cpus
-from supervisor.config.option import INT, PATH, SIZE, SWITCH, TEXTS, option
+from supervisor.config.option import INT, PATH, SWITCH, TEXTS, option
+from supervisor.config.policy import PolicyConfig, RecycleConfig
 from supervisor.config.shapes import BACKOFF, KEEP, LIMITER, BackoffConfig, Keep, Limiter
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
-def _refuse_strict(profile: str) -> str | None:
-    if profile == "strict":
-        return "the profile 'strict' comes in a later version; this one has 'process' and 'none'"
-    return None
-
-
-def _refuse_memory(_count: int) -> str | None:
-    return "memory limits are not enforced by this version yet, so one cannot be set; leave the option out"
 
 
 def _check_embedded_or_url(url: str) -> str | None:
@@ -171,57 +162,6 @@ class StopConfig:
     def mistakes(self) -> Mapping[str, str]:
         if self.grace_ms is not None and self.grace_ms > self.deadline_ms:
             return {"grace_ms": "the grace is longer than the deadline it is a part of"}
-        return NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyConfig:
-    """[policy] What a runner may use."""
-
-    profile: str = option(
-        "process",
-        choices=("none", "process", "strict"),
-        check=_refuse_strict,
-        per_queue=False,
-        doc="""
-        process: a session of its own, no new privileges, gone when the master is gone. none: a plain
-        process, for debugging. strict: not in this version.
-        """,
-    )
-    timeout_ms: int = option(
-        0,
-        at_least=0,
-        doc="""
-        Wall time of one attempt, kept by the master: the runner is killed with all it has started. 0 for
-        none. A job's own timeout counts too; the smaller of both is taken.
-        """,
-    )
-    soft_timeout_ms: int = option(
-        0,
-        at_least=0,
-        doc="""
-        Wall time after which TimeLimit is raised in the processor, so that it may clean up. It is raised at
-        the next Python instruction: code inside C ends first. 0 for none.
-        """,
-    )
-    memory_bytes: int | None = option(
-        None,
-        kind=SIZE,
-        check=_refuse_memory,
-        shown="not limited",
-        doc="Memory of one runner. Not enforced by this version, and refused so that nobody relies on it.",
-    )
-    result_bytes: int = option(
-        16 * 1024 * 1024,
-        at_least=1,
-        at_most=63 * 1024 * 1024,
-        per_queue=False,
-        doc="Largest encoded result, progress value or new data of a job. A larger one fails the job.",
-    )
-
-    def mistakes(self) -> Mapping[str, str]:
-        if 0 < self.timeout_ms <= self.soft_timeout_ms:
-            return {"soft_timeout_ms": "it would never be reached: the hard timeout comes first"}
         return NOTHING
 
 
@@ -489,6 +429,7 @@ class Config:
     stalled: StalledConfig = field(default_factory=StalledConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    recycle: RecycleConfig = field(default_factory=RecycleConfig)
     log: LogConfig = field(default_factory=LogConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     keep: KeepConfig = field(default_factory=KeepConfig)
@@ -535,6 +476,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "stalled": StalledConfig,
         "stop": StopConfig,
         "policy": PolicyConfig,
+        "recycle": RecycleConfig,
         "log": LogConfig,
         "worker": WorkerConfig,
         "keep": KeepConfig,

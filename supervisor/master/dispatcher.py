@@ -158,7 +158,7 @@ class Dispatcher:
         runner.advance(Fact.JOB_SENT)
         attempt.delivered = runner.pipe.send(
             Kind.START,
-            start_frame(self._settings.name, job, attempt.options, limits.soft_timeout_ms),
+            start_frame(self._settings.name, job, attempt.options, limits),
             attempt.number,
         )
         if not attempt.delivered:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from sandbox.policy import Limits
 from sandbox.wire import START_META, FailureKind
 from supervisor.master.verdicts import AskedForChildren, AskedForDelay, AskedForPause, Raised, Verdict
 from supervisor.protocol import fields
@@ -35,6 +36,7 @@ class _StartMeta(msgspec.Struct, frozen=True):
     priority: int
     parent: msgspec.Raw
     soft_timeout_ms: int
+    limits: dict[str, int] | None
     started: int
 
 
@@ -95,7 +97,7 @@ _ASK: Final = msgspec.json.Decoder(Ask)
 _NO_PARENT: Final = msgspec.Raw(b"null")
 
 
-def start_frame(queue: str, job: FetchedJob, options: JobOptions, soft_timeout_ms: int) -> bytes:
+def start_frame(queue: str, job: FetchedJob, options: JobOptions, limits: Limits) -> bytes:
     """The body of a START frame."""
     meta = _ENCODE(
         _StartMeta(
@@ -107,7 +109,8 @@ def start_frame(queue: str, job: FetchedJob, options: JobOptions, soft_timeout_m
             job.timestamp,
             job.priority,
             _parent_of(job),
-            soft_timeout_ms,
+            limits.soft_timeout_ms,
+            limits.to_json() or None,
             job.attempts_started,
         )
     )

@@ -61,10 +61,6 @@ class Nursery:
         facts = await self._template.load(self._targets, self._policy, self._title, hooks=self._hooks)
         kind = "hooks" if self._hooks else "processors"
         log.info("template.started", pid=self._template.pid, **{kind: len(facts)})
-        for each in facts:
-            if each.memory is not None:
-                why = "memory is not limited in this version"
-                log.warning("limit.not_kept", target=each.target, limit=f"memory {each.memory}", why=why)
         self._loaded = True
         self._revive_if_dead()
         return facts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from sandbox.policy import Limits
+from supervisor.config.policy import PolicyConfig, RecycleConfig
 from supervisor.config.shapes import Keep
 from supervisor.errors import ConfigError
 from supervisor.master.finish import FinishRules
@@ -16,22 +18,19 @@ from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.thresholds import Thresholds
 
 NO_THRESHOLDS = Thresholds()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Wall-time limits in milliseconds; 0 for none."""
-
-    timeout_ms: int = 0
-    soft_timeout_ms: int = 0
+NO_RECYCLING = RecycleConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
     """One worker: one queue, its slots and its rules.
 
-    limits   of each processor of the queue by job name, the queue's own taken into account; under None those
-             of the processor that takes any name.
+    limits            of each processor of the queue by job name, the queue's own taken into account; under
+                      None those of the processor that takes any name.
+    fresh             every job has a process of its own.
+    per_runner        how many jobs a runner may have at a time: one, but for async processors.
+    max_crashes       how many attempts may end by a crash before the job fails, whatever its attempts.
+    bigger_on_memory  job names whose memory limit is doubled once, for a run alone.
     """
 
     name: str
@@ -49,13 +48,18 @@ class QueueSettings:
     thresholds: Thresholds = NO_THRESHOLDS
     look_interval_ms: int = 30_000
     limits: Mapping[str | None, Limits]
+    fresh: bool = False
+    per_runner: int = 1
+    max_crashes: int = 2
+    bigger_on_memory: frozenset[str | None] = frozenset()
+    recycle: RecycleConfig = NO_RECYCLING
 
     def limits_of(self, job_name: str, options: JobOptions) -> Limits:
         """The smallest of what queue, processor and the job's own `timeout` allow."""
         own = self.limits.get(job_name) or self.limits.get(None) or NO_LIMITS
         if not options.timeout_ms or options.timeout_ms < 0:
             return own
-        return Limits(smallest(own.timeout_ms, max(1, int(options.timeout_ms))), own.soft_timeout_ms)
+        return own.and_smaller(Limits(timeout_ms=max(1, int(options.timeout_ms))))
 
 
 NO_LIMITS = Limits()
@@ -99,13 +103,12 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
         output_to_job_log=own.job_output,
         thresholds=Thresholds(own.alerts.max_waiting, own.alerts.max_failed_share, own.alerts.max_age_ms),
         look_interval_ms=own.alerts.interval_ms,
-        limits={
-            each.name: Limits(
-                smallest(own.policy.timeout_ms, each.timeout_ms or 0),
-                smallest(own.policy.soft_timeout_ms, each.soft_timeout_ms or 0),
-            )
-            for each in facts
-        },
+        limits={each.name: _limits_of(own.policy).and_smaller(each.limits) for each in facts},
+        fresh=_said(own.policy.fresh, *(each.fresh for each in facts), otherwise=False),
+        per_runner=min((each.per_runner or 1 for each in facts), default=1),
+        max_crashes=min(each.max_crashes or own.policy.max_crashes for each in facts),
+        bigger_on_memory=frozenset(each.name for each in facts if each.on_memory or own.policy.on_memory),
+        recycle=plan.config.recycle,
     )
 
 
@@ -121,6 +124,10 @@ def _keep(keep: Keep) -> KeepJobs:
     return KeepJobs(count=keep.count, age_s=keep.age_s, limit=keep.limit)
 
 
-def smallest(*limits_ms: int) -> int:
-    """The smallest limit that is set; 0 when none is."""
-    return min((limit for limit in limits_ms if limit > 0), default=0)
+def _limits_of(policy: PolicyConfig) -> Limits:
+    return Limits(**{each.name: getattr(policy, each.name) for each in fields(Limits)})
+
+
+def _said(*words: bool | None, otherwise: bool) -> bool:
+    """What the first says that says anything."""
+    return next((word for word in words if word is not None), otherwise)

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 import sandbox
-from sandbox.policy import Policy
+from sandbox.policy import Limits, Policy
 from sandbox.wire import MAX_CONTROL
 from supervisor.errors import SandboxError, TemplateFailed
 from supervisor.master.pipe import OutputPipe, new_ends
@@ -67,10 +67,13 @@ class ProcessorFacts(msgspec.Struct, frozen=True):
     name: str | None
     target: str
     concurrency: int | None
-    timeout_ms: int | None
-    soft_timeout_ms: int | None
     custom_backoff: bool
-    memory: str | None = None
+    limits: Limits
+    profile: str | None = None
+    fresh: bool | None = None
+    per_runner: int | None = None
+    max_crashes: int | None = None
+    on_memory: str | None = None
 
 
 class _Packet(msgspec.Struct, frozen=True):

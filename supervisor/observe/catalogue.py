@@ -49,9 +49,6 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         # --- template and runners ---
         "template.started": _event("info", "pid processors hooks", "So many of them are imported."),
-        "limit.not_kept": _event(
-            "warning", "target limit why", "A decorator asks for a limit that this version does not keep."
-        ),
         "template.output": _event("info", "stream line", "What a module printed while it was imported."),
         "template.bad_packet": _event(
             "error", "pid error", "The template sent no packet and is killed (I7)."

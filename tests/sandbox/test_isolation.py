@@ -112,16 +112,6 @@ def test_the_profile_none_isolates_nothing_but_says_so(master):
     assert seen["parent_death"] == signal.SIGKILL
 
 
-def test_a_memory_limit_that_is_asked_for_is_reported_as_not_applied(master):
-    master.load("limits")
-    layers = {name: (applied, reason) for name, applied, reason in master.fork().go()["layers"]}
-
-    assert layers["memory"] == (
-        False,
-        "asked for by limits:resize (512M); memory is not limited by this profile",
-    )
-
-
 def test_a_runner_tells_its_stack_when_it_is_asked(master):
     master.load("simple")
     runner = master.runner()

@@ -98,7 +98,6 @@ def test_a_target_of_the_command_line_has_the_queue_of_the_config(planned: Calla
         ),
         (["a:b", "--lock-duration", "30"], ["--lock-duration", "is no duration"]),
         (["a:b", "--lock-duration", "1ms"], ["--lock-duration", "less than 1s"]),
-        (["a:b", "--profile", "none", "--memory", "1G"], ["--memory"]),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_a_sentence(

@@ -184,7 +184,6 @@ def test_one_mistake_is_one_sentence(write):
         ("[queue.q]\npolicy = 5\n", "queue.q.policy must be a table"),
         ("[policy]\ntimeout = '5s'\nsoft_timeout = '5s'\n", "the hard timeout comes first"),
         ("[stop]\ndeadline = '5s'\ngrace = '6s'\n", "the grace is longer than the deadline"),
-        ("[queue.q.policy]\nprofile = 'none'\n", "it is the same for all queues; set it in [policy]"),
         ("[queue.q.policy]\nresult = '1M'\n", "it is the same for all queues; set it in [policy]"),
         ("[redis]\nurl = 'http://x'\n", "an address starts with one of redis://"),
         ("[worker]\nname = true\n", "true is not text"),
@@ -223,8 +222,6 @@ def test_where_the_directory_may_not_be_looked_into_there_is_no_file(monkeypatch
 @pytest.mark.parametrize(
     ("flag", "value", "sentence"),
     [
-        ("--profile", "strict", "comes in a later version"),
-        ("--memory", "512M", "memory limits are not enforced by this version yet"),
         ("--result", "64M", "64M is more than 63M"),
         ("--stalled-max-count", "many", "'many' is no whole number"),
         ("--lock-duratoin", "1s", "did you mean '--lock-duration'?"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from sandbox.policy import Limits
 from sandbox.wire import START_META
 from supervisor.master.finish import FinishRules, outcome_of, refuse_to_run
 from supervisor.master.messages import start_frame
@@ -246,7 +247,7 @@ def test_who_waits_for_children_is_put_there_without_counting_an_attempt():
     ],
 )
 def test_a_parent_that_cannot_be_understood_is_not_told_and_the_job_runs(stored, told):
-    body = start_frame("q", replace(JOB, parent=stored), PLAIN, 0)
+    body = start_frame("q", replace(JOB, parent=stored), PLAIN, Limits())
     (size,) = START_META.unpack_from(body)
     meta = json.loads(body[START_META.size : START_META.size + size])
     assert meta["parent"] == told
