@@ -76,6 +76,9 @@ class Attempts:
         job: Job[Any] = Job(meta, data, channel, max_bytes=self._policy.result_bytes)
         return self._call(processor, job, meta)
 
+    def close(self) -> None:
+        self._event_loop.close()
+
     def _call(self, processor: Processor, job: Job, meta: dict[str, Any]) -> Outcome:
         limit = self._limit
         try:
@@ -205,14 +208,14 @@ class EventLoop:
             result = self._runner.run(coroutine)
         except BaseException as error:
             if not isinstance(error, Exception):
-                self._close()
+                self.close()
             raise
         finally:
             if self._runner is not None and asyncio.all_tasks(self._runner.get_loop()):
-                self._close()
+                self.close()
         return result
 
-    def _close(self) -> None:
+    def close(self) -> None:
         runner, self._runner = self._runner, None
         if runner is not None:
             try:

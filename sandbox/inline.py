@@ -72,3 +72,7 @@ class Inline:
             return self._attempts.run(meta, raw, listening)
         finally:
             flush_output()
+
+    def close(self) -> None:
+        """Close the event loop of `async def` processors. No job is run after it."""
+        self._attempts.close()

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import msgspec
+
 from sandbox.errors import AskFailed, LoadError
 from sandbox.inline import Inline, Listening
 from sandbox.loader import ModuleBroken
@@ -82,6 +84,7 @@ def run_inline(plan: Plan, tally: Tally) -> int:
             with worker.stopped_by_signals():
                 worker.work()
         finally:
+            loaded.close()
             behind.call(redis.close())
     return 1 if plan.burst and tally.failed else 0
 
@@ -97,7 +100,7 @@ def _load(plan: Plan) -> Inline:
 
 
 def _facts(processor: Any) -> ProcessorFacts:
-    return ProcessorFacts(**processor.to_json())
+    return msgspec.convert(processor.to_json(), ProcessorFacts)
 
 
 # --- the thread behind ------------------------------------------------------------------------------

@@ -20,7 +20,15 @@ def load(monkeypatch):
     monkeypatch.chdir(PROCESSORS)
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)
-    yield lambda *targets: Inline(targets, Policy())
+    made = []
+
+    def load(*targets):
+        made.append(Inline(targets, Policy()))
+        return made[-1]
+
+    yield load
+    for each in made:
+        each.close()
     processors.forget_all()
     for name in set(sys.modules) - before:
         if str(PROCESSORS) in str(getattr(sys.modules[name], "__file__", "")):
