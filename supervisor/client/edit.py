@@ -34,20 +34,27 @@ from supervisor.protocol.steps import Steps
 from supervisor.protocol.validate import check_priority
 
 
-def retry(job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = False) -> Action[None]:
+def retry(
+    job_id: str,
+    *,
+    state: str = fields.FAILED,
+    reset_attempts: bool = False,
+    reset_started: bool = False,
+) -> Action[None]:
     """Put a job that is in `state` (failed or completed) back to be run again.
 
     reset_attempts   count its attempts from the start.
+    reset_started    forget how often it was started too, which `max_started_attempts` looks at.
 
     Raises `JobNotInState` when it is not in `state`.
     """
     check_job_ref(job_id)
     if state not in fields.FINISHED:
         raise UsageError(f"only a failed or completed job can be run again, not one that is {shown(state)}")
-    check_flags(reset_attempts=reset_attempts)
+    check_flags(reset_attempts=reset_attempts, reset_started=reset_started)
 
     def steps(context: Context) -> Steps[None]:
-        return ask(RetryJob(context.keys, job_id, state, reset_attempts_made=reset_attempts))
+        return ask(RetryJob(context.keys, job_id, state, reset_attempts, reset_started))
 
     return steps
 

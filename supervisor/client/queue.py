@@ -192,14 +192,24 @@ class Queue:
         """Let workers fetch from this queue again."""
         await self._drive(core.resume(self.context))
 
-    async def retry(self, job_id: str, *, state: str = fields.FAILED, reset_attempts: bool = False) -> None:
+    async def retry(
+        self,
+        job_id: str,
+        *,
+        state: str = fields.FAILED,
+        reset_attempts: bool = False,
+        reset_started: bool = False,
+    ) -> None:
         """Put a failed (or `state` completed) job back to be run again.
 
         reset_attempts   count its attempts from the start.
+        reset_started    forget how often it was started too, which `max_started_attempts` looks at.
 
         Raises `JobNotFound`, or `JobNotInState` when it is not in `state`.
         """
-        await self.run(edit.retry(job_id, state=state, reset_attempts=reset_attempts))
+        await self.run(
+            edit.retry(job_id, state=state, reset_attempts=reset_attempts, reset_started=reset_started)
+        )
 
     async def remove(self, job_id: str) -> None:
         """Remove a job and its log, if it is there. One that a worker holds is refused: `JobError`."""

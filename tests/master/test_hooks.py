@@ -287,11 +287,7 @@ def test_a_burst_ends_when_its_hooks_are_called(hooked, queue, told):
         ("told", "'told' is no function; write module:function"),
     ],
 )
-def test_a_hook_that_cannot_be_had_ends_the_start_before_a_job_is_taken(
-    oxherd, queue, name, sentence, redis_server
-):
-    if redis_server.kind != "redis":
-        pytest.skip("no server is asked")
+def test_a_hook_that_cannot_be_had_ends_the_start_before_a_job_is_taken(oxherd, queue, name, sentence):
     queue.add("any", {"do": "nothing"})
     running = oxherd("--hooks-completed", name)
     assert running.ended() == 2

@@ -210,7 +210,9 @@ KINDS: dict[str, Kind] = {
     "count": whole(1, "count"),
     "keep": whole(0, "keep"),
     "cursor": Kind(whole(0).bad, fine=[0, 2**63, 7], words=["cursor"]).but(*HUGE[:2]),
-    **dict.fromkeys(("newest_first", "latest_first", "lifo", "reset_attempts", "delayed", "force"), FLAG),
+    **dict.fromkeys(
+        ("newest_first", "latest_first", "lifo", "reset_attempts", "reset_started", "delayed", "force"), FLAG
+    ),
     "cursors": Kind(
         [*(True, 7, "ab", ["processed"], object()), {"all": 0}, {7: 0}, {"failed": -1}, {"failed": "0"}],
         fine=[None, {}, {"failed": 5}],

@@ -248,6 +248,11 @@ async def test_a_failed_job_is_put_back(queue: Any, worker: Worker):
     await queue.retry(job.id, reset_attempts=True)
     assert await queue.state(job.id) == "waiting"
     assert (await queue.get(job.id)).attempts_made == 0
+    await worker.fail(await worker.fetch(), "x")
+    assert (await queue.get(job.id)).attempts_started == 2
+    await queue.retry(job.id, reset_started=True)
+    again = await queue.get(job.id)
+    assert (again.attempts_made, again.attempts_started) == (1, 0)
     with pytest.raises(UsageError, match="only a failed or completed job"):
         await queue.retry(job.id, state="active")
 

@@ -166,6 +166,7 @@ def resolve(name: str) -> Any:
 PARAMETERS = {
     "defaults": "Queue",
     "reset_attempts": "Queue.retry",
+    "reset_started": "Queue.retry",
     "job_id": "manage.remove_deduplication",
     "concurrency": "processor",
     "backoff": "processor",
