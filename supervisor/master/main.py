@@ -17,7 +17,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sandbox.linux import set_child_subreaper, set_dumpable
-from sandbox.policy import Policy
 from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
@@ -25,7 +24,7 @@ from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.plan import Plan
 from supervisor.master.runners import Runners
-from supervisor.master.settings import QueueSettings, settings_by_queue
+from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
 from supervisor.master.template import scrubbed
@@ -128,7 +127,7 @@ class Master:
             loop,
             env=scrubbed(os.environ, secrets),
             targets=plan.targets,
-            policy=Policy(profile=policy.profile, result_bytes=policy.result_bytes),
+            policy=policy_of(policy),
             title="oxherd: template " + " ".join(target.name for target in plan.targets),
         )
 

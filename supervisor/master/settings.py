@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from sandbox.policy import Limits
+from sandbox.policy import Limits, Policy
 from supervisor.config.policy import PolicyConfig, RecycleConfig
 from supervisor.config.shapes import Keep
 from supervisor.errors import ConfigError
@@ -63,6 +64,36 @@ class QueueSettings:
 
 
 NO_LIMITS = Limits()
+
+
+def policy_of(config: PolicyConfig, profile: str | None = None) -> Policy:
+    """Under what templates and runners live, as [policy] says it. Raises `ConfigError` for no such user.
+
+    profile   instead of the one of the config: what a decorator asks for.
+    """
+    uid, gid = _user(config.user) if config.user else (0, 0)
+    return Policy(
+        profile=profile or config.profile,
+        result_bytes=config.result_bytes,
+        network=config.network,
+        unix_sockets=config.unix_sockets,
+        pid_namespace=config.pid_namespace,
+        uid=uid,
+        gid=gid,
+        readable=config.readable,
+        writable=config.writable,
+        require=config.require,
+    )
+
+
+def _user(name: str) -> tuple[int, int]:
+    try:
+        found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        if name.isdecimal() and int(name) < 2**31:
+            return int(name), int(name)  # a number needs no name: containers often have none
+        raise ConfigError(f"[policy] user: there is no user {name!r} here; nothing was started") from None
+    return found.pw_uid, found.pw_gid
 
 
 def settings_by_queue(plan: Plan, facts: Sequence[ProcessorFacts]) -> list[QueueSettings]:
