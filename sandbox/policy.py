@@ -35,6 +35,13 @@ class Limits:
         """Only what is set."""
         return {name: value for name, value in asdict(self).items() if value}
 
+    @property
+    def watched(self) -> bool:
+        """Is any of them kept by the master's looking, and not by one timer or by the kernel?"""
+        return bool(
+            self.memory_bytes or self.cpu_ms or self.processes or self.silence_ms or self.output_bytes
+        )
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Limits:
         known = {field.name for field in fields(cls)}
@@ -84,3 +91,16 @@ class Policy:
         for name in ("readable", "writable", "require"):
             given[name] = tuple(given.get(name, ()))
         return cls(**given)
+
+
+def size_text(size: int) -> str:
+    """Bytes for a sentence: at most four digits, K = 1024 as in "512M"."""
+    for unit, worth in (("GB", 2**30), ("MB", 2**20), ("KB", 2**10)):
+        if size >= worth:
+            return f"{size / worth:.3g} {unit}" if size < 100 * worth else f"{size // worth} {unit}"
+    return f"{size} bytes"
+
+
+def time_text(time_ms: int) -> str:
+    """Milliseconds for a sentence."""
+    return f"{time_ms} ms" if time_ms < 1000 else f"{time_ms / 1000:.4g} s"

@@ -6,12 +6,15 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 
+from sandbox.policy import Limits
+from supervisor.master.evidence import Evidence
 from supervisor.master.runner import Runner
 from supervisor.master.verdicts import Verdict
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
 
 NO_OPTIONS = JobOptions()
+NO_LIMITS = Limits()
 
 
 def new_number() -> int:
@@ -28,6 +31,11 @@ class Attempt:
     delivered  the job has reached its runner, as far as can be known.
     verdict    the first fact that decided it (I4); later facts change nothing.
     ended_at   monotonic seconds of that fact.
+    limits     those it was started under.
+    heard_at   monotonic seconds of its last word, while silence is limited.
+
+    peak_bytes, cpu_ms and processes (with threads) are the most that was seen of its whole tree; 0 where
+    nobody looked.
     """
 
     job: FetchedJob
@@ -39,6 +47,13 @@ class Attempt:
     started_at: float = 0.0
     ended_at: float = 0.0
     verdict: Verdict | None = None
+    cpu_from_ns: int = 0  # CPU time of its runner before it
+    evidence: Evidence | None = None  # of an abnormal end
+    limits: Limits = NO_LIMITS
+    heard_at: float = 0.0
+    peak_bytes: int = 0
+    cpu_ms: int = 0
+    processes: int = 0
     guilty: bool = False  # an outcome of it was refused as GUILTY already
     deadline: asyncio.TimerHandle | None = None
     progress: bytes | None = None  # newest value not yet sent to Redis

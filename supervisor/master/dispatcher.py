@@ -25,6 +25,7 @@ from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.lease import Leases
 from supervisor.master.messages import BadMessage, start_frame, verdict_of_failure
+from supervisor.master.meter import TreeMeter
 from supervisor.master.notify import Listener
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.relay import Relay
@@ -32,6 +33,7 @@ from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.master.verdicts import Cause, Crashed, CutOff, LockGone, Raised, Returned, Verdict
+from supervisor.master.watch import Watch
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.work import (
@@ -83,8 +85,10 @@ class Dispatcher:
         clock: Callable[[], float],
         rng: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
+        watch: Watch | None = None,
     ) -> None:
         self._settings = settings
+        self._watch = watch or Watch(loop, clock)
         self._rules: FinishRules = settings.finish_rules
         self._runners = runners
         self._exchanger = exchanger
@@ -109,6 +113,7 @@ class Dispatcher:
         return len(self._idle) - len(self._unplaced)
 
     def on_ready(self, runner: Runner) -> None:
+        runner.meter = TreeMeter(runner.pid)
         self._came_free(runner)
 
     def _came_free(self, runner: Runner) -> None:
@@ -153,9 +158,12 @@ class Dispatcher:
         job = attempt.job
         limits = self._settings.limits_of(job.name, attempt.options)
         attempt.runner = runner
+        attempt.limits = limits
         attempt.started_at = self._clock()
         runner.attempts[attempt.number] = attempt
         runner.advance(Fact.JOB_SENT)
+        if limits.watched:
+            self._watch.begin(attempt, self.end)
         attempt.delivered = runner.pipe.send(
             Kind.START,
             start_frame(self._settings.name, job, attempt.options, limits),
@@ -179,6 +187,8 @@ class Dispatcher:
             return
         if attempt.verdict is not None:
             return  # said after its attempt was decided; its exit is on the way
+        if attempt.limits.silence_ms:
+            self._watch.heard(attempt)
         try:
             self._heard(attempt, runner, kind, body)
         except BadMessage as error:
@@ -209,6 +219,8 @@ class Dispatcher:
 
     def _outcome(self, attempt: Attempt, runner: Runner, verdict: Verdict, *, retire: bool) -> None:
         runner.drain_output()  # all it wrote before this frame is in the pipes by now
+        if attempt.verdict is not None:
+            return  # it had printed more than it may
         del runner.attempts[attempt.number]
         runner.last_number = attempt.number
         if not runner.attempts:
@@ -234,6 +246,7 @@ class Dispatcher:
         killed_for_one = any(attempt.verdict is not None for attempt in attempts)
         for attempt in attempts:
             attempt.runner = None
+            self._watch.forget(attempt)
             if attempt.verdict is None and not attempt.delivered:
                 self._place(attempt)
                 continue
@@ -286,6 +299,7 @@ class Dispatcher:
             verdict = LockGone("the lock was lost: trust in it had ended before the outcome was known")
         attempt.verdict = verdict
         attempt.ended_at = self._clock()
+        self._watch.forget(attempt)
         if attempt.deadline is not None:
             attempt.deadline.cancel()
         self._relay.finish(attempt)
@@ -359,6 +373,11 @@ class Dispatcher:
     # --- output ---------------------------------------------------------------------------------------
 
     def on_line(self, runner: Runner, stream: str, text: str) -> None:
+        for each in runner.attempts.values():
+            if each.limits.silence_ms:
+                self._watch.heard(each)
+            if each.limits.output_bytes and each.verdict is None:
+                self._watch.printed(each)
         # What several jobs of one runner print comes by one pipe: nobody can tell whose it is.
         attempt = next(iter(runner.attempts.values())) if len(runner.attempts) == 1 else None
         job_id = attempt.job.id if attempt is not None else ""

@@ -28,6 +28,7 @@ from supervisor.master.settings import QueueSettings, policy_of, settings_by_que
 from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
 from supervisor.master.template import scrubbed
+from supervisor.master.watch import Watch
 from supervisor.master.worker import Surroundings, Worker
 from supervisor.observe.log import gathered, get
 from supervisor.protocol.keys import QueueKeys
@@ -187,6 +188,7 @@ class Master:
             rng=random.random,
             loop=loop,
             hooks=self._hooks,
+            watch=Watch(loop, time.monotonic),
         )
         if self._hooks is not None:
             self._hooks.open()

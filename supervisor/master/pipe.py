@@ -201,6 +201,7 @@ class OutputPipe:
         self._loop = loop
         self._fd = fd
         self._on_line = on_line
+        self.total_bytes = 0  # that came by it
         self._received = bytearray()
         self._paused = False
         self._ended = False
@@ -249,6 +250,7 @@ class OutputPipe:
         if not data:
             self._ended = True
             return False
+        self.total_bytes += len(data)
         self._received += data
         return True
 

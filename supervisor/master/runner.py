@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox.wire import Kind
+from supervisor.master.meter import Meter
 from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase, advance
 from supervisor.master.pipe import OutputPipe, Pipe
@@ -79,8 +81,13 @@ class Runner:
         self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
         self.layers: Sequence[Sequence[object]] = ()
+        self.born_at = 0.0  # monotonic seconds of its registration
+        self.served = 0  # jobs whose outcome it has said
+        self.was_killed = False  # by us: its end needs no other explanation
+        self.usage: resource.struct_rusage | None = None  # of its whole life, once it is reaped
         self.pipe: Pipe
         self.outputs: list[OutputPipe] = []
+        self.meter: Meter | None = None  # what its whole tree uses, from READY on
         self.kill_timer: asyncio.TimerHandle | None = None
 
     def advance(self, fact: Fact) -> Phase:
@@ -91,6 +98,11 @@ class Runner:
         """Take what the runner has written: everything it wrote before its last frame is in the pipes."""
         for output in self.outputs:
             output.drain()
+
+    @property
+    def printed_bytes(self) -> int:
+        """What it has written to stdout and stderr in its life, as far as it was read."""
+        return sum(output.total_bytes for output in self.outputs)
 
     def pause(self) -> None:
         """Stop reading what it says and prints: it then blocks, which is the back-pressure wanted."""

@@ -28,6 +28,7 @@ from supervisor.master.runners import Runners
 from supervisor.master.scheduling import Scheduling
 from supervisor.master.settings import NO_THRESHOLDS, QueueSettings
 from supervisor.master.stalled import watch_stalled
+from supervisor.master.watch import Watch
 from supervisor.observe.log import get
 from supervisor.protocol.commands.queue import WakeWorker
 from supervisor.protocol.keys import QueueKeys
@@ -51,6 +52,7 @@ class Surroundings:
     rng: Callable[[], float]
     loop: asyncio.AbstractEventLoop
     hooks: Hooks | None = None
+    watch: Watch | None = None
 
 
 class Worker:
@@ -101,6 +103,7 @@ class Worker:
             clock=around.clock,
             rng=around.rng,
             loop=loop,
+            watch=around.watch,
         )
         if (hooks := around.hooks) is not None:
             self.dispatcher.on_written = partial(hooks.written, keys.name)
