@@ -36,6 +36,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "metrics": "how many jobs ended, minute by minute",
         "events": "what happens in a queue, live",
         "retry": "put failed jobs back",
+        "cancel": "end jobs, or keep them from running",
         "remove": "remove jobs",
         "promote": "run delayed jobs now",
         "drain": "remove the jobs that wait",
@@ -48,6 +49,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "breaker": "what keeps jobs from a dependency that is down",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
+        "doctor": "what isolation this host gives, and why not more",
     }
 )
 EXITS: Final = "0 done, 1 the answer is no or a job failed, 2 wrong usage or config, 3 Redis unreachable"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
+from supervisor.client import cancel as cancelling
 from supervisor.client import core, edit, listen, manage
 from supervisor.client.core import Action, Context
 from supervisor.client.job import Job
@@ -204,6 +205,20 @@ class Queue:
         Raises `JobNotFound`, or `JobNotInState` when it is not in `state`.
         """
         self.run(edit.retry(job_id, state=state, reset_attempts=reset_attempts, reset_started=reset_started))
+
+    def cancel(self, job: Job | str, *, reason: str = "", by: str | None = None) -> str:
+        """See to it that a job is not done, wherever it is; returns what happened.
+
+        `cancelled`   it was not running, and has failed now: it will never run.
+        `asked`       it is running, and its worker was told: it ends within 5 s, if that worker is Oxherd's.
+                      `result` waits for the end and raises `JobFailed` then.
+
+        reason   why, for the job's failed reason: "cancelled by <by>: <reason>".
+        by       who asks; the user and host of this process if not given.
+
+        Raises `JobNotFound`, or `JobNotInState` when it has ended already.
+        """
+        return self.run(cancelling.cancel(job, reason=reason, by=by))
 
     def remove(self, job_id: str) -> None:
         """Remove a job and its log, if it is there. One that a worker holds is refused: `JobError`."""

@@ -23,7 +23,7 @@ local ZSETS = { "delayed", "completed", "prioritized", "failed", "waiting-childr
 local OTHERS = {
   "repeat", "events", "delay", "priority", "stalled-check", "stalled", "id", "pc", "marker", "limiter", "meta",
   "metrics:completed", "metrics:completed:data", "metrics:failed", "metrics:failed:data",
-  "ox:room",
+  "ox:room", "ox:cancel",
 }
 
 local function remove_all(ids)

@@ -28,6 +28,10 @@ FAILED_REASON: Final = "failedReason"
 STACKTRACE: Final = "stacktrace"
 FINISHED_ON: Final = "finishedOn"
 
+# --- fields of ours in a job's hash -------------------------------------------------------------------
+CRASHES: Final = "ox:crashes"
+VERDICTS: Final = "ox:verdict"
+
 # --- job options as stored in `opts` (core.md section 2.1): Python name -> stored name --------------
 OPTION_NAMES: Final = {
     "attempts": "attempts",
@@ -80,6 +84,11 @@ CHILDREN_FAILED: Final = ":unsuccessful"
 LETTER_QUEUE: Final = "queue"
 LETTER_ID: Final = "id"
 LETTER_EXTRA: Final = "ox"
+
+# --- a request to cancel a job: JSON in the hash `ox:cancel` (docs/explain/wire.md) -------------------------
+CANCEL_REASON: Final = "reason"
+CANCEL_BY: Final = "by"
+CANCEL_ON: Final = "on"
 
 # --- job schedulers (management.md section 1): fields of `repeat:<id>` and of the option `repeat` -----------
 REPEAT: Final = "repeat"

@@ -64,6 +64,11 @@ class QueueKeys:
         """`outcome` is `completed` or `failed`."""
         return f"{self.base}:metrics:{outcome}"
 
+    @property
+    def cancel(self) -> str:
+        """The hash of requests to cancel, and the channel on which each is told: one name for both."""
+        return f"{self.base}:ox:cancel"
+
     def client_name(self, suffix: str) -> str:
         """The `CLIENT SETNAME` by which BullMQ's getters find workers (`:w:<name>`) and listeners (`:qe`)."""
         return f"{self.prefix}:{base64.b64encode(self.name.encode()).decode()}{suffix}"

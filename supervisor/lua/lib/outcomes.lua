@@ -1,6 +1,6 @@
 -- outcomes: what becomes of an active job (core.md sections 7.1, 7.6 to 7.8 and 9.5).
 -- Needs lib/queue, lib/promote, lib/parent, lib/retention, lib/store, lib/deduplication, lib/stacktrace,
--- lib/metrics, lib/dead_letter.
+-- lib/metrics, lib/dead_letter, lib/verdict.
 --
 -- Each outcome is looked at before its first write: the hash, the children, the lock, the types of all it will
 -- touch. The first write is one that Redis does not refuse when memory is short (LREM), and with it the rest
@@ -52,6 +52,17 @@ local function copy_or_keep(call, queue, outcome, attempts_made)
   end
 end
 
+-- Who asked for its end need not wait any longer; and the job may be run again one day, unasked.
+local function forget_cancel(call, queue, id)
+  local requests = queue.prefix .. "ox:cancel"
+  if call.cancels == nil then
+    call.cancels = redis.call("EXISTS", requests) == 1
+  end
+  if call.cancels then
+    redis.pcall("HDEL", requests, id)
+  end
+end
+
 -- The last step of a job's life. `call` holds what is common to the whole script call.
 local function finish(call, queue, outcome, fields)
   local id, events = outcome.id, queue.prefix .. "events"
@@ -81,6 +92,7 @@ local function finish(call, queue, outcome, fields)
   if call.metrics > 0 then
     pcall(count_metric, queue, outcome.state, call.metrics, call.now)
   end
+  forget_cancel(call, queue, id)
   call.finished = true
 end
 
@@ -225,6 +237,9 @@ local function settle(call, queue, outcome)
   end
   outcome.taken_off = true
   keep_max_events(queue)
+  if outcome.told then
+    keep_verdict(outcome.key, outcome.told) -- before the copy for the dead letters, which takes it along
+  end
   ACTS[outcome.kind](call, queue, outcome, fields)
   return DONE, outcome.not_copied
 end
