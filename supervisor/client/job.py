@@ -29,6 +29,9 @@ class Job:
     failed_reason, stacktrace   of the last failed attempt, and of all kept; they outlive a later success.
     stalled_count               how often its worker was lost.
     processed_by                the name of the worker that took it last, if it has one.
+    crashes                     how many attempts have ended by a crash since it was added or retried.
+    verdicts                    of the last attempts that did not end by their processor's word alone, oldest
+                                first: cause, reason and what was measured, as the master wrote it.
     deferred_failure            the next worker that takes it fails it with this reason.
     parent                      `id` and queue of the job that waits for this one, as stored.
     extra                       hash fields that this version does not know, as text.
@@ -58,6 +61,8 @@ class Job:
     parent: Mapping[str, Any] | None = None
     deduplication_id: str | None = None
     scheduler_id: str | None = None
+    crashes: int = 0
+    verdicts: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -93,6 +98,7 @@ def job_of(queue: str, record: JobRecord) -> Job:
 
     options = parsed("options", record.opts, {})
     stacktrace = parsed("stack traces", record.stacktrace, [])
+    verdicts = parsed("verdicts", record.verdicts, [])
     return Job(
         queue=queue,
         data=parsed("data", record.data, {}),
@@ -101,6 +107,9 @@ def job_of(queue: str, record: JobRecord) -> Job:
         progress=parsed("progress", record.progress, 0),
         returned=parsed("result", record.returned, None),
         stacktrace=tuple(map(str, stacktrace)) if isinstance(stacktrace, list) else (),
+        verdicts=tuple(each for each in verdicts if isinstance(each, dict))
+        if isinstance(verdicts, list)
+        else (),
         parent=parsed("parent", record.parent, None),
         problems=tuple(problems),
         **{name: getattr(record, name) for name in _AS_THEY_ARE},
@@ -128,5 +137,6 @@ _AS_THEY_ARE: Final = (
     "deferred_failure",
     "deduplication_id",
     "scheduler_id",
+    "crashes",
     "extra",
 )

@@ -24,13 +24,13 @@
                  C  completed    result JSON, keep count, keep age s, keep limit
                  F  failed       reason, stack entry JSON, keep count, keep age s, keep limit,
                                  attempts, stack limit, 1 to spare the parent, prefix of the keys of the
-                                 queue that gets a copy with its last colon, or empty
-                 R  retried      reason, stack entry JSON, delay ms, 1 for lifo, stack limit
+                                 queue that gets a copy with its last colon, or empty, told
+                 R  retried      reason, stack entry JSON, delay ms, 1 for lifo, stack limit, told
                  P  postponed    delay ms
                  L  rate limited hold ms
-                 H  handed back
+                 H  handed back  told
                  W  waiting for its children
-               an empty text stands for "not given"
+               told is what lib/verdict.lua keeps; an empty text stands for "not given"
 
   Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash;
                those of the queue that gets copies from its prefix
@@ -39,7 +39,7 @@
                a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0; the text of
                a 0 tells why there is no copy (the job is kept then);
                a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, rjk,
-               id]
+               ox:crashes, id]
                or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
   Events       completed, failed, retries-exhausted, delayed, waiting, waiting-children, active, drained; added
                of a held-back deduplicated job; of a parent's queue waiting, delayed; of the queue that gets
@@ -55,6 +55,7 @@
 --- include lib/stacktrace
 --- include lib/metrics
 --- include lib/dead_letter
+--- include lib/verdict
 --- include lib/outcomes
 --- include lib/fetch
 
@@ -86,14 +87,16 @@ local READ = {
     outcome.attempts, outcome.stack_limit = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
     outcome.spare_parent = ARGV[at + 7] == "1"
     outcome.dead_letter = ARGV[at + 8] ~= "" and ARGV[at + 8] or nil
-    return at + 9
+    outcome.told = ARGV[at + 9] ~= "" and ARGV[at + 9] or nil
+    return at + 10
   end,
   R = function(outcome, at)
     outcome.text = ARGV[at]
     outcome.stack = ARGV[at + 1] ~= "" and ARGV[at + 1] or nil
     outcome.delay, outcome.lifo = tonumber(ARGV[at + 2]), ARGV[at + 3] == "1"
     outcome.stack_limit = tonumber(ARGV[at + 4])
-    return at + 5
+    outcome.told = ARGV[at + 5] ~= "" and ARGV[at + 5] or nil
+    return at + 6
   end,
   P = function(outcome, at)
     outcome.delay = tonumber(ARGV[at])
@@ -103,8 +106,9 @@ local READ = {
     outcome.hold = tonumber(ARGV[at])
     return at + 1
   end,
-  H = function(_, at)
-    return at
+  H = function(outcome, at)
+    outcome.told = ARGV[at] ~= "" and ARGV[at] or nil
+    return at + 1
   end,
   W = function(_, at)
     return at

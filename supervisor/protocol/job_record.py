@@ -17,7 +17,8 @@ from supervisor.protocol import fields
 class JobRecord:
     """One job's hash. A field that is not there is None, or what BullMQ takes it for.
 
-    data, opts, progress, returned, stacktrace, parent   JSON text as stored.
+    data, opts, progress, returned, stacktrace, parent, verdicts
+                                                         JSON text as stored.
     extra                                                fields that have no name here, as text.
     """
 
@@ -43,6 +44,8 @@ class JobRecord:
     parent_key: str | None = None
     deduplication_id: str | None = None
     scheduler_id: str | None = None
+    crashes: int = 0
+    verdicts: bytes | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +56,7 @@ _RAW: Final = {
     fields.RETURN_VALUE: "returned",
     fields.STACKTRACE: "stacktrace",
     fields.PARENT: "parent",
+    fields.VERDICTS: "verdicts",
 }
 _TEXTS: Final = {
     fields.NAME: "name",
@@ -72,6 +76,7 @@ _NUMBERS: Final = {
     fields.STALLED_COUNT: "stalled_count",
     fields.PROCESSED_ON: "processed_on",
     fields.FINISHED_ON: "finished_on",
+    fields.CRASHES: "crashes",
 }
 
 

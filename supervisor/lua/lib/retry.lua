@@ -1,4 +1,5 @@
 -- retry: a finished job waits again (core.md section 11.1). Needs lib/queue and lib/parent.
+-- Its crashes are forgotten, so that it may have as many again; its verdicts stay, as its stack traces do.
 
 -- The parent hears of this child's end a second time, so it forgets the first.
 local function wait_for_again(parent, child_key, state)
@@ -32,7 +33,8 @@ local function retry_job(queue, id, state, resets)
   if redis.call("ZREM", prefix .. state, id) == 0 then
     return -3
   end
-  redis.call("HDEL", key, "finishedOn", "processedOn", state == "failed" and "failedReason" or "returnvalue")
+  redis.call("HDEL", key, "finishedOn", "processedOn", state == "failed" and "failedReason" or "returnvalue",
+    "ox:crashes")
   if resets.made then
     redis.call("HDEL", key, "atm", "attemptsMade")
   end

@@ -29,6 +29,7 @@ class FetchedJob:
     """An active job as the master carries it: data, options and parent stay bytes. `token` is its lock's.
 
     scheduler_id   whose run it is, if a job scheduler made it.
+    crashes        how many attempts at it have ended by a crash.
     """
 
     id: str
@@ -44,6 +45,7 @@ class FetchedJob:
     deferred: str | None
     parent: bytes | None
     scheduler_id: str | None = None
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class FinishAndFetch:
             try:
                 jobs.append(_job(row, token))
             except UnicodeDecodeError:
-                lost.append((_text(row[12]), "its id is not UTF-8; its lock is left to expire"))
+                lost.append((_text(row[13]), "its id is not UTF-8; its lock is left to expire"))
         return Exchange(
             written=_written(codes, texts),
             jobs=jobs,
@@ -150,7 +152,8 @@ def _written(codes: list[int], texts: list[bytes | int]) -> list[Written]:
 
 
 def _job(row: list[Any], token: str) -> FetchedJob:
-    name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, job_id = row
+    (name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, crashes,
+        job_id) = row  # fmt: skip
     try:
         return FetchedJob(
             job_id.decode(),
@@ -166,6 +169,7 @@ def _job(row: list[Any], token: str) -> FetchedJob:
             None if deferred is None else _text(deferred),
             parent,
             None if rjk is None else rjk.decode(),
+            int(crashes or 0),
         )
     except (AttributeError, TypeError, ValueError):
         return _odd_job(row, token)
@@ -173,7 +177,8 @@ def _job(row: list[Any], token: str) -> FetchedJob:
 
 def _odd_job(row: list[Any], token: str) -> FetchedJob:
     """The same for a hash that lacks fields or has nonsense in them."""
-    name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, job_id = row
+    (name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, crashes,
+        job_id) = row  # fmt: skip
     return FetchedJob(
         job_id.decode(),
         token,
@@ -188,6 +193,7 @@ def _odd_job(row: list[Any], token: str) -> FetchedJob:
         None if deferred is None else _text(deferred),
         parent,
         None if rjk is None else _text(rjk),
+        number_of(crashes),
     )
 
 

@@ -6,6 +6,7 @@ master's decision, what each does to the keys is the script's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from supervisor.protocol.commands.base import Arg
@@ -25,6 +26,32 @@ def _text(value: str) -> bytes:
 
 def _keep(keep: KeepJobs) -> tuple[Arg, Arg, Arg]:
     return (_optional(keep.count), _optional(keep.age_s), _optional(keep.limit))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told of an end that was not the processor's word alone, beside its reason.
+
+    record      one JSON object, on one line: the newest of the list in the job's hash.
+    rows        for the job's log.
+    is_crash    it counts among the job's crashes.
+    keep_rows   how many rows of the log stay; 0 for all.
+    """
+
+    record: bytes
+    rows: Sequence[str] = ()
+    is_crash: bool = False
+    keep_rows: int = 0
+
+    def part(self) -> bytes:
+        record = encode_text(self.record.decode())
+        # Without halves of surrogate pairs: Lua's JSON has none.
+        rows = b"".join(b"," + encode_text(_text(row).decode()) for row in self.rows)
+        return b"[%d,%d,%b%b]" % (self.is_crash, self.keep_rows, record, rows)
+
+
+def _told(told: Told | None) -> Arg:
+    return "" if told is None else told.part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +86,7 @@ class Failed:
     attempts      `opts.attempts`; decides whether `retries-exhausted` is told.
     spare_parent  leave the parent's keys alone: they were found corrupt (see `Code.GUILTY`).
     dead_letter   the queue that gets a copy of the job, written with the failure or not at all.
+    told          of an end that was not the processor's word alone.
     """
 
     job_id: str
@@ -70,6 +98,7 @@ class Failed:
     stack_limit: int | None = None
     spare_parent: bool = False
     dead_letter: QueueKeys | None = None
+    told: Told | None = None
 
     def parts(self) -> tuple[Arg, ...]:
         return (
@@ -83,6 +112,7 @@ class Failed:
             _optional(self.stack_limit),
             int(self.spare_parent),
             "" if self.dead_letter is None else self.dead_letter.base + ":",
+            _told(self.told),
         )
 
 
@@ -97,6 +127,7 @@ class Retried:
     delay_ms: int = 0
     lifo: bool = False
     stack_limit: int | None = None
+    told: Told | None = None
 
     def parts(self) -> tuple[Arg, ...]:
         return (
@@ -108,6 +139,7 @@ class Retried:
             self.delay_ms,
             int(self.lifo),
             _optional(self.stack_limit),
+            _told(self.told),
         )
 
 
@@ -144,9 +176,10 @@ class HandedBack:
 
     job_id: str
     token: str
+    told: Told | None = None
 
     def parts(self) -> tuple[Arg, ...]:
-        return ("H", self.job_id, self.token)
+        return ("H", self.job_id, self.token, _told(self.told))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from supervisor.protocol.commands.outcomes import (
     Postponed,
     RateLimited,
     Retried,
+    Told,
     Written,
 )
 from supervisor.protocol.job_record import number_of
@@ -44,6 +45,7 @@ __all__ = [
     "RateLimited",
     "RecoverStalled",
     "Retried",
+    "Told",
     "WorkLeft",
     "Written",
 ]
