@@ -102,6 +102,10 @@ class Attempts:
         job.end()
         return self._completed(result)
 
+    def let_threads_go(self) -> None:
+        """End the threads that `asyncio.to_thread` and its like have started for a job that is over."""
+        self._event_loop.let_threads_go()
+
     def _completed(self, result: Any) -> Outcome:
         try:
             encoded = codec.encode(result)
@@ -214,6 +218,19 @@ class EventLoop:
             if self._runner is not None and asyncio.all_tasks(self._runner.get_loop()):
                 self.close()
         return result
+
+    def let_threads_go(self) -> None:
+        """End the threads of the loop's own pool; those that have nothing to do are gone at once."""
+        if self._runner is None:
+            return
+        # At the top it would cost every template some ms; whoever has such threads has it imported already.
+        from concurrent.futures import ThreadPoolExecutor
+
+        loop = self._runner.get_loop()
+        executor = getattr(loop, "_default_executor", None)
+        if executor is not None:
+            loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+            executor.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         runner, self._runner = self._runner, None

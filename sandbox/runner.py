@@ -4,7 +4,7 @@ It decides nothing about jobs. Its exit code is 0 when it was told to leave or t
 something of ours broke; any other end is the user's code.
 
 Reads    GO, START, ANSWER, CANCEL, LEAVE from the link
-Writes   READY once, then per job PROGRESS, LOG, DATA, ASK and one outcome
+Writes   READY once, then per job PROGRESS, LOG, DATA, ASK, LEFT if it left something, and one outcome
 Rule     I6: own isolation is complete before the first byte of the job is read. I8: nothing is sent before
          GO.
 """
@@ -21,6 +21,7 @@ from typing import Any
 from sandbox import codec
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
+from sandbox.hygiene import Hygiene
 from sandbox.isolation import Layer, isolate_runner
 from sandbox.link import Link
 from sandbox.policy import Policy
@@ -82,6 +83,7 @@ def _reseed() -> None:
 
 def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:
     busy_title = title
+    hygiene = Hygiene(let_threads_go=attempts.let_threads_go)
 
     def show_progress(value: Any) -> None:
         set_title(busy_title + percentage(value))
@@ -97,6 +99,9 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
             link.start_job(attempt)
             outcome = attempts.run(meta, raw, link)
             flush_output()
+            left = hygiene.look(meta["id"])
+            if left is not None:
+                link.send(Kind.LEFT, codec.encode(left.to_json()))
             link.send(*outcome)
             set_title(idle_title)
         elif kind is Kind.LEAVE:

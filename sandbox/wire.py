@@ -52,6 +52,7 @@ class Kind(IntEnum):
     ASK = 20  # {"seq", "what", ...}: answered by ANSWER
     COMPLETED = 21  # raw JSON result
     FAILED = 22  # {"kind", "reason", "stack", "delay_ms", "backoff_ms", "retire"}
+    LEFT = 23  # {"left": [text, ...], "retire"}: what the job left behind in the runner; before its outcome
 
 
 class FailureKind:
@@ -68,7 +69,7 @@ class FailureKind:
 
 
 FROM_RUNNER = frozenset(
-    {Kind.READY, Kind.PROGRESS, Kind.LOG, Kind.DATA, Kind.ASK, Kind.COMPLETED, Kind.FAILED}
+    {Kind.READY, Kind.PROGRESS, Kind.LOG, Kind.DATA, Kind.ASK, Kind.COMPLETED, Kind.FAILED, Kind.LEFT}
 )
 TO_RUNNER = frozenset({Kind.GO, Kind.START, Kind.ANSWER, Kind.CANCEL, Kind.LEAVE})
 

@@ -24,7 +24,7 @@ from supervisor.master.attempt_log import facts_of, log_outcome
 from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.lease import Leases
-from supervisor.master.messages import BadMessage, start_frame, verdict_of_failure
+from supervisor.master.messages import BadMessage, Left, read_left, start_frame, verdict_of_failure
 from supervisor.master.meter import TreeMeter
 from supervisor.master.notify import Listener
 from supervisor.master.phases import Fact, Phase
@@ -214,8 +214,18 @@ class Dispatcher:
             self._relay.data(attempt, body)
         elif kind is Kind.ASK:
             self._relay.ask(attempt, body)
+        elif kind is Kind.LEFT:
+            self._left_behind(attempt, runner, read_left(body))
         else:
             raise BadMessage(str(FrameError(kind, len(body))))
+
+    def _left_behind(self, attempt: Attempt, runner: Runner, told: Left) -> None:
+        """The job is over but for its outcome, and its runner is not as it was before."""
+        runner.unclean = runner.unclean or told.retire
+        facts = facts_of(self._settings.name, attempt)
+        log.warning("job.left_behind", **facts, runner=runner.pid, left=told.left, retired=told.retire)
+        end = "; the runner was replaced" if told.retire else ""
+        self._relay.log(attempt, f"left behind: {'; '.join(told.left)}{end}")
 
     def _outcome(self, attempt: Attempt, runner: Runner, verdict: Verdict, *, retire: bool) -> None:
         runner.drain_output()  # all it wrote before this frame is in the pipes by now
@@ -227,8 +237,8 @@ class Dispatcher:
             runner.advance(Fact.OUTCOME)
         self._decide(attempt, verdict)
         attempt.runner = None  # which serves the next one from now on
-        if retire:
-            self._runners.kill(runner)
+        if retire or runner.unclean:
+            self._runners.kill(runner)  # and with it what its job left
         elif runner.phase is not Phase.LEAVING:
             self._came_free(runner)
 

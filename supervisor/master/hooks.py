@@ -21,7 +21,15 @@ from sandbox.wire import Kind
 from supervisor.config.model import HooksConfig
 from supervisor.errors import InvalidOptions, RedisError
 from supervisor.master.attempt import Attempt, new_number
-from supervisor.master.messages import BadMessage, HookFacts, HookMeta, hook_frame, verdict_of_failure
+from supervisor.master.messages import (
+    BadMessage,
+    HookFacts,
+    HookMeta,
+    Left,
+    hook_frame,
+    read_left,
+    verdict_of_failure,
+)
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
@@ -204,6 +212,9 @@ class Hooks:
         try:
             retire = self._heard(call, kind, body)
         except BadMessage as error:
+            if kind is Kind.LEFT:
+                self._left_behind(call, runner, read_left(body))
+                return
             self._runners.bad_frame(runner, str(error))
             return
         runner.drain_output()
@@ -212,7 +223,7 @@ class Hooks:
         if runner.advance(Fact.OUTCOME) is not Phase.IDLE:
             return
         self._idle = runner
-        if retire:
+        if retire or runner.unclean:
             self._runners.kill(runner)
         else:
             self._next()
@@ -233,6 +244,11 @@ class Hooks:
 
     def _tell_failed(self, call: Call, reason: str, stack: str | None = None) -> None:
         log.error("hook.failed", **self._facts(call), reason=reason, stack=stack or "")
+    def _left_behind(self, call: Call, runner: Runner, told: Left) -> None:
+        runner.unclean = runner.unclean or told.retire
+        facts = {"queue": call.queue, "job_id": call.job_id, "runner": runner.pid}
+        log.warning("hook.left_behind", hook=call.hook, **facts, left=told.left, retired=told.retire)
+
 
     def _facts(self, call: Call) -> dict[str, Any]:
         ran_ms = round((self._loop.time() - call.started_at) * 1000)

@@ -71,6 +71,13 @@ class _Failure(msgspec.Struct, frozen=True):
     retry_after_ms: int | None = None
 
 
+class Left(msgspec.Struct, frozen=True):
+    """What a job left behind in its runner, and whether that must not be given another."""
+
+    left: list[str]
+    retire: bool
+
+
 class Ask(msgspec.Struct, frozen=True):
     """A runner's question. Which members belong to which `what` is relay.py's business."""
 
@@ -94,6 +101,7 @@ class Ask(msgspec.Struct, frozen=True):
 _ENCODE: Final = msgspec.json.Encoder().encode
 _FAILURE: Final = msgspec.json.Decoder(_Failure)
 _ASK: Final = msgspec.json.Decoder(Ask)
+_LEFT: Final = msgspec.json.Decoder(Left)
 _NO_PARENT: Final = msgspec.Raw(b"null")
 
 
@@ -165,6 +173,17 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     if after_ms is not None:
         after_ms = min(max(after_ms, 0), LONGEST_DELAY_MS)
     return Raised(reason, stack, final, backoff_ms, after_ms), failure.retire
+
+
+def read_left(body: bytes) -> Left:
+    """What a LEFT frame says. Raises `BadMessage`."""
+    try:
+        told = _LEFT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"what a job left behind cannot be read: {error}") from None
+    if not told.left or sum(map(len, told.left)) > REASON_CHARS:
+        raise BadMessage("what a job left behind is nothing, or too much to be told")
+    return told
 
 
 def read_ask(body: bytes) -> Ask:

@@ -78,6 +78,7 @@ class Runner:
         self.pidfd = pidfd
         self.phase = Phase.STARTING
         self.attempts: dict[int, Attempt] = {}  # at work in it, by the number their frames carry
+        self.unclean = False  # a job left in it what cannot be put back: it is given no other
         self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
         self.layers: Sequence[Sequence[object]] = ()

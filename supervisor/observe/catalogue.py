@@ -85,6 +85,11 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "job.outcome_unknown": _event("error", f"{_JOB} why", "Redis never told whether it was written."),
         "job.refused": _event("error", f"{_JOB} error", "Redis would not take the outcome of this job."),
         "job.dropped": _event("error", "queue job_id why", "An id on a list without a usable job."),
+        "job.left_behind": _event(
+            "warning",
+            f"{_JOB} runner left retired",
+            "A job changed its runner, or started what did not end; a runner that cannot be put right goes.",
+        ),
         "job.output": _event("info", "queue job_id stream line runner", "A line the processor printed."),
         "relay.dropped": _event(
             "warning", "queue job_id what error", "Progress or log row that Redis refused."
@@ -106,6 +111,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "A hook raised, was too slow or died; not called again.",
         ),
         "hook.dropped": _event("warning", "calls why", "So many calls of hooks are not made."),
+        "hook.left_behind": _event(
+            "warning", "hook queue job_id runner left retired", "As job.left_behind, of a hook."
+        ),
         "hook.output": _event("info", "stream line runner", "A line that a hook printed."),
         # --- job schedulers ---
         "scheduler.advanced": _event("debug", "queue scheduler job_id", "The job of its next run is added."),
