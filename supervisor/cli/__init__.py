@@ -49,6 +49,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "breaker": "what keeps jobs from a dependency that is down",
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
+        "check": "import a processor and say what became of it",
         "doctor": "what isolation this host gives, and why not more",
     }
 )

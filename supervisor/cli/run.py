@@ -103,7 +103,7 @@ def _run(
         QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
     if dead_letter is not None:
         QueueKeys(dead_letter, config.redis.prefix)
-    targets = tuple(_targets(config, names, queue))
+    targets = tuple(targets_of(config, names, queue))
     if not targets:
         raise ConfigError(
             "there is nothing to run: name a TARGET (module, or module:function with --queue), "
@@ -150,7 +150,7 @@ def _run_inline(plan: Callable[[Listener], Plan], *, as_json_line: bool) -> int:
     return status
 
 
-def _targets(config: Config, names: tuple[str, ...], queue: str | None) -> Iterator[Target]:
+def targets_of(config: Config, names: tuple[str, ...], queue: str | None) -> Iterator[Target]:
     """The targets of the command line, else those of the config; each with the queue it serves by default."""
     configured = [
         Target(name=name, queue=own)

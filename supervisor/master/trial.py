@@ -11,17 +11,17 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from sandbox.linux import set_child_subreaper, set_dumpable
 from sandbox.policy import Limits, Policy
 from sandbox.wire import Kind
-from supervisor.errors import SandboxError
+from supervisor.errors import SandboxError, TemplateFailed
 from supervisor.master.killing import kill_tree
 from supervisor.master.messages import start_frame
 from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
@@ -34,6 +34,10 @@ LOOK_QUEUE: Final = "oxherd-trial"
 LOOK: Final = Target(name="sandbox.trial:look", queue=LOOK_QUEUE)
 ANSWERS_WITHIN_S: Final = 20.0
 ENDS_WITHIN_S: Final = 2.0
+
+
+def _unheard(_stream: str, _text: str) -> None:
+    pass
 
 
 class Layer(msgspec.Struct, frozen=True, array_like=True):
@@ -78,8 +82,25 @@ class Trial:
     seen: Seen
 
 
+def missing(layers: Sequence[Layer], policy: Policy) -> list[str]:
+    """The layers without which nothing is run under this policy, and which are not in force."""
+    in_force = {each.name for each in layers if each.in_force}
+    return [name for name in policy.require if name not in in_force]
+
+
+def run_trial(
+    targets: Sequence[Target],
+    policy: Policy,
+    env: Mapping[str, str],
+    *,
+    on_line: Callable[[str, str], None] = _unheard,
+) -> Trial:
+    """`try_out` with a loop of its own."""
+    return asyncio.run(try_out(targets, policy, env, on_line=on_line))
+
+
 async def try_out(
-    targets: Sequence[Target], policy: Policy, env: Mapping[str, str], *, on_line: Any
+    targets: Sequence[Target], policy: Policy, env: Mapping[str, str], *, on_line: Callable[[str, str], None]
 ) -> Trial:
     """Start a template with `targets` under `policy`, have one runner look about, and end both.
 
@@ -93,7 +114,7 @@ async def try_out(
         set_dumpable(False)  # as the master does, so that the runner tries what it would meet there
     started_at = time.monotonic()
     async with _a_template(loop, env, on_line) as template:
-        facts = await template.load([*targets, LOOK], policy, "oxherd: trial template")
+        facts = await _loaded(template, targets, policy)
         imported_at = time.monotonic()
         template_bytes = _memory_of(template.pid)
         forked_at = time.monotonic()
@@ -112,9 +133,17 @@ async def try_out(
     )
 
 
+async def _loaded(template: Template, targets: Sequence[Target], policy: Policy) -> list[ProcessorFacts]:
+    try:
+        return await template.load([*targets, LOOK], policy, "oxherd: trial template")
+    except TemplateFailed as error:
+        ours = f" {LOOK.name}:" if targets else f"cannot load {LOOK.name}: "
+        raise TemplateFailed(str(error).replace(ours, ":" if targets else "")) from None
+
+
 @asynccontextmanager
 async def _a_template(
-    loop: asyncio.AbstractEventLoop, env: Mapping[str, str], on_line: Any
+    loop: asyncio.AbstractEventLoop, env: Mapping[str, str], on_line: Callable[[str, str], None]
 ) -> AsyncIterator[Template]:
     template = Template(loop, on_line)
     template.spawn(env)
@@ -138,7 +167,7 @@ async def _notice_the_end(template: Template) -> None:
 
 @asynccontextmanager
 async def _a_runner(
-    loop: asyncio.AbstractEventLoop, template: Template, policy: Policy, on_line: Any
+    loop: asyncio.AbstractEventLoop, template: Template, policy: Policy, on_line: Callable[[str, str], None]
 ) -> AsyncIterator[_Runner]:
     ours, theirs = new_ends(socket.SOCK_STREAM)
     try:
@@ -159,7 +188,12 @@ class _Runner:
     """The runner of a trial. One frame is waited for at a time."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, pid: int, ends: Ends, policy: Policy, on_line: Any
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pid: int,
+        ends: Ends,
+        policy: Policy,
+        on_line: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._pid = pid
