@@ -11,6 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +37,8 @@ def load(targets: Sequence[tuple[str, str | None]]) -> list[Processor]:
     if not targets:
         raise LoadError("no target: name a module or module:function")
     found: list[Processor] = []
-    for target, queue in targets:
+    brought_by: list[int] = []
+    for number, (target, queue) in enumerate(targets):
         for each in _load_one(target, queue):
             if each not in found:
                 refuse_uncallable(
@@ -44,7 +46,11 @@ def load(targets: Sequence[tuple[str, str | None]]) -> list[Processor]:
                 )
                 _refuse_twice(found, each)
                 found.append(each)
-    return [typed.with_reader(each) for each in found]
+                brought_by.append(number)
+    return [
+        replace(typed.with_reader(each), target_number=number)
+        for each, number in zip(found, brought_by, strict=True)
+    ]
 
 
 def function_of(target: str) -> Any:

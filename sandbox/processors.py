@@ -45,6 +45,7 @@ class Processor:
     data_type         what its data are made into; None: they stay as JSON has them.
     read_data         makes them; set when the processor is loaded.
     decode            makes the data of what the frame says and of their bytes; None: they are JSON.
+    target_number     which of the targets has brought it, from 0; known when it is loaded.
     """
 
     queue: str
@@ -62,6 +63,7 @@ class Processor:
     data_type: Any = None
     read_data: Callable[[Any], Any] | None = None
     decode: Callable[[dict[str, Any], bytes], Any] | None = None
+    target_number: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +78,7 @@ class Processor:
             "per_runner": self.per_runner,
             "max_crashes": self.max_crashes,
             "on_memory": self.on_memory,
+            "target_number": self.target_number,
         }
 
 

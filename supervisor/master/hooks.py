@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from sandbox.policy import Policy
 from sandbox.wire import Kind
 from supervisor.config.model import HooksConfig
 from supervisor.errors import InvalidOptions, RedisError
@@ -83,6 +84,7 @@ class Hooks:
         self,
         runners: Runners,
         targets: dict[str, Target],
+        policy: Policy,
         *,
         timeout_s: float,
         wall_clock: Callable[[], float],
@@ -94,8 +96,8 @@ class Hooks:
         self._wall_clock = wall_clock
         self._loop = loop
         title = "oxherd: template of hooks " + " ".join(target.name for target in targets.values())
-        nursery = runners.nursery(list(targets.values()), title, hooks=True)
-        self._slot = Slot(SLOT_NUMBER, self, nursery=nursery, title="oxherd: hooks")
+        self.nursery = runners.nursery(list(targets.values()), policy, title, hooks=True)
+        self._slot = Slot(SLOT_NUMBER, self, nursery=self.nursery, title="oxherd: hooks")
         self._inbox: deque[Call] = deque()
         self._bytes = 0
         self._idle: Runner | None = None
@@ -210,11 +212,11 @@ class Hooks:
         if call is None or call.ended_by is not None or number != call.number:
             return  # nothing is believed of a call but its own word
         try:
-            retire = self._heard(call, kind, body)
-        except BadMessage as error:
             if kind is Kind.LEFT:
                 self._left_behind(call, runner, read_left(body))
                 return
+            retire = self._heard(call, kind, body)
+        except BadMessage as error:
             self._runners.bad_frame(runner, str(error))
             return
         runner.drain_output()
@@ -242,13 +244,13 @@ class Hooks:
             self._tell_failed(call, "it raised what only a processor may raise: the job is over")
         return retire
 
-    def _tell_failed(self, call: Call, reason: str, stack: str | None = None) -> None:
-        log.error("hook.failed", **self._facts(call), reason=reason, stack=stack or "")
     def _left_behind(self, call: Call, runner: Runner, told: Left) -> None:
         runner.unclean = runner.unclean or told.retire
         facts = {"queue": call.queue, "job_id": call.job_id, "runner": runner.pid}
         log.warning("hook.left_behind", hook=call.hook, **facts, left=told.left, retired=told.retire)
 
+    def _tell_failed(self, call: Call, reason: str, stack: str | None = None) -> None:
+        log.error("hook.failed", **self._facts(call), reason=reason, stack=stack or "")
 
     def _facts(self, call: Call) -> dict[str, Any]:
         ran_ms = round((self._loop.time() - call.started_at) * 1000)

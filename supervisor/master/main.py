@@ -23,11 +23,12 @@ from supervisor.master import signals
 from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.plan import Plan
+from supervisor.master.profiles import Profiles
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
-from supervisor.master.template import scrubbed
+from supervisor.master.template import ProcessorFacts, scrubbed
 from supervisor.master.watch import Watch
 from supervisor.master.worker import Surroundings, Worker
 from supervisor.observe.log import gathered, get
@@ -77,6 +78,7 @@ class Master:
         loop.set_exception_handler(self._unexpected)
         signals.install(loop, self._inbox)
         self._runners = runners = self._make_runners(loop)
+        self._profiles = Profiles(self._plan, runners)
         self._hooks = self._make_hooks(loop)
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
@@ -121,16 +123,8 @@ class Master:
             await redis.close()
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
-        plan, address = self._plan, self._plan.address
-        policy = plan.config.policy
-        secrets = [text for text in (address.password, plan.config.redis.url) if text]
-        return Runners(
-            loop,
-            env=scrubbed(os.environ, secrets),
-            targets=plan.targets,
-            policy=policy_of(policy),
-            title="oxherd: template " + " ".join(target.name for target in plan.targets),
-        )
+        secrets = [text for text in (self._plan.address.password, self._plan.config.redis.url) if text]
+        return Runners(loop, env=scrubbed(os.environ, secrets))
 
     def _make_hooks(self, loop: asyncio.AbstractEventLoop) -> Hooks | None:
         config = self._plan.config.hooks
@@ -138,7 +132,8 @@ class Master:
         if not targets:
             return None
         timeout_s = config.timeout_ms / 1000
-        return Hooks(self._runners, targets, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
+        policy = policy_of(self._plan.config.policy)
+        return Hooks(self._runners, targets, policy, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
 
     async def _ready_to_work(self) -> Ready:
         """Load the processors and connect, side by side. Each fails the start with a sentence."""
@@ -152,13 +147,19 @@ class Master:
             )
         )
         try:
-            settings = settings_by_queue(self._plan, await self._runners.load())
+            settings = settings_by_queue(self._plan, await self._load())
             return settings, await connecting
         except BaseException:
             connecting.cancel()
             with suppress(asyncio.CancelledError, OxherdError):
                 await (await connecting).close()
             raise
+
+    async def _load(self) -> list[ProcessorFacts]:
+        """Have everything imported."""
+        hooks = [self._hooks.nursery.load()] if self._hooks is not None else []
+        facts, *_ = await asyncio.gather(self._profiles.load(), *hooks)
+        return facts
 
     def _reply_timeout_s(self) -> float:
         """A dead connection must be noticed while there is time to renew on a fresh one."""
@@ -182,6 +183,7 @@ class Master:
         around = Surroundings(
             redis=redis,
             runners=self._runners,
+            nursery_of=self._profiles.of,
             listener=self._plan.listener,
             clock=time.monotonic,
             wall_clock=time.time,

@@ -1,8 +1,8 @@
 """Where runners come from: a template, and another one when it dies.
 
 Decides when a template is replaced. What is born, and who buries it, is the registry's (`runners.py`). A
-master has one nursery for its processors, and one for its hooks if it has any: neither's code is in the
-other's runners.
+master has one nursery for each profile that its queues have (`profiles.py`), and one for its hooks if it has
+any: neither's code is in the other's runners.
 
 Rule     invariants I5, I10
 """
@@ -39,8 +39,8 @@ class Nursery:
     ) -> None:
         self._loop = loop
         self._env = env
-        self._targets = targets
-        self._policy = policy
+        self.targets = tuple(targets)
+        self.policy = policy
         self._title = title
         self._hooks = hooks
         self._template: Template | None = None
@@ -58,9 +58,11 @@ class Nursery:
     async def load(self) -> list[ProcessorFacts]:
         """Have the template import the targets; raises `TemplateFailed`."""
         assert self._template is not None
-        facts = await self._template.load(self._targets, self._policy, self._title, hooks=self._hooks)
+        facts = await self._template.load(self.targets, self.policy, self._title, hooks=self._hooks)
         kind = "hooks" if self._hooks else "processors"
-        log.info("template.started", pid=self._template.pid, **{kind: len(facts)})
+        log.info(
+            "template.started", pid=self._template.pid, profile=self.policy.profile, **{kind: len(facts)}
+        )
         self._loaded = True
         self._revive_if_dead()
         return facts

@@ -53,13 +53,11 @@ class SlotOwner(Protocol):
 class Slot:
     """The master's place for one job of one queue; it has a runner, or waits for one.
 
-    nursery   where its runners come from; None: where those of the processors do.
+    nursery   where its runners come from.
     title     what the titles of its runners begin with.
     """
 
-    def __init__(
-        self, number: int, owner: SlotOwner, *, nursery: Nursery | None = None, title: str = ""
-    ) -> None:
+    def __init__(self, number: int, owner: SlotOwner, *, nursery: Nursery, title: str = "") -> None:
         self.number = number
         self.owner = owner
         self.nursery = nursery
@@ -78,9 +76,9 @@ class Runner:
         self.pidfd = pidfd
         self.phase = Phase.STARTING
         self.attempts: dict[int, Attempt] = {}  # at work in it, by the number their frames carry
-        self.unclean = False  # a job left in it what cannot be put back: it is given no other
         self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
+        self.unclean = False  # a job left in it what cannot be put back: it is given no other
         self.layers: Sequence[Sequence[object]] = ()
         self.born_at = 0.0  # monotonic seconds of its registration
         self.served = 0  # jobs whose outcome it has said

@@ -31,7 +31,6 @@ from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
-from supervisor.master.template import ProcessorFacts
 from supervisor.observe.log import get
 
 log = get("runners")
@@ -54,15 +53,10 @@ class Runners:
         loop: asyncio.AbstractEventLoop,
         *,
         env: Mapping[str, str],
-        targets: Sequence[Target],
-        policy: Policy,
-        title: str,
     ) -> None:
         self._loop = loop
         self._env = env
-        self._policy = policy
         self._nurseries: list[Nursery] = []
-        self.processors = self.nursery(targets, title)
         self._by_pid: dict[int, Runner] = {}
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
@@ -74,23 +68,23 @@ class Runners:
 
     # --- the templates -----------------------------------------------------------------------------
 
-    def nursery(self, targets: Sequence[Target], title: str, *, hooks: bool = False) -> Nursery:
-        """A place for templates of these targets; the first one is that of the processors."""
-        made = Nursery(
-            self._loop, env=self._env, targets=targets, policy=self._policy, title=title, hooks=hooks
-        )
+    def nursery(
+        self, targets: Sequence[Target], policy: Policy, title: str, *, hooks: bool = False
+    ) -> Nursery:
+        """A place for templates of these targets under this policy."""
+        made = Nursery(self._loop, env=self._env, targets=targets, policy=policy, title=title, hooks=hooks)
         self._nurseries.append(made)
         return made
+
+    def abandon(self, nursery: Nursery) -> None:
+        """End its template; nothing is to be born there. It stays known until its end is buried."""
+        nursery.stop()
+        nursery.let_go()
 
     def spawn_templates(self) -> None:
         """Start the first template of each; called before any connection to Redis exists."""
         for each in self._nurseries:
             each.spawn()
-
-    async def load(self) -> list[ProcessorFacts]:
-        """Have every target imported; what is known of the processors. Raises `TemplateFailed`."""
-        facts, *_ = await asyncio.gather(*(each.load() for each in self._nurseries))
-        return facts
 
     def _forking(self) -> bool:
         return any(each.forking for each in self._nurseries)
@@ -115,7 +109,7 @@ class Runners:
         while not (slot.closed or self.stopping):
             if slot.failures:
                 await asyncio.sleep(pause_after(slot.failures))
-            if (reviving := self._nursery_of(slot).reviving) is not None:
+            if (reviving := slot.nursery.reviving) is not None:
                 await asyncio.wait([reviving])
             if slot.closed or self.stopping:
                 return
@@ -125,9 +119,6 @@ class Runners:
             except (SandboxError, OSError) as error:
                 slot.failures += 1
                 log.error("runner.failed", slot=slot.number, error=str(error), failures=slot.failures)
-
-    def _nursery_of(self, slot: Slot) -> Nursery:
-        return slot.nursery or self.processors
 
     async def _start(self, slot: Slot) -> None:
         """Have one runner forked, register it, and let it speak."""
@@ -146,7 +137,7 @@ class Runners:
     async def _forked(self, slot: Slot, fds: Sequence[int]) -> int:
         """The pid of a new runner, a child of ours that is not reaped."""
         try:
-            pid = await self._nursery_of(slot).fork(slot.number, fds)
+            pid = await slot.nursery.fork(slot.number, fds)
         finally:
             dead = self._dead_at_birth
             if not self._forking():
@@ -166,7 +157,7 @@ class Runners:
         runner.pipe = Pipe(
             self._loop,
             ends.link,
-            max_body=self._policy.result_bytes + 65536,
+            max_body=slot.nursery.policy.result_bytes + 65536,
             on_frame=lambda kind, body, attempt: self._frame(runner, kind, body, attempt),
             on_bad=lambda error: self.bad_frame(runner, str(error)),
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pwd
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Final
 
 from sandbox.policy import Limits, Policy
 from supervisor.config.policy import PolicyConfig, RecycleConfig
@@ -18,6 +20,7 @@ from supervisor.protocol.job_options import JobOptions, KeepJobs
 from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.thresholds import Thresholds
 
+STRICTNESS: Final = ("none", "process", "strict")  # each more than the one before it
 NO_THRESHOLDS = Thresholds()
 NO_RECYCLING = RecycleConfig()
 
@@ -71,7 +74,7 @@ def policy_of(config: PolicyConfig, profile: str | None = None) -> Policy:
 
     profile   instead of the one of the config: what a decorator asks for.
     """
-    uid, gid = _user(config.user) if config.user else (0, 0)
+    uid, gid = _user(config.user)
     return Policy(
         profile=profile or config.profile,
         result_bytes=config.result_bytes,
@@ -87,6 +90,24 @@ def policy_of(config: PolicyConfig, profile: str | None = None) -> Policy:
 
 
 def _user(name: str) -> tuple[int, int]:
+    if not name:
+        return 0, 0
+    uid, gid = _ids_of(name)
+    if os.geteuid() != 0:
+        if uid == os.geteuid():
+            return 0, 0
+        raise ConfigError(
+            f"[policy] user: only a master that is root can run its processors as {name!r}, and this one has "
+            f"uid {os.geteuid()}; nothing was started"
+        )
+    if uid == 0:
+        raise ConfigError(
+            "[policy] user: root is what runners must not be; name another, nothing was started"
+        )
+    return uid, gid
+
+
+def _ids_of(name: str) -> tuple[int, int]:
     try:
         found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
     except (KeyError, OverflowError):
@@ -94,6 +115,16 @@ def _user(name: str) -> tuple[int, int]:
             return int(name), int(name)  # a number needs no name: containers often have none
         raise ConfigError(f"[policy] user: there is no user {name!r} here; nothing was started") from None
     return found.pw_uid, found.pw_gid
+
+
+def strictest(profiles: Iterable[str]) -> str:
+    return max(profiles, key=STRICTNESS.index)
+
+
+def profile_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> str:
+    """The profile that a queue's processors, among `facts`, and the config make for it."""
+    asked = [each.profile for each in facts if each.queue == queue and each.profile]
+    return strictest([plan.config.effective(queue).policy.profile, *asked])
 
 
 def settings_by_queue(plan: Plan, facts: Sequence[ProcessorFacts]) -> list[QueueSettings]:
@@ -114,6 +145,7 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
     declared = max((each.concurrency for each in facts if each.concurrency), default=None)
     concurrency = plan.concurrency or (configured and configured.concurrency) or declared or own.concurrency
     limiter = own.limiter
+    profile = profile_of(plan, queue, facts)
     return QueueSettings(
         name=queue,
         concurrency=concurrency,
@@ -135,7 +167,7 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
         thresholds=Thresholds(own.alerts.max_waiting, own.alerts.max_failed_share, own.alerts.max_age_ms),
         look_interval_ms=own.alerts.interval_ms,
         limits={each.name: _limits_of(own.policy).and_smaller(each.limits) for each in facts},
-        fresh=_said(own.policy.fresh, *(each.fresh for each in facts), otherwise=False),
+        fresh=_said(own.policy.fresh, *(each.fresh for each in facts), otherwise=profile == "strict"),
         per_runner=min((each.per_runner or 1 for each in facts), default=1),
         max_crashes=min(each.max_crashes or own.policy.max_crashes for each in facts),
         bigger_on_memory=frozenset(each.name for each in facts if each.on_memory or own.policy.on_memory),

@@ -61,7 +61,10 @@ def scrubbed(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
 
 
 class ProcessorFacts(msgspec.Struct, frozen=True):
-    """What the template found out about one processor."""
+    """What the template found out about one processor.
+
+    target_number   which of the targets has brought it, from 0.
+    """
 
     queue: str
     name: str | None
@@ -74,6 +77,7 @@ class ProcessorFacts(msgspec.Struct, frozen=True):
     per_runner: int | None = None
     max_crashes: int | None = None
     on_memory: str | None = None
+    target_number: int = 0
 
 
 class _Packet(msgspec.Struct, frozen=True):
@@ -159,6 +163,8 @@ class Template:
         reply = await self._loaded
         if reply.what != "ready":
             raise self._failure(reply.cause, reply.traceback)
+        if not all(0 <= each.target_number < len(self.targets) for each in reply.processors):
+            raise self._failure("the template told of a processor of a target that it was not given", "")
         return reply.processors
 
     def _failure(self, cause: str, traceback: str) -> TemplateFailed:

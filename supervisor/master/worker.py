@@ -22,6 +22,7 @@ from supervisor.master.fetcher import Fetcher
 from supervisor.master.hooks import Hooks
 from supervisor.master.lease import Leases
 from supervisor.master.notify import Listener
+from supervisor.master.nursery import Nursery
 from supervisor.master.relay import Relay
 from supervisor.master.runner import Slot
 from supervisor.master.runners import Runners
@@ -42,10 +43,14 @@ WAKE_WITHIN_S = 0.5  # at the end of a stop; a hint is not worth more
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all workers of one master share."""
+    """What all workers of one master share.
+
+    nursery_of   where the runners of a queue come from.
+    """
 
     redis: Redis
     runners: Runners
+    nursery_of: Callable[[str], Nursery]
     listener: Listener
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
@@ -131,8 +136,9 @@ class Worker:
 
     def open_slots(self, first: int) -> int:
         """Ask for a runner for each slot; returns the number after the last slot's."""
+        nursery = self._around.nursery_of(self.settings.name)
         for number in range(first, first + self.settings.concurrency):
-            slot = Slot(number, self.dispatcher)
+            slot = Slot(number, self.dispatcher, nursery=nursery)
             self.slots.append(slot)
             self._around.runners.open(slot)
         return first + self.settings.concurrency

@@ -48,7 +48,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "info", "queue slot runner phase job_id running_ms", "On request, one a slot."
         ),
         # --- template and runners ---
-        "template.started": _event("info", "pid processors hooks", "So many of them are imported."),
+        "template.started": _event("info", "pid profile processors hooks", "So many of them are imported."),
         "template.output": _event("info", "stream line", "What a module printed while it was imported."),
         "template.bad_packet": _event(
             "error", "pid error", "The template sent no packet and is killed (I7)."

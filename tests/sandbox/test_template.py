@@ -34,6 +34,7 @@ def test_ready_tells_what_the_processors_ask_for(master):
             "per_runner": None,
             "max_crashes": None,
             "on_memory": None,
+            "target_number": 0,
         },
         {
             "queue": "thumbnails",
@@ -47,6 +48,7 @@ def test_ready_tells_what_the_processors_ask_for(master):
             "per_runner": None,
             "max_crashes": None,
             "on_memory": None,
+            "target_number": 0,
         },
     ]
 

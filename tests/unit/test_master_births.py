@@ -59,13 +59,7 @@ class Owner:
 
 @pytest.fixture
 async def registry():
-    made = Runners(
-        asyncio.get_running_loop(),
-        env={},
-        targets=[],
-        policy=Policy(),
-        title="",
-    )
+    made = Runners(asyncio.get_running_loop(), env={})
     made.stopping = True  # no birth follows a burial here
     yield made
     for runner in list(made._by_pid.values()):
@@ -83,7 +77,7 @@ def child(registry, code):
             [sys.executable, "-I", "-S", "-c", program], pass_fds=[link], stdout=out, stderr=err
         )
     process.returncode = 0  # the registry buries it
-    slot = Slot(1, Owner())
+    slot = Slot(1, Owner(), nursery=registry.nursery([], Policy(), ""))
     runner = Runner(slot, process.pid, os.pidfd_open(process.pid))
     registry._register(runner, ours)
     return runner
@@ -188,10 +182,11 @@ async def templates(monkeypatch):
     monkeypatch.setattr(module, "Template", FakeTemplate)
     monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.001)
     FakeTemplate.born = []
-    made = Runners(asyncio.get_running_loop(), env={}, targets=[], policy=Policy(), title="")
+    made = Runners(asyncio.get_running_loop(), env={})
+    made.only = made.nursery([], Policy(), "")
     yield made
     made.stopping = True
-    made.processors.stop()
+    made.only.stop()
     for task in made._tasks:
         task.cancel()
 
@@ -199,32 +194,32 @@ async def templates(monkeypatch):
 async def test_a_dead_template_is_replaced_until_one_lives(templates):
     """Whatever goes wrong on the way, and though one dies while its reviver is believed to be at work."""
     FakeTemplate.script = ["lives", "no room", "deaf", "dies once it is loaded", "lives"]
-    first = templates.processors.spawn()
-    await templates.load()
+    first = templates.only.spawn()
+    await templates.only.load()
     first.alive = False
-    templates.processors.ended(first)
+    templates.only.ended(first)
     await until(lambda: len(FakeTemplate.born) == 5)
-    await until(lambda: templates.processors.reviving is None)
+    await until(lambda: templates.only.reviving is None)
     assert FakeTemplate.born[-1].alive
 
 
 async def test_a_template_that_dies_at_its_first_load_is_not_replaced(templates):
     """That start has failed, with a sentence."""
     FakeTemplate.script = ["deaf", "lives"]
-    first = templates.processors.spawn()
+    first = templates.only.spawn()
     with pytest.raises(SandboxError):
-        await templates.load()
+        await templates.only.load()
     first.alive = False
-    templates.processors.ended(first)
-    assert templates.processors.reviving is None
+    templates.only.ended(first)
+    assert templates.only.reviving is None
 
 
 async def test_a_template_that_does_not_answer_a_fork_is_killed(templates, monkeypatch):
     monkeypatch.setattr(module, "FORK_WITHIN_S", 0.01)
     FakeTemplate.script = ["lives"]
-    template = templates.processors.spawn()
-    await templates.load()
-    slot = Slot(1, Owner())
+    template = templates.only.spawn()
+    await templates.only.load()
+    slot = Slot(1, Owner(), nursery=templates.only)
     templates.open(slot)
     await until(lambda: slot.failures)
     assert template.killed

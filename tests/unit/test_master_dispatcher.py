@@ -88,7 +88,7 @@ class World:
         await asyncio.Event().wait()
 
     def runner(self, *, there=True):
-        made = Runner(Slot(1, self.dispatcher), 1, -1)
+        made = Runner(Slot(1, self.dispatcher, nursery=None), 1, -1)
         made.pipe = FakePipe(there=there)
         made.outputs = [FakePipe(there=there)]
         for output in made.outputs:

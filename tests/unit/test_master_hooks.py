@@ -8,6 +8,7 @@ import json
 import pytest
 
 from sandbox.hooks import call_of
+from sandbox.policy import Policy
 from sandbox.wire import START_META, Kind
 from supervisor.config.model import HooksConfig
 from supervisor.errors import RedisUnavailable
@@ -53,7 +54,7 @@ class FakeRunners:
     def __init__(self) -> None:
         self.killed = []
 
-    def nursery(self, targets, title, *, hooks):
+    def nursery(self, targets, policy, title, *, hooks):
         assert hooks
 
     def kill(self, runner):
@@ -70,7 +71,7 @@ class World:
         config = HooksConfig(completed="a:b", failed="a:c", stalled="a:d")
         loop = asyncio.get_running_loop()
         self.hooks = Hooks(
-            self.runners, hook_targets(config), timeout_s=30, wall_clock=lambda: 5.0, loop=loop
+            self.runners, hook_targets(config), Policy(), timeout_s=30, wall_clock=lambda: 5.0, loop=loop
         )
         self.runners.owner = self.hooks
 
