@@ -77,10 +77,10 @@ class TreeMeter:
 
     def _own(self, pid: int, process: _Process, found: dict[int, _Process]) -> int:
         """What this process has that was not counted with another."""
-        if not process.forked:
-            return process.memory_bytes
         if pid == self._pid:
             return max(0, process.memory_bytes - self._baseline)
+        if not process.forked:
+            return process.memory_bytes
         if pid not in self._inherited:
             parent = found.get(process.parent, found[self._pid])
             shared = min(process.memory_bytes, parent.memory_bytes)

@@ -1,0 +1,196 @@
+"""Groups in trees of files that look like cgroup v2; how the kernel keeps them is tests/guest's to show."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sandbox.policy import Limits
+from supervisor.master.cgroup import Delegated, Groups, Leaf, LeafEvents, delegated
+
+MB = 1024 * 1024
+UNIT = "system.slice/ox.service"
+
+
+class Host:
+    """A cgroup v2 with one service in it, and the /proc of one of its processes."""
+
+    def __init__(self, place) -> None:
+        self.groups, self.proc = place / "cgroup", place / "proc"
+        (self.proc / "self").mkdir(parents=True)
+        self.mount()
+        self.live_in(f"/{UNIT}")
+        self.unit = self.group(self.groups / UNIT)
+
+    def mount(self, line="30 23 0:26 / {place} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"):
+        other = "22 1 8:1 / / rw - ext4 /dev/root rw\n"
+        (self.proc / "self/mountinfo").write_text(other + line.format(place=self.groups) + "\n")
+
+    def live_in(self, path, more="1:name=systemd:/else\n"):
+        (self.proc / "self/cgroup").write_text(f"{more}0::{path}\n")
+
+    def group(self, path, controllers="cpu io memory pids", pids=()):
+        path.mkdir(parents=True, exist_ok=True)
+        for name in ("cgroup.subtree_control", "memory.max"):
+            (path / name).write_text("")
+        (path / "cgroup.controllers").write_text(controllers)
+        (path / "cgroup.procs").write_text("\n".join(map(str, pids)))
+        return path
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def test_a_delegated_group_is_found(host):
+    assert delegated(host.proc) == Delegated(host.unit, frozenset({"cpu", "io", "memory", "pids"}))
+
+
+def test_who_was_put_into_the_leaf_supervisor_has_the_group_above(host):
+    """DelegateSubgroup=supervisor of systemd 254."""
+    host.group(host.unit / "supervisor")
+    host.live_in(f"/{UNIT}/supervisor")
+    assert delegated(host.proc).root == host.unit
+
+
+def test_a_group_of_which_only_a_part_is_mounted_is_found(host):
+    host.mount("30 23 0:26 /system.slice {place} rw - cgroup2 cgroup rw")
+    host.group(host.groups / "ox.service")
+    assert delegated(host.proc).root == host.groups / "ox.service"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda host: (host.proc / "self/cgroup").unlink(), "self/cgroup cannot be read"),
+        (lambda host: (host.proc / "self/cgroup").write_text("4:memory:/x\n"), "no cgroup v2"),
+        (
+            lambda host: (host.proc / "self/mountinfo").write_text("1 1 8:1 / / rw - ext4 x rw\n"),
+            "not mounted",
+        ),
+        (lambda host: host.mount("30 23 0:26 /other {place} rw - cgroup2 cgroup rw"), "not below /other"),
+        (lambda host: host.group(host.unit, "cpu io"), "no controller for memory and pids"),
+        (lambda host: host.group(host.unit, "cpu memory"), "no controller for pids"),
+        (lambda host: (host.unit / "memory.max").unlink(), "the root of all groups"),
+        (lambda host: (host.unit / "cgroup.controllers").unlink(), "cannot be read"),
+    ],
+)
+def test_what_is_no_delegated_group_is_said(host, spoil, why):
+    spoil(host)
+    assert why in delegated(host.proc)
+    assert why in Groups.find(host.proc, [])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_group_that_is_not_ours_to_write_was_not_delegated(host):
+    (host.unit / "cgroup.procs").chmod(0o400)
+    assert "not writable" in delegated(host.proc)
+
+
+def test_taking_possession_moves_us_and_ours_into_a_leaf_and_switches_the_controllers_on(host, monkeypatch):
+    host.group(host.unit, pids=[os.getpid(), 4_000_001])
+    written = []
+    monkeypatch.setattr("pathlib.Path.write_text", lambda path, text: written.append((path, text)))
+    groups = Groups.find(host.proc, [4_000_001])
+    assert groups.root == host.unit
+    home = host.unit / "supervisor/cgroup.procs"
+    switch = host.unit / "cgroup.subtree_control"
+    assert written[:2] == [(home, str(pid)) for pid in sorted((os.getpid(), 4_000_001))]
+    assert written[2:] == [(switch, "+memory"), (switch, "+pids"), (switch, "+cpu")]
+
+
+def test_a_group_with_strangers_in_it_is_left_alone(host):
+    host.group(host.unit, pids=[os.getpid(), 4_000_001])
+    why = Groups.find(host.proc, [])
+    assert "process 4000001" in why
+    assert not (host.unit / "supervisor").exists()
+
+
+def test_what_a_killed_master_left_is_taken_away(host):
+    (host.unit / "runner-77").mkdir()
+    Groups.find(host.proc, [])
+    assert not (host.unit / "runner-77").exists()
+
+
+def test_a_refusal_of_the_kernel_is_a_sentence(host):
+    (host.unit / "cgroup.subtree_control").unlink()
+    (host.unit / "cgroup.subtree_control").mkdir()
+    assert "Is a directory" in Groups.find(host.proc, [])
+
+
+# --- a leaf -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaf(host):
+    """With what the kernel would have put into it."""
+    made = Groups.find(host.proc, []).leaf("123")
+    for name, text in {
+        "memory.current": f"{3 * MB}\n",
+        "memory.peak": f"{63 * MB}\n",
+        "memory.max": "max\n",
+        "memory.events": "low 0\nhigh 0\nmax 35\noom 1\noom_kill 2\noom_group_kill 1\n",
+        "pids.events": "max 6\n",
+        "pids.current": "8\n",
+        "pids.max": "max\n",
+        "cpu.stat": "usage_usec 1234567\nuser_usec 1\nsystem_usec 2\n",
+        "cgroup.procs": "1\n2\n3\n",
+    }.items():
+        (made.path / name).write_text(text)
+    return made
+
+
+def test_a_leaf_is_killed_by_the_kernel_as_one(leaf):
+    assert (leaf.path / "memory.oom.group").read_text() == "1"
+
+
+def test_a_process_is_attached(leaf):
+    leaf.attach(4711)
+    assert (leaf.path / "cgroup.procs").read_text() == "4711"
+
+
+def test_limits_are_set_and_taken_back(leaf):
+    """What the runner used before its first job is not the job's."""
+    leaf.ready()
+    leaf.set(Limits(memory_bytes=60 * MB, processes=8))
+    assert (leaf.path / "memory.max").read_text() == str(63 * MB)
+    assert (leaf.path / "pids.max").read_text() == "8"
+    leaf.set(Limits())
+    assert (leaf.path / "memory.max").read_text() == (leaf.path / "pids.max").read_text() == "max"
+
+
+def test_the_same_limits_are_not_written_twice(leaf):
+    leaf.set(Limits(memory_bytes=60 * MB))
+    (leaf.path / "memory.max").write_text("as it was")
+    leaf.set(Limits(memory_bytes=60 * MB, cpu_ms=1))
+    assert (leaf.path / "memory.max").read_text() == "as it was"
+
+
+def test_what_the_kernel_did_is_told(leaf):
+    leaf.ready()
+    assert leaf.events() == LeafEvents(over_memory=1, memory_kills=2, refused_forks=6)
+    assert leaf.peak_bytes() == 60 * MB
+    assert leaf.pids() == [1, 2, 3]
+
+
+def test_a_leaf_is_a_meter(leaf):
+    leaf.ready()
+    leaf.set(Limits(processes=8))
+    (leaf.path / "memory.current").write_text(f"{13 * MB}\n")
+    assert leaf.read() == (10 * MB, 1234, 8, 3)
+    (leaf.path / "pids.events").write_text("max 7\n")
+    assert leaf.read().tasks == 9, "who was refused counts: it is over the limit"
+
+
+def test_a_leaf_that_has_gone_uses_nothing_and_tells_nothing(host):
+    leaf = Leaf(host.groups / "gone")
+    assert leaf.read() is None and not leaf.kill()
+    assert leaf.events() == LeafEvents() and leaf.peak_bytes() == 0 and leaf.pids() == []
+    leaf.ready()
+    leaf.remove()
+
+
+def test_killing_is_one_write(leaf):
+    assert leaf.kill() and (leaf.path / "cgroup.kill").read_text() == "1"
