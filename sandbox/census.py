@@ -55,7 +55,9 @@ def tasks() -> int:
 
 def python_threads() -> set[int]:
     """Threads that Python code runs in, the calling one among them: those `threading` never saw, too."""
-    return set(sys._current_frames())
+    threading = sys.modules.get("threading")
+    known = () if threading is None else threading.enumerate()  # one that has just started has no frame yet
+    return {*sys._current_frames(), *(each.ident for each in known if each.ident is not None)}
 
 
 def name_processes(pids: Iterable[int]) -> str:

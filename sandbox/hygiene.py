@@ -105,6 +105,7 @@ class Hygiene:
         if self._served == 1:
             self._first_id = job_id
         umask = os.umask(self._umask)  # tells what it was and sets it right in one call
+        found = Findings()
         try:
             if (
                 umask == self._umask
@@ -116,9 +117,8 @@ class Hygiene:
                 and self._clock() - self._full_at < FULL_EVERY_S
             ):
                 return None
-            found = self._look_closely(umask)
+            self._look_closely(found, umask)
         except OSError as error:
-            found = Findings()
             found.stays(f"what keeps us from looking further ({error.strerror or error})")
         return found if found.left else None
 
@@ -156,19 +156,17 @@ class Hygiene:
 
     # --- everything -------------------------------------------------------------------------------------
 
-    def _look_closely(self, umask: int) -> Findings:
-        found = Findings()
+    def _look_closely(self, found: Findings, umask: int) -> None:
         if umask != self._umask:
             found.put_back(f"umask {umask:04o}")
+        self._look_at_descriptors(found)
         self._look_at_processes(found)
         self._look_at_threads(found)
-        self._look_at_descriptors(found)
         self._look_at_surroundings(found)
         before = f", by this job or one of the {self._served - 1} since job {self._first_id}"
         self._rare.compare(found.put_back, found.stays, before if self._served > 1 else "")
         self._full_at = self._clock()
         self._served = 0
-        return found
 
     def _look_at_processes(self, found: Findings) -> None:
         if self._childless():
@@ -181,10 +179,11 @@ class Hygiene:
         if not self._only_known_threads():
             _close_pools()
             self._let_threads_go()
-            if not self._in_time(self._only_known_threads, GRACE_S):
-                found.stays(census.name_threads(census.python_threads() - self._threads))
-                return
+            self._in_time(self._only_known_threads, GRACE_S)
         self._in_time(lambda: census.tasks() <= self._tasks, NATIVE_GRACE_S)
+        # Last: one that has just been started runs no Python code yet.
+        if not self._only_known_threads():
+            found.stays(census.name_threads(census.python_threads() - self._threads))
         self._tasks = census.tasks()
         if self._tasks > self._most_tasks:
             found.stays(f"{self._tasks - self._most_tasks + SPARE_TASKS} threads of native libraries")
@@ -195,7 +194,11 @@ class Hygiene:
     def _look_at_descriptors(self, found: Findings) -> None:
         more = self._fds() - self._most_fds
         if more > 0:
-            found.stays(f"{more + SPARE_FDS} descriptors more than at first: {census.name_descriptors()}")
+            try:
+                which = census.name_descriptors()
+            except OSError:
+                which = "none is free to look at them"
+            found.stays(f"{more + SPARE_FDS} descriptors more than at first: {which}")
 
     def _look_at_surroundings(self, found: Findings) -> None:
         if not self._looks_the_same():

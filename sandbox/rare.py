@@ -33,8 +33,14 @@ _OF_FAULTHANDLER: Final = {
 _TIMERS: Final = tuple(
     (name, getattr(signal, name)) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 )
+# By number: RLIMIT_OFILE is RLIMIT_NOFILE.
 _LIMITS: Final = tuple(
-    (name, getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")
+    (name, which)
+    for which, name in {
+        getattr(resource, name): name
+        for name in sorted(dir(resource), reverse=True)
+        if name.startswith("RLIMIT_")
+    }.items()
 )
 
 Tell = Callable[[str], None]

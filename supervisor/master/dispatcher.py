@@ -4,6 +4,8 @@ Decides which fact ends an attempt: the first one (I4). A frame, the death of th
 lease and a stop are all facts; whatever comes after the first changes nothing. What is then written is
 finish.py's decision, when it is sent is the exchanger's.
 
+Longer than most modules because every fact that can end an attempt has to be seen beside the others.
+
 Reads    frames from runners (bytes from strangers, I7), exits, timers
 Tells    the exchanger (outcomes), the leases, the listener, the log
 """

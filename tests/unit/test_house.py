@@ -77,6 +77,7 @@ ONLY_ROOM = {
 BORDERS = {
     "sandbox/attempt.py": "the processor call",
     "sandbox/failures.py": "the user's exceptions: their __str__ may fail",
+    "sandbox/hygiene.py": "a library's pool that is closed after the job: what is left of it is found",
     "sandbox/loader.py": "the import of the user's module",
     "sandbox/runner.py": "the end of a forked process",
     "sandbox/saga.py": "the user's compensations: one that fails does not stop the others",

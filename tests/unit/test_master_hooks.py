@@ -38,6 +38,7 @@ class FakePipe:
 
 class FakeRunner:
     pid = 7
+    unclean = False
 
     def __init__(self) -> None:
         self.phase, self.pipe = Phase.IDLE, FakePipe()
