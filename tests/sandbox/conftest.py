@@ -143,7 +143,9 @@ class Runner:
 class Master:
     """Spawns one template in tests/processors and speaks with it."""
 
-    def __init__(self, python: str = sys.executable, cwd: Path = PROCESSORS, **popen: Any) -> None:
+    def __init__(
+        self, python: str = sys.executable, cwd: Path = PROCESSORS, home: Path = ROOT, **popen: Any
+    ) -> None:
         self.runners: list[Runner] = []
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(PATIENCE_S)
@@ -153,7 +155,7 @@ class Master:
             self.process = subprocess.Popen(
                 [python, "-P", "-W", "error", "-m", "sandbox", "template", str(theirs.fileno())],
                 cwd=cwd,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=errors_write,
