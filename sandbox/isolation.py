@@ -2,7 +2,8 @@
 
 Two groups. What is inherited by fork and does not hinder forking is done once, by the template, before it
 imports the user's module; what is a process's own is done by each runner before it may speak (I6). A step is
-read back from the kernel where the kernel tells; a layer is never claimed that was not read back.
+read back from the kernel where the kernel tells, or tried where it does not; a layer is never claimed that
+was not looked at. Each mechanism has a module of its own; this one has their order, and the reason for it.
 
 This module does not decide what a refusal means: the layers go to the master with READY, and a profile that
 requires a layer refuses the runner there. Only what a runner cannot work without raises `IsolationFailed`.
@@ -15,10 +16,12 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sandbox import linux
+from sandbox import identity, linux, paths, strict
+from sandbox.layers import Applied, Layer, apply, check
+from sandbox.policy import Policy
 
 OOM_SCORE_ADJUSTMENT = 500  # the kernel ends a runner before it ends the master
 ADOPTION_TIMEOUT_S = 5.0  # how long a runner waits to become the master's child
@@ -27,61 +30,62 @@ ADOPTION_TIMEOUT_S = 5.0  # how long a runner waits to become the master's child
 IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The step holds; read back where the kernel tells."""
-
-    name: str
-
-    def to_json(self) -> list[str | bool]:
-        return [self.name, True, ""]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The step does not hold, and why."""
-
-    name: str
-    reason: str
-
-    def to_json(self) -> list[str | bool]:
-        return [self.name, False, self.reason]
-
-
-Layer = Applied | Refused
-
-
 class IsolationFailed(Exception):
     """A process without this step must not run."""
-
-
-def _apply(name: str, step: Callable[[], None]) -> Layer:
-    try:
-        step()
-    except OSError as error:
-        return Refused(name, error.strerror or str(error))
-    return Applied(name)
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise OSError(0, f"{what} did not take effect")
 
 
 # --- inherited: the template, before user code ----------------------------------------------------
 
 
-def isolate_template(profile: str) -> list[Layer]:
-    """Everything that a fork hands on. The order matters: oom_score_adj is not writable when not dumpable."""
-    if profile == "none":
-        return []
-    return [
-        _apply("oom_score_adj", _raise_oom_score),
-        _apply("batch_scheduling", _batch_scheduling),
-        _apply("no_core", _no_core),
-        _apply("no_new_privs", _no_new_privs),
-        _apply("not_dumpable", _not_dumpable),
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What the template hands to its runners of its own isolation.
+
+    readable    strict: what may be read, for the runners' own rules
+    """
+
+    layers: Sequence[Layer]
+    readable: Sequence[paths.Root] = ()
+
+
+def isolate_template(policy: Policy, here: str, master_pid: int) -> Inherited:
+    """Everything that a fork hands on. `here` is the directory of the user's module.
+
+    The order matters. oom_score_adj is not writable when not dumpable, and the change of user makes not
+    dumpable and clears the parent-death signal. Namespaces come before the file rules, which forbid mounts;
+    the system calls are last, because they forbid what the others are made of.
+
+    Raises `IsolationFailed` when the master has gone, `identity.CannotBecome` with a sentence for people.
+    """
+    layers: list[Layer] = []
+    if policy.profile != "none":
+        layers += [
+            apply("oom_score_adj", _raise_oom_score),
+            apply("batch_scheduling", _batch_scheduling),
+            apply("no_core", _no_core),
+        ]
+    if policy.uid:
+        layers.append(_become(policy, master_pid))
+        identity.check_paths(here, policy.jobs_dir)
+    if policy.profile == "strict":
+        layers += strict.enter_namespaces(policy)
+    if policy.profile != "none":
+        layers += [apply("no_new_privs", _no_new_privs), apply("not_dumpable", _not_dumpable)]
+    if policy.profile != "strict":
+        return Inherited(layers=layers)
+    layers += strict.confine_template(policy, here)
+    return Inherited(layers=layers, readable=paths.roots(policy, here))
+
+
+def _become(policy: Policy, master_pid: int) -> Layer:
+    """Not a step that may be refused: nobody's code is run as another user than the one who was named."""
+    try:
+        identity.become(policy.uid, policy.gid or policy.uid)
+        check(identity.is_now(policy.uid, policy.gid or policy.uid), "the change of user")
+    except OSError as error:
+        raise identity.CannotBecome(f"cannot become uid {policy.uid}: {error.strerror or error}") from None
+    die_with(master_pid)
+    return Applied("own_user")
 
 
 def _raise_oom_score() -> None:
@@ -90,7 +94,7 @@ def _raise_oom_score() -> None:
     try:
         if int(os.read(fd, 16)) < OOM_SCORE_ADJUSTMENT:
             os.pwrite(fd, b"%d" % OOM_SCORE_ADJUSTMENT, 0)
-        _check(int(os.pread(fd, 16, 0)) >= OOM_SCORE_ADJUSTMENT, "oom_score_adj")
+        check(int(os.pread(fd, 16, 0)) >= OOM_SCORE_ADJUSTMENT, "oom_score_adj")
     finally:
         os.close(fd)
 
@@ -100,22 +104,22 @@ def _batch_scheduling() -> None:
     # the master does next feeds the other runners. Measured: no-op jobs a second +25 %, and for long jobs
     # renewals come sooner. Needs no right, and costs a job nothing while a core is free.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    _check(os.sched_getscheduler(0) == os.SCHED_BATCH, "SCHED_BATCH")
+    check(os.sched_getscheduler(0) == os.SCHED_BATCH, "SCHED_BATCH")
 
 
 def _no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _check(resource.getrlimit(resource.RLIMIT_CORE) == (0, 0), "RLIMIT_CORE")
+    check(resource.getrlimit(resource.RLIMIT_CORE) == (0, 0), "RLIMIT_CORE")
 
 
 def _no_new_privs() -> None:
     linux.set_no_new_privs()
-    _check(linux.no_new_privs(), "NO_NEW_PRIVS")
+    check(linux.no_new_privs(), "NO_NEW_PRIVS")
 
 
 def _not_dumpable() -> None:
     linux.set_dumpable(False)
-    _check(not linux.dumpable(), "DUMPABLE=0")
+    check(not linux.dumpable(), "DUMPABLE=0")
 
 
 def die_with(parent_pid: int) -> None:
@@ -131,27 +135,40 @@ def die_with(parent_pid: int) -> None:
 # --- own: the runner, before it may speak ---------------------------------------------------------
 
 
-def isolate_runner(profile: str, master_pid: int, kept_fds: Iterable[int]) -> list[Layer]:
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """A runner's own layers, and its directory: "" for one that has none yet."""
+
+    layers: Sequence[Layer]
+    directory: str = ""
+
+
+def isolate_runner(
+    policy: Policy, inherited: Inherited, master_pid: int, kept_fds: Iterable[int]
+) -> Isolated:
     """What a runner does for itself, in this order. Raises `IsolationFailed` when it cannot go on.
 
     kept_fds    open above 2 and still wanted: the link, and what the user's module opened when it was
                 imported (closing those under it would let a new descriptor take their numbers).
     """
     layers = [
-        _apply("own_session", _own_session),
-        _apply("signals_reset", _reset_signals),
-        _apply("stdin_null", _null_stdin),
-        _apply("descriptors_closed", lambda: _close_all_but(frozenset(kept_fds) | {0, 1, 2})),
+        apply("own_session", _own_session),
+        apply("signals_reset", _reset_signals),
+        apply("stdin_null", _null_stdin),
+        apply("descriptors_closed", lambda: _close_all_but(frozenset(kept_fds) | {0, 1, 2})),
     ]
-    if profile != "none":
-        layers.append(_apply("subreaper", _subreaper))
-    layers.append(_apply("parent_death", lambda: _die_with_master(master_pid)))
-    return layers
+    if policy.profile != "none":
+        layers.append(apply("subreaper", _subreaper))
+    layers.append(apply("parent_death", lambda: _die_with_master(master_pid)))
+    if policy.profile != "strict":
+        return Isolated(layers)
+    own, directory = strict.confine_runner(policy, inherited.readable)
+    return Isolated([*layers, *own], directory)
 
 
 def _own_session() -> None:
     os.setsid()
-    _check(os.getsid(0) == os.getpid(), "setsid")
+    check(os.getsid(0) == os.getpid(), "setsid")
 
 
 def _reset_signals() -> None:
@@ -170,7 +187,7 @@ def _reset_signals() -> None:
             except OSError:  # the C library keeps 32 and 33 to itself
                 continue
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _check(not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "the empty signal mask")
+    check(not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "the empty signal mask")
     # A crash in C says where; and SIGUSR1 makes the runner print its stack (`oxherd stack`, USR1 to the
     # master).
     faulthandler.enable(file=2)
@@ -206,12 +223,12 @@ def _close_all_but(kept: frozenset[int]) -> None:
     """
     for fd in open_fds() - kept:
         os.close(fd)
-    _check(open_fds() <= kept, "closing descriptors")
+    check(open_fds() <= kept, "closing descriptors")
 
 
 def _subreaper() -> None:
     linux.set_child_subreaper(True)
-    _check(linux.child_subreaper(), "CHILD_SUBREAPER")
+    check(linux.child_subreaper(), "CHILD_SUBREAPER")
 
 
 def _die_with_master(master_pid: int) -> None:
@@ -221,11 +238,23 @@ def _die_with_master(master_pid: int) -> None:
     between.
     """
     give_up_at = time.monotonic() + ADOPTION_TIMEOUT_S
-    while os.getppid() != master_pid:
+    while _parent() != master_pid:
         if time.monotonic() > give_up_at:
-            raise IsolationFailed(f"the parent is {os.getppid()} and not the master, {master_pid}")
+            raise IsolationFailed(f"the parent is {_parent()} and not the master, {master_pid}")
         time.sleep(0.000_1)
     linux.set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != master_pid:
+    if _parent() != master_pid:
         raise IsolationFailed("the master has gone")
-    _check(linux.parent_death_signal() == signal.SIGKILL, "PDEATHSIG")
+    check(linux.parent_death_signal() == signal.SIGKILL, "PDEATHSIG")
+
+
+def _parent() -> int:
+    """The parent's pid as the master knows it: in a PID namespace getppid() answers 0."""
+    pid = os.getppid()
+    if pid:
+        return pid
+    fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 4096).rpartition(b")")[2].split()[1])
+    finally:
+        os.close(fd)

@@ -8,16 +8,37 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from functools import cache
 
 PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
+
+SECCOMP_MODE_FILTER = 2
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID, MS_NODEV = 2, 4
+
+# These three have the same numbers everywhere.
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_SYS_LANDLOCK_ADD_RULE = 445
+_SYS_LANDLOCK_RESTRICT_SELF = 446
+_LANDLOCK_CREATE_RULESET_VERSION = 1
+_LANDLOCK_RULE_PATH_BENEATH = 1
+
+_CAPABILITY_VERSION_3 = 0x20080522
 
 _IOLBF = 1  # setvbuf: a stream is flushed at each line
 
@@ -88,3 +109,108 @@ def line_buffer_c_stdout() -> None:
     stream = ctypes.c_void_p.in_dll(libc, "stdout")
     if libc.setvbuf(stream, None, _IOLBF, ctypes.c_size_t(0)) != 0:
         raise OSError(0, "setvbuf(stdout) failed")
+
+
+def _syscall(name: str, number: int, *arguments: object) -> int:
+    answer = _libc().syscall(ctypes.c_long(number), *arguments)
+    if answer < 0:
+        raise _error(name)
+    return int(answer)
+
+
+def _error(name: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{name}: {os.strerror(number)}")
+
+
+# --- Landlock ---------------------------------------------------------------------------------------------
+
+
+def landlock_abi() -> int:
+    """Which generation of Landlock the kernel has; from 1."""
+    return _syscall(
+        "landlock_create_ruleset",
+        _SYS_LANDLOCK_CREATE_RULESET,
+        None,
+        ctypes.c_size_t(0),
+        ctypes.c_uint32(_LANDLOCK_CREATE_RULESET_VERSION),
+    )
+
+
+def landlock_ruleset(files: int, tcp: int, scoped: int, abi: int) -> int:
+    """A descriptor for rules: what of files and TCP is denied but for the rules, and what is scoped."""
+    members = (files, tcp, scoped)[: 3 if abi >= 6 else 2 if abi >= 4 else 1]
+    attributes = struct.pack(f"={len(members)}Q", *members)
+    return _syscall(
+        "landlock_create_ruleset",
+        _SYS_LANDLOCK_CREATE_RULESET,
+        attributes,
+        ctypes.c_size_t(len(attributes)),
+        ctypes.c_uint32(0),
+    )
+
+
+def landlock_allow(ruleset_fd: int, path_fd: int, access: int) -> None:
+    """A rule: this access is allowed to what `path_fd` is, and beneath it."""
+    _syscall(
+        "landlock_add_rule",
+        _SYS_LANDLOCK_ADD_RULE,
+        ctypes.c_int(ruleset_fd),
+        ctypes.c_int(_LANDLOCK_RULE_PATH_BENEATH),
+        struct.pack("=Qi", access, path_fd),
+        ctypes.c_uint32(0),
+    )
+
+
+def landlock_restrict(ruleset_fd: int) -> None:
+    """From now on the rules hold for this process and all it forks. Needs NO_NEW_PRIVS."""
+    _syscall(
+        "landlock_restrict_self",
+        _SYS_LANDLOCK_RESTRICT_SELF,
+        ctypes.c_int(ruleset_fd),
+        ctypes.c_uint32(0),
+    )
+
+
+# --- seccomp ----------------------------------------------------------------------------------------------
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def set_seccomp_filter(program: bytes) -> None:
+    """Have each system call judged by this BPF program. Irreversible, inherited. Needs NO_NEW_PRIVS."""
+    told = _FilterProgram(len(program) // 8, program)
+    zero = ctypes.c_ulong(0)
+    if _libc().prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(told), zero, zero) < 0:
+        raise _error("prctl(PR_SET_SECCOMP)")
+
+
+def try_syscall(number: int, *arguments: int) -> int:
+    """Make a system call for the sake of its error: that number, or 0 when it succeeded."""
+    if _libc().syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)) < 0:
+        return ctypes.get_errno()
+    return 0
+
+
+# --- namespaces and capabilities --------------------------------------------------------------------------
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by `flags` for new ones."""
+    if _libc().unshare(ctypes.c_int(flags)) < 0:
+        raise _error("unshare")
+
+
+def mount_tmpfs(path: str, options: str) -> None:
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
+    if _libc().mount(b"tmpfs", os.fsencode(path), b"tmpfs", flags, options.encode()) < 0:
+        raise _error(f"mount {path}")
+
+
+def drop_capabilities() -> None:
+    """None is held any more, and none is handed on."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc().capset(header, bytes(24)) < 0:
+        raise _error("capset")

@@ -22,7 +22,7 @@ from sandbox import codec
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
 from sandbox.hygiene import Hygiene
-from sandbox.isolation import Layer, isolate_runner
+from sandbox.isolation import Inherited, isolate_runner
 from sandbox.link import Link
 from sandbox.policy import Policy
 from sandbox.processors import Processor
@@ -34,9 +34,9 @@ from sandbox.wire import START_META, Kind
 class Birth:
     """What a new runner has from the template.
 
-    link_fd           its end of the link
-    kept_fds          what else stays open: the descriptors that the user's module opened at import
-    template_layers   the inherited isolation, reported with the runner's own
+    link_fd     its end of the link
+    kept_fds    what else stays open: the descriptors that the user's module opened at import
+    inherited   the template's isolation, reported with the runner's own
     """
 
     link_fd: int
@@ -45,13 +45,15 @@ class Birth:
     master_pid: int
     policy: Policy
     processors: Sequence[Processor]
-    template_layers: Sequence[Layer]
+    inherited: Inherited
     set_title: Callable[[str], None]
 
 
 def live(birth: Birth) -> int:
     """The whole life of a runner; answers its exit code."""
-    layers = isolate_runner(birth.policy.profile, birth.master_pid, birth.kept_fds | {birth.link_fd})
+    isolated = isolate_runner(
+        birth.policy, birth.inherited, birth.master_pid, birth.kept_fds | {birth.link_fd}
+    )
     _reseed()
     limit = SoftLimit()
     link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
@@ -64,7 +66,7 @@ def live(birth: Birth) -> int:
     policy = Policy.from_json({**birth.policy.to_json(), **(go.get("limits") or {})})
     title = go.get("title") or f"oxherd: runner {birth.slot}"
     birth.set_title(f"{title} idle")
-    reported = [*birth.template_layers, *layers]
+    reported = [*birth.inherited.layers, *isolated.layers]
     link.send(
         Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
     )

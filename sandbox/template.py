@@ -29,7 +29,8 @@ from sandbox.attempt import EXIT_INTERNAL
 from sandbox.errors import LoadError
 from sandbox.failures import shorten
 from sandbox.hooks import load_hooks
-from sandbox.isolation import IsolationFailed, Layer, die_with, isolate_template, open_fds
+from sandbox.identity import CannotBecome
+from sandbox.isolation import Inherited, IsolationFailed, die_with, isolate_template, open_fds
 from sandbox.loader import ModuleBroken, load
 from sandbox.policy import Policy
 from sandbox.processors import Processor
@@ -91,7 +92,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
     try:
         die_with(packet["master_pid"])
         # I6: before the first byte of user code.
-        layers = isolate_template(policy.profile)
+        inherited = isolate_template(policy, os.getcwd(), packet["master_pid"])
         _arrange_streams()
         ours = open_fds()
         _look_like_the_users_program()
@@ -103,7 +104,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
     except ModuleBroken as error:
         _send(control, _failed_packet(str(error), error.traceback))
         return None
-    except (LoadError, threads.TemplateHasThreads) as error:
+    except (LoadError, CannotBecome, threads.TemplateHasThreads) as error:
         _send(control, _failed_packet(str(error)))
         return None
     gc.collect()
@@ -113,7 +114,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         master_pid=packet["master_pid"],
         policy=policy,
         processors=processors,
-        layers=layers,
+        inherited=inherited,
         user_fds=frozenset(open_fds() - ours),
         set_title=set_title,
     )
@@ -162,7 +163,7 @@ class Template:
     master_pid: int
     policy: Policy
     processors: Sequence[Processor]
-    layers: Sequence[Layer]
+    inherited: Inherited
     user_fds: frozenset[int]
     set_title: Any
 
@@ -173,7 +174,7 @@ class Template:
                 "what": "ready",
                 "pid": os.getpid(),
                 "processors": [each.to_json() for each in self.processors],
-                "layers": [layer.to_json() for layer in self.layers],
+                "layers": [layer.to_json() for layer in self.inherited.layers],
             },
         )
 
@@ -227,6 +228,9 @@ class Template:
     def _be_middle(self, slot: int, fds: list[int], note_write: int) -> NoReturn:
         # Whatever happens, a forked body never unwinds into the template's own stack.
         try:
+            if self.policy.profile == "strict" and self.policy.pid_namespace:
+                with suppress(OSError):  # the runner sees whether it came to be
+                    linux.unshare(linux.CLONE_NEWPID)
             try:
                 pid = os.fork()
             except OSError as error:
@@ -252,7 +256,7 @@ class Template:
                 master_pid=self.master_pid,
                 policy=self.policy,
                 processors=self.processors,
-                template_layers=self.layers,
+                inherited=self.inherited,
                 set_title=self.set_title,
             )
             code = runner.live(birth)

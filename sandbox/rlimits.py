@@ -1,0 +1,92 @@
+"""The kernel's limits of one attempt: set before it, taken back after it.
+
+Soft limits only; the hard ones stay, so that they can be taken back. Files and descriptors are limited here
+and nowhere else. CPU, memory and processes are limited by the master, which counts the whole tree; the limits
+here are set above its own, for what happens between two of its looks.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+
+from sandbox.policy import Limits
+
+CPU_GRACE_S = 2
+MEMORY_FACTOR = 2  # address space is asked for that is never used
+MEMORY_GRACE_BYTES = 256 * 1024 * 1024
+PROCESSES_GRACE = 256  # the kernel counts all of the user's, the other runners' too
+
+Kept = list[tuple[int, tuple[int, int]]]
+
+
+def set_for(limits: Limits, *, own_user: bool) -> Kept:
+    """Set what the attempt may use; what `restore` is to be given.
+
+    own_user   the uid belongs to runners alone, so that its processes may be counted.
+    """
+    wanted: list[tuple[int, int]] = []
+    if limits.open_files:
+        wanted.append((resource.RLIMIT_NOFILE, limits.open_files))
+    if limits.file_size_bytes:
+        wanted.append((resource.RLIMIT_FSIZE, limits.file_size_bytes))
+    if limits.cpu_ms:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = used.ru_utime + used.ru_stime + limits.cpu_ms / 1000 + CPU_GRACE_S
+        wanted.append((resource.RLIMIT_CPU, int(seconds) + 1))
+    if limits.memory_bytes:
+        size = _data_bytes() + MEMORY_FACTOR * limits.memory_bytes + MEMORY_GRACE_BYTES
+        wanted.append((resource.RLIMIT_DATA, size))
+    if limits.processes and own_user:
+        wanted.append((resource.RLIMIT_NPROC, _tasks_of(os.getuid()) + limits.processes + PROCESSES_GRACE))
+    kept: Kept = []
+    for which, value in wanted:
+        before = resource.getrlimit(which)
+        if _lower(value, before[0]):
+            value = min(value, before[1]) if before[1] != resource.RLIM_INFINITY else value
+            resource.setrlimit(which, (value, before[1]))
+            kept.append((which, before))
+    return kept
+
+
+def restore(kept: Kept) -> None:
+    for which, before in kept:
+        # The job may have lowered the hard limit; a runner that differs is retired elsewhere.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(which, before)
+
+
+def _lower(value: int, soft: int) -> bool:
+    return soft == resource.RLIM_INFINITY or value < soft
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process now."""
+    fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 256).split()[5]) * resource.getpagesize()
+    finally:
+        os.close(fd)
+
+
+def _tasks_of(uid: int) -> int:
+    """Processes and threads of a user."""
+    tasks = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                found = os.stat(f"/proc/{name}/task")
+                tasks += found.st_nlink - 2 if _uid_of(name) == uid else 0
+    return tasks
+
+
+def _uid_of(pid: str) -> int:
+    fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for line in os.read(fd, 4096).splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    finally:
+        os.close(fd)
+    return -1
