@@ -146,3 +146,18 @@ make_python_peers() {
   install "$dir" -r "$file"
   stamp "$STATE/python-peers.stamp" "$want"
 }
+
+have_guest_tools() {
+  [ "$(uname -m)" != x86_64 ] ||
+    (PATH="$PATH:/usr/sbin:/sbin" && command -v qemu-system-x86_64 && command -v mmdebstrap && command -v mke2fs) >/dev/null
+}
+
+# The machine of tests/guest: its image goes to the user's cache. Answers false where it cannot be built.
+make_guest() {
+  local log="$STATE/guest-image.log"
+  mkdir -p "$STATE"
+  "$VENV/bin/python" "$ROOT/tests/guest/image.py" --look >"$log" 2>&1 && return
+  [ "$(uname -m)" = x86_64 ] && [ "$(id -u)" = 0 ] || return 1
+  say "building the image of the guest for tests/guest (once, about a minute)"
+  "$VENV/bin/python" "$ROOT/tests/guest/image.py" >"$log" 2>&1 || { tail -n 5 "$log" >&2; return 1; }
+}

@@ -167,7 +167,18 @@ def cannot_run(name: str) -> str | None:
         return "the dashboards are not installed (Node 18 and npm are needed)"
     if name == "dashboards" and not shutil.which("chromium"):
         return "Chromium is not installed (Debian: apt-get install chromium)"
-    return None
+    return why_no_guest() if name == "guest" else None
+
+
+def why_no_guest() -> str | None:
+    """Why the machine of tests/guest cannot be had. Its image is built by scripts/test."""
+    command = [sys.executable, str(ROOT / "tests/guest/image.py"), "--look"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if not done.returncode:
+        return None
+    log = STATE / "guest-image.log"
+    said = log.read_text().strip() if log.exists() else ""
+    return (said or done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
 
 
 def has_valkey() -> bool:

@@ -1,0 +1,121 @@
+"""In the guest: `oxherd run` as a unit of systemd with a delegated cgroup, as root and as an ordinary user.
+
+`who`           "root" and the user: each test of a master runs as both
+`redis_server`  Debian's Redis, on a socket that every user may use
+`oxherd`        starts a master; what is left of its unit when the test is over is a failure of the test
+`queue`         the queue `work`
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from image import USER
+from running import Running, queue, until
+
+__all__ = ["Unit", "oxherd", "queue", "redis_server", "systemd_run", "who"]
+
+CGROUPS = Path("/sys/fs/cgroup")
+HERE = Path(__file__).parent
+DELEGATED = ("Delegate=cpu memory pids", "KillMode=mixed", "OOMPolicy=continue", "TimeoutStopSec=20")
+
+
+@dataclass(frozen=True)
+class Server:
+    """As that of tests/conftest.py."""
+
+    kind: str
+    socket: str
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+
+def systemd_run(name: str, who: str, command: list[str], *properties: str) -> list[str]:
+    """The command that runs this one as a service with a delegated cgroup, its output passed on."""
+    given = [f"--property={each}" for each in (*DELEGATED, f"User={who}", "Type=exec", *properties)]
+    paths = f"--setenv=PYTHONPATH={os.environ['PYTHONPATH']}"
+    ours = ["--pipe", "--wait", "--collect", "--quiet", f"--unit={name}", f"--working-directory={HERE}"]
+    return ["systemd-run", *ours, paths, "--setenv=PYTHONDONTWRITEBYTECODE=1", *given, "--", *command]
+
+
+def shown(unit: str, what: str) -> str:
+    command = ["systemctl", "show", "--value", f"--property={what}", unit]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Unit(Running):
+    """A master that systemd has started. `cgroup` is the directory that was delegated to it."""
+
+    def __init__(self, process: subprocess.Popen[str], unit: str) -> None:
+        super().__init__(process)
+        self.unit = unit
+        self.pid = until(lambda: int(shown(unit, "MainPID")), "systemd starts it")
+        self.cgroup = CGROUPS / shown(unit, "ControlGroup").lstrip("/")
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def leaves(self) -> list[Path]:
+        """The groups of runners, which is all below the unit's but the master's own."""
+        found = [path.parent for path in self.cgroup.rglob("cgroup.procs")]
+        return [path for path in found if path != self.cgroup and path.name != "supervisor"]
+
+    def processes(self) -> list[int]:
+        """Every process that systemd counts as this unit's."""
+        files = self.cgroup.rglob("cgroup.procs")
+        return [int(pid) for file in files for pid in file.read_text().split()]
+
+
+@pytest.fixture(params=["root", USER])
+def who(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    socket = "/run/oxherd-tests.redis"
+    options = ["--port", "0", "--unixsocket", socket, "--unixsocketperm", "777", "--save", ""]
+    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL, cwd="/tmp")
+    until(lambda: os.path.exists(socket), "Redis is up")
+    yield Server("redis", socket, process.pid)
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def oxherd(redis_url: str, who: str) -> Iterator[Callable[..., Unit]]:
+    started: list[Unit] = []
+
+    def start(*flags: str, target: str = "harms", properties: tuple[str, ...] = ()) -> Unit:
+        ours = ["--redis", redis_url, "--queue", "work", "--log-format", "json", "--log-level", "debug"]
+        command = [sys.executable, "-m", "supervisor", "run", target, *ours, *flags]
+        name = f"oxherd-test-{len(started)}-{os.getpid()}.service"
+        process = subprocess.Popen(
+            systemd_run(name, who, command, *properties),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(Unit(process, name))
+        return started[-1]
+
+    yield start
+    left = []
+    for each in started:
+        if each.process.poll() is None:
+            each.signal(signal.SIGTERM)
+            each.ended()
+        left += each.processes() if each.cgroup.exists() else []
+        each.process.stderr.close()
+    assert not left, f"processes were left behind: {left}"
