@@ -24,6 +24,9 @@ from typing import Final
 from sandbox.policy import Limits
 from supervisor.master.killing import descendants_of
 from supervisor.master.meter import Usage
+from supervisor.observe.log import get
+
+log = get("cgroup")
 
 OURS: Final = "supervisor"
 LEAF: Final = "runner-"
@@ -102,6 +105,7 @@ class Leaf:
         self._limits: Limits | None = None  # those that are set
         self._memory_before = 0  # what it used with no job in it
         self._refused_before = 0
+        self._last: tuple[LeafEvents, int] | None = None  # events and peak, at its end
 
     def attach(self, pid: int) -> None:
         """Move a process here; its children to come are born here. Raises OSError."""
@@ -136,9 +140,13 @@ class Leaf:
 
     def peak_bytes(self) -> int:
         """The most memory that its jobs used at a time; 0 where the kernel does not say (before 5.19)."""
+        if self._last is not None:
+            return self._last[1]
         return max(0, self._number("memory.peak") - self._memory_before)
 
     def events(self) -> LeafEvents:
+        if self._last is not None:
+            return self._last[0]
         memory, pids = self._table("memory.events"), self._table("pids.events")
         return LeafEvents(memory.get("oom", 0), memory.get("oom_kill", 0), pids.get("max", 0))
 
@@ -158,10 +166,17 @@ class Leaf:
             len(self.pids()),
         )
 
-    def remove(self) -> None:
-        """Take it away, once all in it are dead. A leaf that is not empty stays, and is swept one day."""
-        with suppress(OSError):
+    def remove(self) -> bool:
+        """Take it away, once all in it are dead; False while one is not. What it told last it tells again."""
+        if self._last is None:
+            self._last = self.events(), self.peak_bytes()
+        try:
             self.path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def _text(self, name: str) -> str:
         try:
@@ -183,6 +198,7 @@ class Groups:
 
     def __init__(self, found: Delegated) -> None:
         self.root = found.root
+        self._dying: list[Leaf] = []  # given up, and not empty yet
 
     @classmethod
     def find(cls, proc: Path = Path("/proc"), below: Iterable[int] | None = None) -> Groups | str:
@@ -216,6 +232,26 @@ class Groups:
                 (self.root / "cgroup.subtree_control").write_text(f"+{name}")
         for left in self.root.glob(f"{LEAF}*"):  # of a master before us, which was killed
             Leaf(left).remove()
+
+    def leaf_for(self, pid: int) -> Leaf | None:
+        """A leaf with this process in it; None when the kernel refuses, which the log says."""
+        leaf = None
+        try:
+            leaf = self.leaf(str(pid))
+            leaf.attach(pid)
+        except OSError as error:
+            log.warning("cgroup.refused", runner=pid, error=f"{error.filename}: {error.strerror}")
+            if leaf is not None:
+                self.give_up(leaf)
+            return None
+        return leaf
+
+    def give_up(self, leaf: Leaf) -> None:
+        """Its runner is dead: whatever is left in it is killed, and it is taken away when that has ended."""
+        self._dying = [each for each in self._dying if not each.remove()]
+        if not leaf.remove():
+            leaf.kill()
+            self._dying.append(leaf)
 
     def leaf(self, name: str) -> Leaf:
         """A new, empty group. Raises OSError."""

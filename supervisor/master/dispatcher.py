@@ -27,7 +27,6 @@ from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.lease import Leases
 from supervisor.master.messages import BadMessage, Left, read_left, start_frame, verdict_of_failure
-from supervisor.master.meter import TreeMeter
 from supervisor.master.notify import Listener
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.relay import Relay
@@ -35,7 +34,7 @@ from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.master.verdicts import Cause, Crashed, CutOff, LockGone, Raised, Returned, Verdict
-from supervisor.master.watch import Watch
+from supervisor.master.watch import Watch, meter_of
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.work import (
@@ -115,7 +114,7 @@ class Dispatcher:
         return len(self._idle) - len(self._unplaced)
 
     def on_ready(self, runner: Runner) -> None:
-        runner.meter = TreeMeter(runner.pid)
+        runner.meter = meter_of(runner)
         self._came_free(runner)
 
     def _came_free(self, runner: Runner) -> None:
@@ -164,7 +163,7 @@ class Dispatcher:
         attempt.started_at = self._clock()
         runner.attempts[attempt.number] = attempt
         runner.advance(Fact.JOB_SENT)
-        if limits.watched:
+        if limits.watched or runner.leaf is not None:
             self._watch.begin(attempt, self.end)
         attempt.delivered = runner.pipe.send(
             Kind.START,

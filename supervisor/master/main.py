@@ -21,6 +21,7 @@ from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
 from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
+from supervisor.master.cgroup import Groups
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.plan import Plan
 from supervisor.master.profiles import Profiles
@@ -78,6 +79,7 @@ class Master:
         loop.set_exception_handler(self._unexpected)
         signals.install(loop, self._inbox)
         self._runners = runners = self._make_runners(loop)
+        runners.groups = self._groups()
         self._profiles = Profiles(self._plan, runners)
         self._hooks = self._make_hooks(loop)
         # Before there is a child: the end of one that dies at once would never be told.
@@ -125,6 +127,15 @@ class Master:
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
         secrets = [text for text in (self._plan.address.password, self._plan.config.redis.url) if text]
         return Runners(loop, env=scrubbed(os.environ, secrets))
+
+    def _groups(self) -> Groups | None:
+        """The cgroup that was delegated to us; taken before there is a child, which would live in it."""
+        groups = Groups.find()
+        if isinstance(groups, str):
+            log.info("limits.kept", by="sampling", why=groups)
+            return None
+        log.info("limits.kept", by="cgroup", group=str(groups.root))
+        return groups
 
     def _make_hooks(self, loop: asyncio.AbstractEventLoop) -> Hooks | None:
         config = self._plan.config.hooks

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox.wire import Kind
+from supervisor.master.cgroup import Leaf
 from supervisor.master.meter import Meter
 from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase, advance
@@ -86,6 +87,7 @@ class Runner:
         self.usage: resource.struct_rusage | None = None  # of its whole life, once it is reaped
         self.pipe: Pipe
         self.outputs: list[OutputPipe] = []
+        self.leaf: Leaf | None = None  # its cgroup, where there is one
         self.meter: Meter | None = None  # what its whole tree uses, from READY on
         self.kill_timer: asyncio.TimerHandle | None = None
 

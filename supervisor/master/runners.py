@@ -25,6 +25,7 @@ from typing import Any
 from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import SandboxError
+from supervisor.master.cgroup import Groups
 from supervisor.master.killing import children_of, kill_tree
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
 from supervisor.master.phases import Fact, Phase
@@ -58,6 +59,7 @@ class Runners:
         self._env = env
         self._nurseries: list[Nursery] = []
         self._by_pid: dict[int, Runner] = {}
+        self.groups: Groups | None = None  # where each runner gets a cgroup of its own
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
         # Children from before us (the embedded server) are somebody else's to end.
@@ -154,6 +156,8 @@ class Runners:
         slot = runner.slot
         self._by_pid[runner.pid] = runner
         slot.runner = runner
+        if self.groups is not None:
+            runner.leaf = self.groups.leaf_for(runner.pid)
         runner.pipe = Pipe(
             self._loop,
             ends.link,
@@ -260,6 +264,8 @@ class Runners:
         del self._by_pid[runner.pid]
         self._loop.remove_reader(runner.pidfd)
         os.close(runner.pidfd)
+        if self.groups is not None and runner.leaf is not None:
+            self.groups.give_up(runner.leaf)
         runner.pipe.close()
         for output in runner.outputs:
             output.close()

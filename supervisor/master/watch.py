@@ -20,9 +20,13 @@ from typing import Final
 
 from sandbox.policy import Limits, size_text, time_text
 from supervisor.master.attempt import Attempt
-from supervisor.master.meter import Usage
+from supervisor.master.cgroup import Leaf
+from supervisor.master.meter import Meter, TreeMeter, Usage
 from supervisor.master.runner import Runner
 from supervisor.master.verdicts import Cause, Crashed
+from supervisor.observe.log import get
+
+log = get("watch")
 
 LOOK_EVERY_S: Final = 0.25
 LARGEST_SHARE: Final = 0.05  # of the master's time: with thousands of processes it looks less often
@@ -44,6 +48,14 @@ def exceeded(limits: Limits, usage: Usage) -> Crashed | None:
             f"{_processes(usage.processes)}",
         )
     return None
+
+
+def meter_of(runner: Runner) -> Meter:
+    """The meter of a runner that has just come up."""
+    if runner.leaf is None:
+        return TreeMeter(runner.pid)
+    runner.leaf.ready()
+    return runner.leaf
 
 
 def memory_sentence(limits: Limits, used_bytes: int, processes: int) -> str:
@@ -82,6 +94,10 @@ class Watch:
         limits, runner = attempt.limits, attempt.runner
         if runner is None:
             return
+        if runner.leaf is not None:
+            self._have_kept(runner, runner.leaf, limits)
+            if not limits.watched:
+                return
         looked_at = bool(limits.memory_bytes or limits.cpu_ms or limits.processes)
         kept = _Watched(end, looked_at, printed_before=runner.printed_bytes)
         self._watched[attempt] = kept
@@ -92,6 +108,13 @@ class Watch:
         if limits.silence_ms:
             attempt.heard_at = self._clock()
             kept.silence = self._loop.call_later(limits.silence_ms / 1000, self._listen, attempt)
+
+    def _have_kept(self, runner: Runner, leaf: Leaf, limits: Limits) -> None:
+        try:
+            leaf.set(limits)
+        except OSError as error:
+            log.warning("cgroup.refused", runner=runner.pid, error=f"{error.filename}: {error.strerror}")
+            runner.meter = TreeMeter(runner.pid)
 
     def forget(self, attempt: Attempt) -> None:
         """It is over, or decided. Harmless for one that was never watched."""

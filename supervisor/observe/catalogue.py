@@ -66,6 +66,12 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "runner.bad_frame": _event(
             "error", "slot runner error", "A runner sent no frame and is killed (I7)."
         ),
+        "limits.kept": _event(
+            "info", "by group why", "By a cgroup for each runner, or by sampling; then why not by cgroups."
+        ),
+        "cgroup.refused": _event(
+            "warning", "runner error", "A runner has no cgroup, or its limit was refused: it is sampled."
+        ),
         "runner.unkillable": _event("error", "slot runner", "Killed, and still there: stuck in the kernel."),
         "stray.killed": _event("warning", "pid below", "A process left behind by a dead runner."),
         # --- jobs ---
