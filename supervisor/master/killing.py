@@ -1,7 +1,9 @@
-"""Ending a whole tree of processes without a cgroup: stop, sweep, kill.
+"""Ending a whole tree of processes: by its cgroup, by its PID namespace, by stop, sweep and kill.
 
-Decides nothing about jobs. A tree that forks while it is swept is stopped first, level by level, until a pass
-finds nobody new: who is stopped cannot fork (isolation.md section 2).
+Decides nothing about jobs. In this order, because a cgroup is ended at one stroke, a namespace with its first
+process, and everything else step by step: a tree that forks while it is swept is stopped first, level by
+level, until a pass finds nobody new, for who is stopped cannot fork (isolation.md section 2). The sweep
+follows the cgroup too: a process may have gone to another group, if it was allowed to write there.
 """
 
 from __future__ import annotations
@@ -10,8 +12,56 @@ import os
 import signal
 from collections.abc import Set
 from contextlib import suppress
+from typing import Protocol
 
 PASSES = 50
+
+
+class Group(Protocol):
+    def kill(self) -> bool: ...
+
+
+class Ended(Protocol):
+    """Who is ended: an unreaped child of ours. `leaf`: the group of its own, if there is one."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def leaf(self) -> Group | None: ...
+
+
+def end_tree(runner: Ended) -> None:
+    """SIGKILL a runner and all that descends from it."""
+    if runner.leaf is not None:
+        runner.leaf.kill()
+    if is_first_of_namespace(runner.pid):
+        with suppress(OSError):
+            os.kill(runner.pid, signal.SIGKILL)  # the kernel ends the others before it lets this one go
+    else:
+        kill_tree(runner.pid)
+
+
+def is_first_of_namespace(pid: int) -> bool:
+    """It is number 1 in a PID namespace below ours. The kernel's word, not the process' own."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            numbers = next((line.split()[1:] for line in file if line.startswith("NSpid:")), [])
+    except OSError:
+        return False
+    return len(numbers) > 1 and numbers[-1] == "1"
+
+
+def stuck_below(pid: int) -> list[int]:
+    """Those of the tree that wait inside the kernel and cannot be killed before it lets them go."""
+    return [each for each in (pid, *descendants_of(pid)) if _state_of(each) == "D"]
+
+
+def _state_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def children_of(pid: int) -> list[int]:

@@ -10,9 +10,10 @@ import time
 
 import psutil
 import pytest
+from running import ROOT, until
 
 from supervisor.master import killing
-from supervisor.master.killing import kill_tree
+from supervisor.master.killing import end_tree, kill_tree
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]
 PARENT = f"""
@@ -73,3 +74,80 @@ def test_who_has_ended_already_is_no_error(family):
     os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
     assert kill_tree(parent.pid) == 0
     child.kill()
+
+
+class Runner:
+    """What is to be ended."""
+
+    def __init__(self, pid, leaf=None):
+        self.pid = pid
+        self.leaf = leaf
+
+
+class Group:
+    """A cgroup that cannot kill, or one whose members have moved out."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def kill(self):
+        self.asked += 1
+        return False
+
+
+def test_a_group_is_ended_first_and_who_has_left_it_all_the_same(family):
+    parent, child = family
+    group = Group()
+    end_tree(Runner(parent.pid, group))
+    assert group.asked == 1
+    assert parent.wait(5) == -signal.SIGKILL
+    assert gone(child)
+
+
+NAMESPACE = f"""
+import os, subprocess, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from sandbox import linux, namespaces
+uid = os.getuid()
+try:
+    linux.unshare(namespaces.linux.CLONE_NEWUSER | linux.CLONE_NEWPID)
+except OSError as error:
+    print("forbidden:", error, flush=True)
+    sys.exit()
+pid = os.fork()
+if pid == 0:
+    try:
+        child = subprocess.Popen({SLEEP!r}, start_new_session=True)
+        time.sleep(60)
+    finally:
+        os._exit(0)
+print(pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_namespace_is_ended_with_its_first_process():
+    outer = subprocess.Popen([sys.executable, "-I", "-S", "-c", NAMESPACE], stdout=subprocess.PIPE, text=True)
+    try:
+        answer = outer.stdout.readline()
+        if answer.startswith("forbidden"):
+            pytest.skip(f"no PID namespace to be had: {answer.strip()}")
+        first = psutil.Process(int(answer))
+        until(lambda: first.children(), "the child in the namespace")
+        (inner,) = first.children()
+        assert killing.is_first_of_namespace(first.pid)
+        assert not killing.is_first_of_namespace(inner.pid)
+        assert not killing.is_first_of_namespace(outer.pid)
+
+        end_tree(Runner(first.pid))
+        assert gone(first) and gone(inner)
+    finally:
+        outer.kill()
+        outer.wait()
+        outer.stdout.close()
+
+
+def test_who_sleeps_where_signals_reach_is_not_stuck(family):
+    parent, child = family
+    assert killing.stuck_below(parent.pid) == []
+    assert killing.stuck_below(child.pid) == []
