@@ -10,6 +10,8 @@ import ctypes
 import errno
 import os
 import platform
+import resource
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -98,14 +100,20 @@ def write_dotdot(path: str) -> None:
 
 @deed
 def write_through_a_symlink(path: str) -> None:
-    os.symlink(path, "a-link")
-    Path("a-link").write_text("was here")
+    os.symlink(path, "a-symlink")
+    try:
+        Path("a-symlink").write_text("was here")
+    finally:
+        os.unlink("a-symlink")
 
 
 @deed
 def write_through_a_hardlink(path: str) -> None:
-    os.link(path, "a-hard-link")
-    Path("a-hard-link").write_text("was here")
+    os.link(path, "a-hardlink")
+    try:
+        Path("a-hardlink").write_text("was here")
+    finally:
+        os.unlink("a-hardlink")
 
 
 @deed
@@ -128,7 +136,10 @@ def unlink(path: str) -> None:
 def write_by_descriptor(path: str) -> None:
     """As a path that is opened first and written by its /proc name."""
     fd = os.open(path, os.O_PATH)
-    Path(f"/proc/self/fd/{fd}").write_text("was here")
+    try:
+        Path(f"/proc/self/fd/{fd}").write_text("was here")
+    finally:
+        os.close(fd)
 
 
 @deed
@@ -224,10 +235,11 @@ def signal_to(pid: int) -> None:
 
 @deed
 def signal_by_pidfd(pid: int) -> None:
-    import signal
-
     fd = os.pidfd_open(pid)
-    signal.pidfd_send_signal(fd, 0)  # type: ignore[arg-type]
+    try:
+        signal.pidfd_send_signal(fd, 0)  # type: ignore[arg-type]
+    finally:
+        os.close(fd)
 
 
 @deed
@@ -252,13 +264,14 @@ def read_memory_of(pid: int) -> None:
 @deed
 def take_descriptor_of(pid: int) -> None:
     fd = os.pidfd_open(pid)
-    os.close(syscall("pidfd_getfd", fd, 0, 0))
+    try:
+        os.close(syscall("pidfd_getfd", fd, 0, 0))
+    finally:
+        os.close(fd)
 
 
 @deed
 def limit_of(pid: int) -> None:
-    import resource
-
     resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.prlimit(pid, resource.RLIMIT_NOFILE))
 
 
@@ -340,22 +353,19 @@ def find_in_memory(halves: list[str]) -> str:
     """Is this text, given in two halves so that the question is not the answer, anywhere in our memory?"""
     first, second = (half.encode() for half in halves)
     found = 0
-    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
-        for line in maps:
-            words = line.split()
-            if not words[1].startswith("r") or words[-1] in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
-                continue
-            begin, end = (int(part, 16) for part in words[0].split("-"))
-            try:
-                memory.seek(begin)
-                data = memory.read(end - begin)
-            except (OSError, OverflowError, ValueError):
-                continue
-            at = data.find(first)
-            while at >= 0:
-                found += data.startswith(second, at + len(first))
-                at = data.find(first, at + 1)
-            del data
+    with open("/proc/self/maps") as maps:
+        lines = maps.readlines()
+    for line in lines:
+        addresses, rights, _, _, inode, *name = line.split()
+        if not rights.startswith("rw") or inode != "0" or name not in ([], ["[heap]"], ["[stack]"]):
+            continue  # what was written by nobody, and what lies in a file
+        begin, end = (int(part, 16) for part in addresses.split("-"))
+        data = ctypes.string_at(begin, end - begin)
+        at = data.find(first)
+        while at >= 0:
+            found += data.startswith(second, at + len(first))
+            at = data.find(first, at + 1)
+        del data
     return f"{found} times"
 
 
