@@ -49,7 +49,7 @@ class Runner:
     """Its own meter too."""
 
     def __init__(self) -> None:
-        self.meter, self.printed_bytes = self, 0
+        self.meter, self.leaf, self.printed_bytes = self, None, 0
         self.usage = Usage(0, 0, 1, 1)
         self.reads = 0
         self.cost_s = 0.0
