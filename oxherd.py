@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandbox.errors import (
         AskFailed,
         BreakerOpen,
+        Cancelled,
         Delayed,
         RateLimited,
         RetryAfter,
@@ -67,6 +68,7 @@ _HOMES = {
     "sandbox.errors": (
         "AskFailed",
         "BreakerOpen",
+        "Cancelled",
         "Delayed",
         "RateLimited",
         "RetryAfter",
@@ -106,6 +108,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Saga",
     "AskFailed",
     "BreakerOpen",
+    "Cancelled",
     "Delayed",
     "ItemFailed",
     "RateLimited",

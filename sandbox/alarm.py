@@ -1,8 +1,13 @@
-"""The soft time limit: TimeLimit raised in the main thread by SIGALRM, never outside the processor's call.
+"""Exceptions from outside, raised in the main thread and never outside the processor's call: TimeLimit by
+SIGALRM, Cancelled by SIGUSR2.
 
-Best effort by nature; the hard limit is the master's and does not depend on this.
+Best effort by nature; the hard limit and the kill are the master's and do not depend on this.
 
-Rule     after `disarm()` has returned, and in any frame of ours outside arm..disarm, no alarm raises.
+SIGUSR2 says nothing by itself: it makes us look whether a CANCEL for the attempt at work has come by the
+link. So a signal that arrives late, or that somebody else sends, can never hit the next job. The master sends
+it again and again until it has an effect, so one that comes while the link cannot be read is no loss.
+
+Rule     after `disarm()` has returned, and in any frame of ours outside arm..disarm, neither raises.
 
 How a late alarm is kept from escaping. Python runs the handler between two instructions of the main thread,
 some time after the kernel has delivered the signal. The caller writes
@@ -25,37 +30,60 @@ some time after the kernel has delivered the signal. The caller writes
   nothing.
 - In the middle of a frame (`shielded`) the handler only notes that it is due; the alarm is raised when the
   frame is whole, because half a frame is the end of the link.
+
+All this holds for both: they share `_armed`, so one of them raises, once a job. A timer that goes on running
+because 3 was cut short by the other comes before the next job's `_deadline_at`.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
-from sandbox.errors import TimeLimit
+from sandbox.errors import Cancelled, TimeLimit
 
 EARLY_S = 0.002  # timer and clock round differently; an alarm this much too early is still ours
+CANCEL_SIGNAL = signal.SIGUSR2
+
+
+def _never() -> None:
+    return None
 
 
 class SoftLimit:
-    """One per process: there is one SIGALRM."""
+    """One per process: there is one SIGALRM, and one SIGUSR2.
+
+    cancel_reason   looks, without waiting, whether the job at work is cancelled: why, or None.
+    cancel_task     what to do about it instead of raising, while a coroutine is at work.
+    """
 
     def __init__(self) -> None:
         self.limit_ms = 0
         self.shield = Shield(self)
+        self.cancel_reason: Callable[[], str | None] = _never
+        self.cancel_task: Callable[[], object] | None = None
         self._armed = False
         self._due = False
-        self._deadline_at = 0.0
+        self._look_due = False
+        self._deadline_at = math.inf
+
+    def hear_cancels(self) -> None:
+        """Have the handler in place. Until then the signal would end the process."""
+        signal.signal(CANCEL_SIGNAL, self._on_cancel)
 
     def arm(self, limit_ms: int) -> None:
         self.limit_ms = limit_ms
+        self._due = self._look_due = False
+        self._deadline_at = math.inf
         if limit_ms <= 0:
+            self._armed = True
             return
         # The last job may have put its own handler there.
         signal.signal(signal.SIGALRM, self._on_alarm)
-        self._due = False
         self._deadline_at = time.monotonic() + limit_ms / 1000
         self._armed = True
         signal.setitimer(signal.ITIMER_REAL, limit_ms / 1000)
@@ -74,14 +102,36 @@ class SoftLimit:
         self._armed = False
         raise TimeLimit(f"time limit of {self.limit_ms} ms exceeded (soft)")
 
+    def _on_cancel(self, signum: int, frame: FrameType | None) -> None:
+        if not self._armed:
+            return
+        if self.shield.active:
+            self._look_due = True
+            return
+        self._raise_if_cancelled()
+
+    def _raise_if_cancelled(self) -> None:
+        reason = self.cancel_reason()
+        if reason is None or not self._armed:
+            return
+        if self.cancel_task is not None:
+            cancel, self.cancel_task = self.cancel_task, _never  # once: its clean-up is left in peace
+            cancel()
+            return
+        self._armed = False
+        raise Cancelled(reason)
+
     def raise_if_due(self) -> None:
         if self._due and self._armed:
             self._due = self._armed = False
             raise TimeLimit(f"time limit of {self.limit_ms} ms exceeded (soft)")
+        if self._look_due and self._armed:
+            self._look_due = False
+            self._raise_if_cancelled()
 
 
 class Shield:
-    """`with shield:` postpones the alarm to the end of the block. Does nothing in other threads: none is
+    """`with shield:` postpones both to the end of the block. Does nothing in other threads: none is
     raised there.
     """
 

@@ -10,6 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox import codec
@@ -48,7 +49,7 @@ class Attempts:
         self._policy = policy
         self._limit = limit
         self._let_through = let_through
-        self._event_loop = EventLoop()
+        self._event_loop = EventLoop(limit)
         self._pid = os.getpid()
 
     def run(self, meta: dict[str, Any], raw: bytes, channel: Channel) -> Outcome:
@@ -197,8 +198,9 @@ class EventLoop:
     which cancels what is left, and the next job gets a new one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: SoftLimit) -> None:
         self.broken = False
+        self._limit = limit
         self._runner: asyncio.Runner | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -209,7 +211,7 @@ class EventLoop:
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            result = self._runner.run(coroutine)
+            result = self._runner.run(self._cancellable(coroutine))
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.close()
@@ -218,6 +220,19 @@ class EventLoop:
             if self._runner is not None and asyncio.all_tasks(self._runner.get_loop()):
                 self.close()
         return result
+
+    async def _cancellable(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """A cancel in the middle of the loop's inside would break it: the task is cancelled instead."""
+        import asyncio  # as above
+
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        if task is not None:
+            self._limit.cancel_task = partial(loop.call_soon_threadsafe, task.cancel)
+        try:
+            return await coroutine
+        finally:
+            self._limit.cancel_task = None
 
     def let_threads_go(self) -> None:
         """End the threads of the loop's own pool; those that have nothing to do are gone at once."""

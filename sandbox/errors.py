@@ -81,6 +81,17 @@ class TimeLimit(BaseException):
     """
 
 
+class Cancelled(BaseException):
+    """Somebody has cancelled this job (`oxherd cancel`, `Queue.cancel`): clean up and let it pass.
+
+    Raised in the processor's main thread when it has not ended by itself within `cancel_grace`; in an `async
+    def` processor its task is cancelled instead, so `asyncio.CancelledError` is raised. May be raised by the
+    processor too, when it sees `job.cancelled`. The job then fails for good, whatever its `attempts` say; if
+    it was only its master that stops, it goes back to its queue unharmed. A BaseException, so that `except
+    Exception` does not swallow it.
+    """
+
+
 class LoadError(Exception):
     """A target cannot be loaded; the message is one sentence for the user."""
 

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 
 from sandbox import codec
-from sandbox.errors import Delayed, RateLimited, TimeLimit, Unrecoverable, WaitingChildren
+from sandbox.errors import Cancelled, Delayed, RateLimited, TimeLimit, Unrecoverable, WaitingChildren
 from sandbox.wire import MAX_SMALL, FailureKind
 
 MAX_REASON = 16_000  # characters
@@ -80,6 +80,8 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     except Exception as broken:  # the user's __str__: part of the border of the processor call
         return f"{name} (its message cannot be read: {type(broken).__name__})"
+    if isinstance(error, Cancelled):
+        return text if text.strip() else "cancelled"
     if not isinstance(error, Exception):
         return f"{name}: {text}" if text else name
     if isinstance(error, MemoryError):
@@ -99,6 +101,9 @@ def judge(error: BaseException, limit_ms: int = 0) -> Failure:
     if isinstance(error, TimeLimit):
         reason = f"time limit of {limit_ms} ms exceeded (soft)" if limit_ms > 0 else message_of(error)
         return Failure(FailureKind.TIME_LIMIT, reason, stack)
+    if isinstance(error, Cancelled):
+        # It may have been raised anywhere, so nobody knows what is whole.
+        return Failure(FailureKind.CANCELLED, message_of(error), stack, retire=True)
     if isinstance(error, Unrecoverable):
         return Failure(FailureKind.UNRECOVERABLE, message_of(error), stack)
     # What is not an Exception meant to end the process; and after a MemoryError nobody knows what is whole.

@@ -31,7 +31,7 @@ class Listening:
     on_log: Callable[[bytes], None]
     on_data: Callable[[bytes], None]
     on_ask: Callable[[str, dict[str, Any]], Any]
-    is_cancelled: Callable[[], bool]
+    why_cancelled: Callable[[], str | None]
 
     def progress(self, encoded: bytes, value: Any) -> None:
         self.on_progress(encoded)
@@ -45,8 +45,8 @@ class Listening:
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
         return self.on_ask(what, arguments)
 
-    def cancelled(self) -> bool:
-        return self.is_cancelled()
+    def cancel_reason(self) -> str | None:
+        return self.why_cancelled()
 
 
 class Inline:

@@ -25,7 +25,7 @@ class Channel(Protocol):
     def log(self, text: bytes) -> None: ...
     def data(self, encoded: bytes) -> None: ...
     def ask(self, what: str, arguments: dict[str, Any]) -> Any: ...
-    def cancelled(self) -> bool: ...
+    def cancel_reason(self) -> str | None: ...
 
 
 if TYPE_CHECKING:
@@ -165,8 +165,16 @@ class Job(Generic[Data]):
 
     @property
     def cancelled(self) -> bool:
-        """Someone asked for this job to end. Look from time to time, clean up, and raise or return."""
-        return not self._ended and self._channel.cancelled()
+        """Someone asked for this job to end. Look from time to time, clean up, and raise `Cancelled`.
+
+        To return is to complete the job as usual. Who does neither is interrupted after `cancel_grace`.
+        """
+        return self.cancel_reason is not None
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Who asked for this job to end, and why, in one sentence; None when nobody did."""
+        return None if self._ended else self._channel.cancel_reason()
 
     def end(self) -> None:
         """Called by us when the processor is done: sends the last progress. No call is taken after it."""

@@ -3,8 +3,8 @@
 It is the `Channel` of the jobs this runner is given. It decides nothing about jobs; it knows which frames may
 come while a processor runs (CANCEL, ANSWER) and keeps any other for the loop.
 
-Rule     a frame is never left half sent or half read by the soft time limit: sending and taking in are
-         shielded, only waiting is not (alarm.py).
+Rule     a frame is never left half sent or half read by the soft time limit or a cancel: sending and taking
+         in are shielded, only waiting is not (alarm.py).
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Link:
         self._seq = 0
         self._answer: dict[str, Any] | None = None
         self._attempt = 0  # of the job at work
-        self._cancelled = False
+        self._cancel_reason: str | None = None
+        self._asker = 0  # the thread that waits for an answer
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -67,7 +68,7 @@ class Link:
     def start_job(self, attempt: int) -> None:
         """From now on this is the job that is spoken for; what belonged to the one before is forgotten."""
         self._attempt = attempt
-        self._cancelled = False
+        self._cancel_reason = None
 
     def send(self, kind: Kind, body: bytes) -> None:
         # A process forked by the processor has a copy of the link and must not speak on it.
@@ -92,8 +93,9 @@ class Link:
     def data(self, encoded: bytes) -> None:
         self.send(Kind.DATA, encoded)
 
-    def cancelled(self) -> bool:
-        if not self._cancelled:
+    def cancel_reason(self) -> str | None:
+        """Why the job at work is cancelled, as far as the link tells now; None when it is not."""
+        if self._cancel_reason is None:
             # The shield stands outside: an alarm between acquiring and `try` would keep the lock for ever.
             with self._shield:
                 if self._reading.acquire(blocking=False):
@@ -101,11 +103,14 @@ class Link:
                         self._take_in()
                     finally:
                         self._reading.release()
-        return self._cancelled
+                elif self._asker == threading.get_ident():
+                    self._take_in()  # from a signal handler, while this very thread waits for an answer
+        return self._cancel_reason
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
         """Ask the master and wait for the answer. One question at a time."""
         with self._reading:
+            self._asker = threading.get_ident()
             self._seq += 1
             self._answer = None
             self.send(Kind.ASK, codec.encode({"seq": self._seq, "what": what, **arguments}))
@@ -122,17 +127,18 @@ class Link:
         """Read what is there, without waiting. Shielded by the caller."""
         try:
             data = self._sock.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
+            if not data:
+                os._exit(0)
+            self._buffer += data
         except BlockingIOError:
-            return
-        if not data:
-            os._exit(0)
-        self._buffer += data
+            pass  # a frame may have come in one piece with the START
         while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is not None:
             self._sort(*found)
 
     def _sort(self, kind: Kind, body: bytes, attempt: int) -> None:
         if kind is Kind.CANCEL:
-            self._cancelled = self._cancelled or attempt == self._attempt  # an older one may come late
+            if attempt == self._attempt and self._cancel_reason is None:  # an older one may come late
+                self._cancel_reason = str(codec.decode(body).get("reason") or "cancelled")
         elif kind is Kind.ANSWER:
             answer: dict[str, Any] = codec.decode(body)
             # An older one belongs to a question that the time limit cut off.

@@ -41,7 +41,7 @@ class Kind(IntEnum):
     #            hooks: {"id","name","queue" (the kind of hook),"attempt","attempts","hook": {"queue",
     #            "reason","stack","happened_on","data_bytes"}}, raw data, raw result
     ANSWER = 3  # {"seq", "value"} or {"seq", "error"}: the reply to an ASK
-    CANCEL = 4  # {"reason"}: sets job.cancelled
+    CANCEL = 4  # {"reason"}: sets job.cancelled; SIGUSR2 after it: raise Cancelled (alarm.py)
     LEAVE = 5  # empty: finish the job if there is one, then exit 0
 
     # --- runner to master ---
@@ -64,6 +64,7 @@ class FailureKind:
     RATE_LIMITED = "rate_limited"
     WAITING_CHILDREN = "waiting_children"
     TIME_LIMIT = "time_limit"  # TimeLimit left the processor: an ordinary failure with a reason of ours
+    CANCELLED = "cancelled"  # Cancelled left the processor: the master knows who has asked for it
     BAD_DATA = "bad_data"  # the stored data is not JSON: unrecoverable
     BAD_RESULT = "bad_result"  # the result cannot be said in JSON, or is too large: unrecoverable
 

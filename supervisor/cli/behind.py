@@ -106,7 +106,7 @@ class Telling:
             on_log=lambda row: self.line.tell(AddLog(self.keys, self.job.id, row, self.keep_logs)),
             on_data=lambda data: self.line.tell(UpdateData(self.keys, self.job.id, data)),
             on_ask=self.ask,
-            is_cancelled=lambda: False,
+            why_cancelled=lambda: None,
         )
 
     def progress(self, value: bytes) -> None:

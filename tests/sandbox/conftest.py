@@ -75,7 +75,9 @@ class Runner:
         assert kind is Kind.READY
         return json.loads(body)
 
-    def start(self, name: str, data: object = None, *, raw: bytes | None = None, **meta: Any) -> None:
+    def start(
+        self, name: str, data: object = None, *, raw: bytes | None = None, number: int = 0, **meta: Any
+    ) -> None:
         described = {
             "id": "17",
             "name": name,
@@ -91,7 +93,7 @@ class Runner:
         }
         head = json.dumps(described).encode()
         body = json.dumps(data).encode() if raw is None else raw
-        self.send(Kind.START, wire.START_META.pack(len(head)) + head + body)
+        self.send(Kind.START, wire.START_META.pack(len(head)) + head + body, number)
 
     def outcome(self) -> tuple[Kind, Any, list[tuple[Kind, bytes]]]:
         """The outcome of the job and the frames before it."""

@@ -50,7 +50,7 @@ def listening(heard):
         on_log=lambda text: heard.append(("log", text)),
         on_data=lambda body: heard.append(("data", body)),
         on_ask=refuse,
-        is_cancelled=lambda: True,
+        why_cancelled=lambda: "cancelled by ann",
     )
 
 
