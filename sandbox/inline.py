@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import Attempts, Outcome, flush_output
+from sandbox.jobdir import Home
 from sandbox.loader import load
 from sandbox.policy import Policy
 from sandbox.processors import Processor
@@ -32,6 +34,7 @@ class Listening:
     on_data: Callable[[bytes], None]
     on_ask: Callable[[str, dict[str, Any]], Any]
     why_cancelled: Callable[[], str | None]
+    home: Home = field(default_factory=lambda: Home(""))
 
     def progress(self, encoded: bytes, value: Any) -> None:
         self.on_progress(encoded)
@@ -44,6 +47,9 @@ class Listening:
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
         return self.on_ask(what, arguments)
+
+    def directory(self) -> str:
+        return self.home.directory()
 
     def cancel_reason(self) -> str | None:
         return self.why_cancelled()
@@ -72,6 +78,8 @@ class Inline:
             return self._attempts.run(meta, raw, listening)
         finally:
             flush_output()
+            with suppress(OSError):  # what the job has put beyond our reach there stays
+                listening.home.remove()
 
     def close(self) -> None:
         """Close the event loop of `async def` processors. No job is run after it."""

@@ -5,8 +5,8 @@ imports the user's module; what is a process's own is done by each runner before
 read back from the kernel where the kernel tells, or tried where it does not; a layer is never claimed that
 was not looked at. Each mechanism has a module of its own; this one has their order, and the reason for it.
 
-This module does not decide what a refusal means: the layers go to the master with READY, and a profile that
-requires a layer refuses the runner there. Only what a runner cannot work without raises `IsolationFailed`.
+What a policy requires is said in `layers.py`; a template refuses before the import when it is not there, and
+a runner before READY. What else is refused goes to the master with READY, and is logged there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sandbox import identity, linux, paths, strict
-from sandbox.layers import Applied, Layer, apply, check
+from sandbox.layers import OF_RUNNER, OF_TEMPLATE, Applied, Layer, apply, check, refusal
 from sandbox.policy import Policy
 
 OOM_SCORE_ADJUSTMENT = 500  # the kernel ends a runner before it ends the master
@@ -32,6 +32,10 @@ IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 class IsolationFailed(Exception):
     """A process without this step must not run."""
+
+
+class IsolationRefused(Exception):
+    """A required layer is not in force; a sentence for people."""
 
 
 # --- inherited: the template, before user code ----------------------------------------------------
@@ -75,6 +79,20 @@ def isolate_template(policy: Policy, here: str, master_pid: int) -> Inherited:
         return Inherited(layers=layers)
     layers += strict.confine_template(policy, here)
     return Inherited(layers=layers, readable=paths.roots(policy, here))
+
+
+def refuse_template(policy: Policy, inherited: Inherited) -> None:
+    """Before the first byte of user code. Raises `IsolationRefused` when a required layer is not in force."""
+    _refuse(refusal(policy, inherited.layers, OF_TEMPLATE))
+
+
+def refuse_runner(policy: Policy, inherited: Inherited, own: Isolated) -> None:
+    _refuse(refusal(policy, [*inherited.layers, *own.layers], OF_TEMPLATE | OF_RUNNER))
+
+
+def _refuse(sentence: str | None) -> None:
+    if sentence is not None:
+        raise IsolationRefused(sentence)
 
 
 def _become(policy: Policy, master_pid: int) -> Layer:

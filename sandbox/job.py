@@ -25,6 +25,7 @@ class Channel(Protocol):
     def log(self, text: bytes) -> None: ...
     def data(self, encoded: bytes) -> None: ...
     def ask(self, what: str, arguments: dict[str, Any]) -> Any: ...
+    def directory(self) -> str: ...
     def cancel_reason(self) -> str | None: ...
 
 
@@ -162,6 +163,15 @@ class Job(Generic[Data]):
             raise ValueError("job.add: a text in it holds half of a surrogate pair, which UTF-8 cannot say")
         added: str = self._channel.ask("add", arguments)
         return added
+
+    @property
+    def directory(self) -> str:
+        """A directory for this job's files: empty at first, and emptied when the job ends.
+
+        In the profile `strict` it is the working directory too, and nothing can be written elsewhere.
+        """
+        self._must_be_open("directory")
+        return self._channel.directory()
 
     @property
     def cancelled(self) -> bool:

@@ -15,6 +15,40 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_PASSES = 100_000  # who goes on writing while we remove is ended by then, or the directory is left
 
 
+class Home:
+    """A runner's directory as its jobs see it: made when the first of them asks for it, unless `path` is
+    there already.
+    """
+
+    def __init__(self, jobs_dir: str, path: str = "") -> None:
+        self._jobs_dir = jobs_dir or os.environ.get("TMPDIR") or "/tmp"
+        self._name = "" if jobs_dir else "oxherd-job-"
+        self._path = path
+
+    def directory(self) -> str:
+        if not self._path or not os.path.isdir(self._path):
+            self._path = make(self._jobs_dir, self._name + own_name())
+        return self._path
+
+    def tidy(self) -> None:
+        """After a job. Raises OSError when something cannot be removed."""
+        if self._path:
+            try:
+                if not is_empty(self._path):
+                    empty(self._path)
+            except FileNotFoundError:
+                self._path = ""
+
+    def remove(self) -> None:
+        if self._path:
+            remove(*os.path.split(self._path))
+
+
+def own_name() -> str:
+    """What a runner's directory is called: its pid as its master knows it."""
+    return os.readlink("/proc/self")
+
+
 def make(jobs_dir: str, name: str) -> str:
     """A new directory for one runner, for nobody else to read; its path."""
     path = os.path.join(jobs_dir, name)
@@ -29,7 +63,11 @@ def is_empty(path: str) -> bool:
 
 def empty(path: str) -> None:
     """Remove all that is in it. Raises OSError when something cannot be."""
-    top = os.open(path, _DIRECTORY)
+    parent = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        top = _opened(parent, os.path.basename(path))
+    finally:
+        os.close(parent)
     try:
         _empty(top)
     finally:

@@ -20,6 +20,7 @@ from typing import Any
 from sandbox import codec, wire
 from sandbox.alarm import Shield
 from sandbox.errors import AskFailed
+from sandbox.jobdir import Home
 from sandbox.wire import Kind
 
 CHUNK_BYTES = 64 * 1024
@@ -33,10 +34,12 @@ class Link:
     """One stream socket to the master.
 
     on_progress   told of each progress value that was really sent (for the process title).
+    home          the directory of its jobs.
     """
 
     def __init__(self, sock: socket.socket, shield: Shield) -> None:
         self.on_progress: Callable[[Any], None] = _no_notice
+        self.home = Home("")
         self._sock = sock
         self._shield = shield
         self._pid = os.getpid()
@@ -106,6 +109,9 @@ class Link:
                 elif self._asker == threading.get_ident():
                     self._take_in()  # from a signal handler, while this very thread waits for an answer
         return self._cancel_reason
+
+    def directory(self) -> str:
+        return self.home.directory()
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
         """Ask the master and wait for the answer. One question at a time."""

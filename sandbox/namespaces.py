@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from sandbox import linux
@@ -33,10 +34,17 @@ def enter(names: tuple[str, ...]) -> None:
 
     Tried in a process that is thrown away first: half done it could not be undone.
     """
-    number = _try_in_a_child(names)
+    number = _in_a_child(lambda: _enter(names))
     if number:
         raise OSError(number, f"the host forbids it: {os.strerror(number)}")
     _enter(names)
+
+
+def try_pid() -> None:
+    """Whether a process of ours may make a PID namespace. Raises OSError if it may not."""
+    number = _in_a_child(lambda: linux.unshare(linux.CLONE_NEWPID))
+    if number:
+        raise OSError(number, f"the host forbids it: {os.strerror(number)}")
 
 
 def identity_of(name: str) -> str:
@@ -76,13 +84,13 @@ def _write(path: str, text: str) -> None:
         os.close(fd)
 
 
-def _try_in_a_child(names: tuple[str, ...]) -> int:
-    """The errno with which it fails, 0 if it does not."""
+def _in_a_child(step: Callable[[], None]) -> int:
+    """The errno with which it fails in a process that is thrown away, 0 if it does not."""
     pid = os.fork()
     if pid == 0:
         code = errno.EPERM
         try:
-            _enter(names)
+            step()
             code = 0
         except OSError as error:
             code = (error.errno or errno.EPERM) & 0xFF

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterable
 from contextlib import suppress
 
 from sandbox.policy import Limits
@@ -21,7 +22,7 @@ PROCESSES_GRACE = 256  # the kernel counts all of the user's, the other runners'
 Kept = list[tuple[int, tuple[int, int]]]
 
 
-def set_for(limits: Limits, *, own_user: bool) -> Kept:
+def set_for(limits: Limits, *, own_user: bool = False) -> Kept:
     """Set what the attempt may use; what `restore` is to be given.
 
     own_user   the uid belongs to runners alone, so that its processes may be counted.
@@ -50,7 +51,7 @@ def set_for(limits: Limits, *, own_user: bool) -> Kept:
     return kept
 
 
-def restore(kept: Kept) -> None:
+def restore(kept: Iterable[tuple[int, tuple[int, int]]]) -> None:
     for which, before in kept:
         # The job may have lowered the hard limit; a runner that differs is retired elsewhere.
         with suppress(OSError, ValueError):

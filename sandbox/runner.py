@@ -15,16 +15,18 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox import codec
+from sandbox import codec, rlimits
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
-from sandbox.hygiene import Hygiene
-from sandbox.isolation import Inherited, isolate_runner
+from sandbox.hygiene import Findings, Hygiene
+from sandbox.isolation import Inherited, IsolationRefused, isolate_runner, refuse_runner
+from sandbox.jobdir import Home
 from sandbox.link import Link
-from sandbox.policy import Policy
+from sandbox.policy import Limits, Policy
 from sandbox.processors import Processor
 from sandbox.titles import percentage
 from sandbox.wire import START_META, Kind
@@ -54,9 +56,15 @@ def live(birth: Birth) -> int:
     isolated = isolate_runner(
         birth.policy, birth.inherited, birth.master_pid, birth.kept_fds | {birth.link_fd}
     )
+    try:
+        refuse_runner(birth.policy, birth.inherited, isolated)
+    except IsolationRefused as refused:
+        print(f"oxherd: {refused}", file=sys.stderr, flush=True)
+        return EXIT_INTERNAL
     _reseed()
     limit = SoftLimit()
     link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
+    link.home = Home(birth.policy.jobs_dir, isolated.directory)
     first = link.next_frame()
     if first is None or first[0] is Kind.LEAVE:
         return 0
@@ -70,7 +78,11 @@ def live(birth: Birth) -> int:
     link.send(
         Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
     )
-    return _serve(link, Attempts(birth.processors, policy, limit), birth.set_title, title)
+    try:
+        return _serve(link, Attempts(birth.processors, policy, limit), birth.set_title, title)
+    finally:
+        with suppress(OSError):  # the master looks once more when we are dead
+            link.home.remove()
 
 
 def _reseed() -> None:
@@ -99,9 +111,11 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
             busy_title = f"{title} {meta['queue']}/{meta['id']}"
             set_title(busy_title)
             link.start_job(attempt)
+            kept = rlimits.set_for(Limits.from_json(meta["limits"])) if meta.get("limits") else ()
             outcome = attempts.run(meta, raw, link)
+            rlimits.restore(kept)
             flush_output()
-            left = hygiene.look(meta["id"])
+            left = _tidy(link.home, hygiene.look(meta["id"]))
             if left is not None:
                 link.send(Kind.LEFT, codec.encode(left.to_json()))
             link.send(*outcome)
@@ -113,6 +127,16 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
         # A CANCEL or ANSWER that comes now belongs to a job that has ended.
     flush_output()
     return 0
+
+
+def _tidy(home: Home, left: Findings | None) -> Findings | None:
+    """Empty the job's directory; who leaves in it what cannot be removed leaves a runner to be retired."""
+    try:
+        home.tidy()
+    except OSError as error:
+        left = left or Findings()
+        left.stays(f"files in its directory that cannot be removed ({error.strerror or error})")
+    return left
 
 
 def _cut_start(body: bytes) -> tuple[dict[str, Any], bytes]:

@@ -35,7 +35,10 @@ def enter_namespaces(policy: Policy) -> list[Layer]:
 def confine_template(policy: Policy, here: str) -> list[Layer]:
     """The file rules, then the system calls: those forbid what the others are made of."""
     layers = _landlock(policy, here)
-    if not policy.pid_namespace:  # else it needs them once more, and each runner gives them up
+    if policy.pid_namespace:
+        # It keeps its capabilities for the namespaces of its runners, and each of those gives them up.
+        layers += [apply("pid_namespace", namespaces.try_pid), Applied("no_capabilities")]
+    else:
         layers.append(apply("no_capabilities", identity.drop_capabilities))
     return [*layers, *_seccomp(policy)]
 
@@ -139,18 +142,12 @@ def confine_runner(policy: Policy, readable: Sequence[paths.Root]) -> tuple[list
     layers: list[Layer] = []
     directory = ""
     if policy.jobs_dir:
-        directory = os.path.join(os.path.realpath(policy.jobs_dir), own_name())
+        directory = os.path.join(os.path.realpath(policy.jobs_dir), jobdir.own_name())
         layers.append(apply("own_directory", lambda: _move_into(policy.jobs_dir, directory)))
     layers.append(apply("own_files", lambda: _own_files(policy, readable, directory)))
     if policy.pid_namespace:
-        layers.append(_pid_namespace())
-        layers.append(apply("no_capabilities", identity.drop_capabilities))
+        layers += [_own_pid_namespace(), apply("no_capabilities", identity.drop_capabilities)]
     return layers, directory
-
-
-def own_name() -> str:
-    """What a runner's directory is called: its pid as its master knows it."""
-    return os.readlink("/proc/self")
 
 
 def _move_into(jobs_dir: str, directory: str) -> None:
@@ -178,8 +175,8 @@ def _own_files(policy: Policy, readable: Sequence[paths.Root], directory: str) -
     check(False, "the rule for the directories of other runners")
 
 
-def _pid_namespace() -> Layer:
+def _own_pid_namespace() -> Layer:
     """The middle process has made it; who is the first in it has the number 1."""
     if os.getpid() == 1:
-        return Applied("pid_namespace")
-    return Refused("pid_namespace", "the host forbids it")
+        return Applied("own_pid_namespace")
+    return Refused("own_pid_namespace", "the host forbids it")

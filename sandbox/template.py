@@ -30,7 +30,15 @@ from sandbox.errors import LoadError
 from sandbox.failures import shorten
 from sandbox.hooks import load_hooks
 from sandbox.identity import CannotBecome
-from sandbox.isolation import Inherited, IsolationFailed, die_with, isolate_template, open_fds
+from sandbox.isolation import (
+    Inherited,
+    IsolationFailed,
+    IsolationRefused,
+    die_with,
+    isolate_template,
+    open_fds,
+    refuse_template,
+)
 from sandbox.loader import ModuleBroken, load
 from sandbox.policy import Policy
 from sandbox.processors import Processor
@@ -93,6 +101,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         die_with(packet["master_pid"])
         # I6: before the first byte of user code.
         inherited = isolate_template(policy, os.getcwd(), packet["master_pid"])
+        refuse_template(policy, inherited)
         _arrange_streams()
         ours = open_fds()
         _look_like_the_users_program()
@@ -104,7 +113,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
     except ModuleBroken as error:
         _send(control, _failed_packet(str(error), error.traceback))
         return None
-    except (LoadError, CannotBecome, threads.TemplateHasThreads) as error:
+    except (LoadError, CannotBecome, IsolationRefused, threads.TemplateHasThreads) as error:
         _send(control, _failed_packet(str(error)))
         return None
     gc.collect()
