@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from sandbox import linux
+from sandbox import faults, linux
 
 # Those that can have a handler; 32 and 33 are the C library's own.
 _SIGNALS: Final = tuple(int(each) for each in signal.valid_signals() if each not in (9, 19, 32, 33))
@@ -129,9 +129,8 @@ def _is_ours(handler: Any) -> bool:
 def _have_stacks_told() -> None:
     """Putting a handler back has taken faulthandler's away; a dump asked for would end the runner."""
     faulthandler.disable()  # enabling does nothing while it believes that it is on
-    faulthandler.enable(file=2)
     faulthandler.unregister(signal.SIGUSR1)
-    faulthandler.register(signal.SIGUSR1, file=2)
+    faults.tell()
 
 
 def _name_of(number: int) -> str:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox import codec, rlimits
+from sandbox import codec, faults, rlimits
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
 from sandbox.hygiene import Findings, Hygiene
@@ -37,11 +37,13 @@ class Birth:
     """What a new runner has from the template.
 
     link_fd     its end of the link
+    faults_fd   where its faulthandler writes; None: to stderr
     kept_fds    what else stays open: the descriptors that the user's module opened at import
     inherited   the template's isolation, reported with the runner's own
     """
 
     link_fd: int
+    faults_fd: int | None = None
     kept_fds: frozenset[int]
     slot: int
     master_pid: int
@@ -53,9 +55,11 @@ class Birth:
 
 def live(birth: Birth) -> int:
     """The whole life of a runner; answers its exit code."""
-    isolated = isolate_runner(
-        birth.policy, birth.inherited, birth.master_pid, birth.kept_fds | {birth.link_fd}
-    )
+    faults_fds = set() if birth.faults_fd is None else {birth.faults_fd}
+    kept_fds = birth.kept_fds | faults_fds | {birth.link_fd}
+    isolated = isolate_runner(birth.policy, birth.inherited, birth.master_pid, kept_fds)
+    for fd in faults_fds:
+        faults.install(fd)
     try:
         refuse_runner(birth.policy, birth.inherited, isolated)
     except IsolationRefused as refused:
@@ -64,6 +68,8 @@ def live(birth: Birth) -> int:
     _reseed()
     limit = SoftLimit()
     link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
+    limit.cancel_reason = link.cancel_reason
+    limit.hear_cancels()
     link.home = Home(birth.policy.jobs_dir, isolated.directory)
     first = link.next_frame()
     if first is None or first[0] is Kind.LEAVE:

@@ -5,8 +5,8 @@ It decides whether it may fork (I5). It runs no job and reads no link. It is sta
 become the master's own children when the middle process of the double fork ends (I8).
 
 Control link, one JSON object a packet. From the master: `load` once, then `fork` with three descriptors
-(link, stdout, stderr). To the master: `ready` or `failed` once, then `forked` or `refused` per request. End
-of file: exit 0.
+(link, stdout, stderr) or four (faults.py). To the master: `ready` or `failed` once, then `forked` or
+`refused` per request. End of file: exit 0.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main(control_fd: int) -> int:
 
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    data, fds, _, _ = socket.recv_fds(control, wire.MAX_CONTROL, 3, socket.MSG_CMSG_CLOEXEC)
+    data, fds, _, _ = socket.recv_fds(control, wire.MAX_CONTROL, 4, socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None, fds
     packet: dict[str, Any] = codec.decode(data)
@@ -201,8 +201,8 @@ class Template:
 
     def _answer(self, packet: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         request = packet.get("request")
-        if packet.get("what") != "fork" or len(fds) != 3:
-            reason = f"expected fork with 3 descriptors, not {packet.get('what')!r} with {len(fds)}"
+        if packet.get("what") != "fork" or len(fds) not in (3, 4):
+            reason = f"expected fork with 3 or 4 descriptors, not {packet.get('what')!r} with {len(fds)}"
             return {"what": "refused", "request": request, "reason": reason}
         try:
             threads.check()
@@ -254,12 +254,13 @@ class Template:
     def _be_runner(self, slot: int, fds: list[int]) -> NoReturn:
         code = EXIT_INTERNAL
         try:
-            link_fd, stdout_fd, stderr_fd = fds
+            link_fd, stdout_fd, stderr_fd, *faults_fds = fds
             os.dup2(stdout_fd, 1)
             os.dup2(stderr_fd, 2)
             self.control.detach()
             birth = runner.Birth(
                 link_fd=link_fd,
+                faults_fd=faults_fds[0] if faults_fds else None,
                 kept_fds=self.user_fds,
                 slot=slot,
                 master_pid=self.master_pid,

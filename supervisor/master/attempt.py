@@ -49,6 +49,7 @@ class Attempt:
     verdict: Verdict | None = None
     cpu_from_ns: int = 0  # CPU time of its runner before it
     evidence: Evidence | None = None  # of an abnormal end
+    last_progress: bytes | None = None
     limits: Limits = NO_LIMITS
     heard_at: float = 0.0
     peak_bytes: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.master.attempt import Attempt
+from supervisor.master.verdicts import cause_of
 from supervisor.observe.log import get
 from supervisor.protocol.commands.work import (
     AwaitsChildren,
@@ -26,10 +27,22 @@ def facts_of(queue: str, attempt: Attempt) -> dict[str, Any]:
     return {"queue": queue, "job_id": job.id, "job_name": job.name, "attempt": job.attempts_made + 1}
 
 
+def figures_of(attempt: Attempt) -> dict[str, Any]:
+    """Of an end that was not its processor's own word: the cause, and what was measured."""
+    cause = cause_of(attempt.verdict) if attempt.verdict is not None else None
+    if cause is None:
+        return {}
+    found: dict[str, Any] = {"cause": str(cause)}
+    if (known := attempt.evidence) is not None:
+        found |= {"runner": known.runner, "peak_bytes": known.peak_bytes, "cpu_ms": known.cpu_ms}
+    return found
+
+
 def log_outcome(queue: str, attempt: Attempt, outcome: Outcome) -> None:
     facts = facts_of(queue, attempt)
     if attempt.started_at:
         facts["ran_ms"] = round((attempt.ended_at - attempt.started_at) * 1000)
+    facts |= figures_of(attempt)
     match outcome:
         case Completed():
             log.info("job.completed", **facts)

@@ -6,10 +6,13 @@ Pure: decides retry, delay or final failure. Does not send anything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from supervisor.errors import InvalidOptions
+from supervisor.master.evidence import Evidence
 from supervisor.master.verdicts import (
+    CRASHES,
     AskedForChildren,
     AskedForDelay,
     AskedForPause,
@@ -31,11 +34,13 @@ from supervisor.protocol.commands.work import (
     Postponed,
     RateLimited,
     Retried,
+    Told,
 )
 from supervisor.protocol.job_options import JobOptions, Keep, KeepJobs, backoff_of, resolve_keep
 from supervisor.protocol.keys import QueueKeys
 
 BUILT_IN_BACKOFFS = ("fixed", "exponential")
+NO_EVIDENCE: Final = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,16 @@ class FinishRules:
     keep_failed: Keep | None
     max_started_attempts: int | None
     dead_letter: QueueKeys | None = None  # gets a copy of each job that fails for good
+    max_crashes: int = 2
 
 
 def outcome_of(
-    job: FetchedJob, options: JobOptions, verdict: Verdict, rules: FinishRules, rng: Callable[[], float]
+    job: FetchedJob,
+    options: JobOptions,
+    verdict: Verdict,
+    rules: FinishRules,
+    rng: Callable[[], float],
+    evidence: Evidence | None = None,
 ) -> Outcome | None:
     """What to write, or None when nothing may be written."""
     match verdict:
@@ -57,20 +68,58 @@ def outcome_of(
             return Completed(
                 job.id, job.token, value, resolve_keep(options.remove_on_complete, rules.keep_completed)
             )
-        case Raised():
+        case Raised(cause=None):
             return _failure(job, options, verdict, rules, rng)
-        case Crashed(reason=reason, stack=stack, final=final):
-            return _failure(job, options, Raised(reason, stack, final), rules, rng)
+        case Raised() | Crashed():
+            return _with_verdict(job, options, verdict, rules, rng, evidence or NO_EVIDENCE)
         case AskedForDelay(delay_ms):
             return Postponed(job.id, job.token, delay_ms)
         case AskedForPause(delay_ms):
             return RateLimited(job.id, job.token, delay_ms)
         case AskedForChildren():
             return AwaitsChildren(job.id, job.token)
-        case CutOff():
-            return HandedBack(job.id, job.token)
+        case CutOff(cause, why):
+            told = Told(NO_EVIDENCE.record(cause, why), [f"verdict: {why}"]) if why else None
+            return HandedBack(job.id, job.token, told)
         case LockGone():
             return None
+
+
+def _with_verdict(
+    job: FetchedJob,
+    options: JobOptions,
+    verdict: Raised | Crashed,
+    rules: FinishRules,
+    rng: Callable[[], float],
+    evidence: Evidence,
+) -> Outcome:
+    """The failure of an attempt that did not end by its processor's own word, with what is told of it."""
+    raised, is_crash, crashes = _as_raised(verdict, evidence), verdict.cause in CRASHES, job.crashes
+    crashes += is_crash
+    if is_crash and crashes >= rules.max_crashes and not raised.final and _may_retry(job, options, rules):
+        raised = replace(raised, final=True, reason=f"quarantined after {_times(crashes)}: {raised.reason}")
+    outcome = _failure(job, options, raised, rules, rng)
+    assert isinstance(outcome, Failed | Retried) and verdict.cause is not None
+    further = {"attempt": job.attempts_made + 1, "crashes": crashes, "final": isinstance(outcome, Failed)}
+    told = Told(
+        evidence.record(verdict.cause, outcome.reason, **further),
+        evidence.rows(verdict.cause, outcome.reason),
+        is_crash,
+        max(0, options.keep_logs or 0),
+    )
+    return replace(outcome, told=told)
+
+
+def _as_raised(verdict: Raised | Crashed, evidence: Evidence) -> Raised:
+    """With a stack in any case: the reason, and what the threads were doing."""
+    if isinstance(verdict, Raised):
+        return verdict
+    stack = verdict.stack or evidence.python_stack
+    return Raised(verdict.reason, f"{verdict.reason}\n{stack}" if stack else verdict.reason, verdict.final)
+
+
+def _times(crashes: int) -> str:
+    return "1 crash" if crashes == 1 else f"{crashes} crashes"
 
 
 def _failure(

@@ -11,7 +11,15 @@ import msgspec
 
 from sandbox.policy import Limits
 from sandbox.wire import START_META, FailureKind
-from supervisor.master.verdicts import AskedForChildren, AskedForDelay, AskedForPause, Raised, Verdict
+from supervisor.master.verdicts import (
+    AskedForChildren,
+    AskedForDelay,
+    AskedForPause,
+    Cause,
+    Crashed,
+    Raised,
+    Verdict,
+)
 from supervisor.protocol import fields
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
@@ -102,6 +110,7 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 _FAILURE: Final = msgspec.json.Decoder(_Failure)
 _ASK: Final = msgspec.json.Decoder(Ask)
 _LEFT: Final = msgspec.json.Decoder(Left)
+_CAUSES: Final = {FailureKind.TIME_LIMIT: Cause.WALL_TIME, FailureKind.BAD_RESULT: Cause.BAD_RESULT}
 _NO_PARENT: Final = msgspec.Raw(b"null")
 
 
@@ -159,6 +168,9 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
             final = False
         case FailureKind.UNRECOVERABLE | FailureKind.BAD_DATA | FailureKind.BAD_RESULT:
             final = True
+        case FailureKind.OUT_OF_MEMORY:
+            stack = failure.stack and failure.stack[:STACK_CHARS]
+            return Crashed(Cause.MEMORY_LIMIT, failure.reason[:REASON_CHARS], stack), failure.retire
         case FailureKind.WAITING_CHILDREN:
             return AskedForChildren(), failure.retire
         case _:
@@ -172,7 +184,8 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     after_ms = failure.retry_after_ms
     if after_ms is not None:
         after_ms = min(max(after_ms, 0), LONGEST_DELAY_MS)
-    return Raised(reason, stack, final, backoff_ms, after_ms), failure.retire
+    cause = _CAUSES.get(failure.kind)
+    return Raised(reason, stack, final, backoff_ms, after_ms, cause), failure.retire
 
 
 def read_left(body: bytes) -> Left:

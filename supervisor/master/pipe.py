@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -25,18 +25,19 @@ DRAIN_LINES: Final = 4_000  # told at the end of a job; of what is still in the 
 
 
 class Ends:
-    """One process' ends of a link and of two output pipes."""
+    """One process' ends of a link, of two output pipes, and of one for faulthandler if there is one."""
 
-    def __init__(self, link: socket.socket, stdout: int, stderr: int) -> None:
+    def __init__(self, link: socket.socket, stdout: int, stderr: int, faults: Sequence[int] = ()) -> None:
         self.link = link
         self.outputs = {"stdout": stdout, "stderr": stderr}
+        self.faults = faults
 
     def fds(self) -> list[int]:
-        return [self.link.fileno(), *self.outputs.values()]
+        return [self.link.fileno(), *self.outputs.values(), *self.faults]
 
     def close(self) -> None:
         self.link.close()
-        for fd in self.outputs.values():
+        for fd in (*self.outputs.values(), *self.faults):
             os.close(fd)
 
     def __enter__(self) -> Self:
@@ -48,20 +49,22 @@ class Ends:
         self.close()
 
 
-def new_ends(link_type: socket.SocketKind) -> tuple[Ends, Ends]:
-    """Ours and a child's. Raises OSError when there are no descriptors left, and keeps none then."""
+def new_ends(link_type: socket.SocketKind, *, faults: bool = False) -> tuple[Ends, Ends]:
+    """Ours and a child's; `faults` adds a third pipe. Raises OSError when there are no descriptors left, and
+    keeps none then.
+    """
     with ExitStack() as undo:
         link, far_link = socket.socketpair(socket.AF_UNIX, link_type)
         undo.callback(link.close)
         undo.callback(far_link.close)
         pipes = []
-        for _ in range(2):
+        for _ in range(3 if faults else 2):
             pipes.append(os.pipe())
             for fd in pipes[-1]:
                 undo.callback(os.close, fd)
         undo.pop_all()
-    (out, far_out), (err, far_err) = pipes
-    return Ends(link, out, err), Ends(far_link, far_out, far_err)
+    near, far = zip(*pipes, strict=True)
+    return Ends(link, near[0], near[1], near[2:]), Ends(far_link, far[0], far[1], far[2:])
 
 
 class Pipe:

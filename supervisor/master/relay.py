@@ -57,7 +57,7 @@ class Relay:
         self._loop = loop
 
     def progress(self, attempt: Attempt, value: bytes) -> None:
-        attempt.progress = value
+        attempt.progress = attempt.last_progress = value
         wait_s = attempt.progress_at + PROGRESS_EVERY_S - self._clock()
         if wait_s <= 0:
             self._send_progress(attempt)

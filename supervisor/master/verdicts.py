@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,22 +12,6 @@ class Returned:
     """The processor returned; `value` is JSON text that nobody here parses."""
 
     value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """The attempt failed.
-
-    final            whatever `attempts` say.
-    backoff_ms       what the processor's own backoff said; None without one.
-    retry_after_ms   what the exception said of the next attempt: goes before any backoff. None: nothing.
-    """
-
-    reason: str
-    stack: str | None = None
-    final: bool = False
-    backoff_ms: int | None = None
-    retry_after_ms: int | None = None
 
 
 class Cause(StrEnum):
@@ -49,6 +34,41 @@ class Cause(StrEnum):
     BAD_FRAME = "bad_frame"
     BAD_RESULT = "bad_result"  # unserialisable or too large
     LOST_LOCK = "lost_lock"
+
+
+# What counts towards `max_crashes`: the process died, or was killed for what its job did.
+CRASHES: Final = frozenset(
+    {
+        Cause.MEMORY_LIMIT,
+        Cause.HOST_MEMORY,
+        Cause.SIGNAL,
+        Cause.EXIT,
+        Cause.WALL_TIME,
+        Cause.CPU_TIME,
+        Cause.NO_PROGRESS,
+        Cause.PROCESSES,
+        Cause.OUTPUT,
+        Cause.BAD_FRAME,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The attempt failed.
+
+    final            whatever `attempts` say.
+    backoff_ms       what the processor's own backoff said; None without one.
+    retry_after_ms   what the exception said of the next attempt: goes before any backoff. None: nothing.
+    cause            why, when it was not for what the processor's own code raised.
+    """
+
+    reason: str
+    stack: str | None = None
+    final: bool = False
+    backoff_ms: int | None = None
+    retry_after_ms: int | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +104,13 @@ class AskedForChildren:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """Stopped by us before it ended (I9): handed back unharmed."""
+    """Ended by us for no fault of its own (I9): handed back unharmed.
+
+    why   for the job's log; empty for a stop, which may hand back thousands at once.
+    """
+
+    cause: Cause = Cause.STOPPED
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +118,13 @@ class LockGone:
     """The lock is lost or no longer trusted (I3): nothing is written."""
 
     why: str
+
+
+def cause_of(verdict: Verdict) -> Cause | None:
+    """Why it did not end by its processor's own word; None when it did."""
+    if isinstance(verdict, Crashed | Raised | CutOff):
+        return verdict.cause
+    return Cause.LOST_LOCK if isinstance(verdict, LockGone) else None
 
 
 Verdict = Returned | Raised | Crashed | AskedForDelay | AskedForPause | AskedForChildren | CutOff | LockGone

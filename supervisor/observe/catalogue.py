@@ -29,6 +29,7 @@ def _event(level: str, keys: str, doc: str) -> Event:
 # Who an attempt is; and what is known of it when it is over.
 _JOB: Final = "queue job_id job_name attempt"
 _ATTEMPT: Final = f"{_JOB} waited_ms ran_ms runner peak_bytes"
+_VERDICT: Final = "cause cpu_ms"  # of an end that was not the processor's own word
 
 CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
     {
@@ -59,6 +60,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "debug", "slot runner layers", "A runner is ready, isolated by these layers."
         ),
         "runner.exited": _event("debug", "slot runner how", "A runner is gone."),
+        "runner.recycled": _event(
+            "info", "queue slot runner why", "Replaced after it had served; its successor was ready before."
+        ),
         "runner.failed": _event(
             "error", "slot error failures", "A runner did not come up; tried again later."
         ),
@@ -72,21 +76,33 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "cgroup.refused": _event(
             "warning", "runner error", "A runner has no cgroup, or its limit was refused: it is sampled."
         ),
-        "runner.unkillable": _event("error", "slot runner", "Killed, and still there: stuck in the kernel."),
+        "runner.unkillable": _event(
+            "error",
+            "slot runner stuck",
+            "Killed, and still there: stuck in the kernel. Its slot gets another.",
+        ),
         "stray.killed": _event("warning", "pid below", "A process left behind by a dead runner."),
         # --- jobs ---
         "job.completed": _event("info", _ATTEMPT, "The processor returned, and it is written."),
-        "job.failed": _event("error", f"{_ATTEMPT} reason", "Failed for good."),
+        "job.failed": _event("error", f"{_ATTEMPT} {_VERDICT} reason", "Failed for good."),
         "job.not_copied": _event(
             "error", f"{_JOB} why", "Failed for good, and the queue of dead letters took no copy: it is kept."
         ),
-        "job.retried": _event("warning", f"{_ATTEMPT} reason delay_ms", "Failed, and will be tried again."),
+        "job.retried": _event(
+            "warning", f"{_ATTEMPT} {_VERDICT} reason delay_ms", "Failed, and will be tried again."
+        ),
         "job.delayed": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a later time."),
         "job.rate_limited": _event("info", f"{_ATTEMPT} delay_ms", "The processor asked for a pause."),
         "job.waiting_for_children": _event("info", _ATTEMPT, "Runs again when its children are done."),
-        "job.handed_back": _event("info", _ATTEMPT, "Cut off by a stop; first in its queue again (I9)."),
+        "job.handed_back": _event(
+            "info",
+            f"{_ATTEMPT} {_VERDICT}",
+            "Cut off, by a stop or for another's fault; first in its queue again (I9).",
+        ),
         "job.outcome_dropped": _event(
-            "error", f"{_JOB} why", "Not ours any more, so nothing is written (I3)."
+            "error",
+            f"{_JOB} why runner peak_bytes {_VERDICT}",
+            "Not ours any more, so nothing is written (I3).",
         ),
         "job.outcome_unknown": _event("error", f"{_JOB} why", "Redis never told whether it was written."),
         "job.refused": _event("error", f"{_JOB} error", "Redis would not take the outcome of this job."),

@@ -1,0 +1,155 @@
+"""What a runner's faulthandler writes, on a pipe of its own: the stacks of all its threads.
+
+They come when it crashes, and when it is asked before it is killed. Decides when a runner has answered enough
+to be killed, and who need not be asked; whom to kill is the dispatcher's and `runners.py`'s. The text is a
+stranger's (I7): bounded, and nothing but text.
+
+Reads    the pipe; /proc/PID/status
+Writes   SIGUSR1 to a runner that is about to be killed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+ANSWER_WITHIN_S: Final = 0.15  # from the question to the kill, at most
+QUIET_S: Final = 0.02  # nothing more came for so long: that was all
+KEPT_BYTES: Final = 64 * 1024  # of one job; the innermost frames of the first thread come first
+READ_BYTES: Final = 64 * 1024
+
+# The outermost frame of the main thread, which faulthandler writes last: the template's start (template.py).
+LAST_LINE: Final = b'File "<string>", line 1 in <module>\n'
+DUMP_SIGNAL: Final = signal.SIGUSR1
+
+
+class Faults:
+    """The master's end of one runner's pipe. All methods belong to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._text = bytearray()
+        self._dumps_from = 0  # where the answer to our question begins
+        self._answered: Callable[[], None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._reading = True
+        self._closed = False
+        self.asked = False
+        self.no_answer = ""  # why a runner that was to be asked told nothing
+        os.set_blocking(fd, False)
+        loop.add_reader(fd, self._readable)
+
+    @property
+    def text(self) -> str:
+        """All that it wrote since `clear`."""
+        return self._text.decode("utf-8", "backslashreplace")
+
+    def clear(self) -> None:
+        """Another job begins."""
+        self._text.clear()
+
+    def ask(self, pid: int, pidfd: int, answered: Callable[[], None]) -> None:
+        """Have it write the stacks of its threads, then call `answered`: at once, soon, or after 0.15 s."""
+        self.asked = True
+        self.no_answer = why_silent(pid)
+        if self.no_answer or self._closed:
+            answered()
+            return
+        self.drain()
+        self._dumps_from = len(self._text)
+        self._answered = answered
+        try:
+            signal.pidfd_send_signal(pidfd, DUMP_SIGNAL)
+        except OSError:
+            self.no_answer = "it has ended meanwhile"
+            self._done()
+            return
+        self._timers.append(self._loop.call_later(ANSWER_WITHIN_S, self._too_late))
+
+    def _readable(self) -> None:
+        self._read_once()
+        if self._answered is None:
+            return
+        for timer in self._timers[1:]:
+            timer.cancel()
+        if self._text.endswith(LAST_LINE) or len(self._text) >= KEPT_BYTES:
+            self._done()
+        else:
+            self._timers[1:] = [self._loop.call_later(QUIET_S, self._done)]
+
+    def _too_late(self) -> None:
+        if len(self._text) == self._dumps_from:
+            self.no_answer = f"it did not answer within {round(ANSWER_WITHIN_S * 1000)} ms"
+        self._done()
+
+    def _done(self) -> None:
+        answered, self._answered = self._answered, None
+        self._disarm()
+        if answered is not None:
+            answered()
+
+    def _disarm(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _read_once(self) -> bool:
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            data = b""
+        room = KEPT_BYTES - len(self._text)
+        self._text += data[:room]
+        if not data or len(data) > room:
+            # Closed; or somebody writes there who is no faulthandler. Its end does not block when it is full.
+            self._stop_reading()
+            return False
+        return True
+
+    def drain(self) -> None:
+        """What it wrote before its end counts."""
+        while self._reading and self._read_once():
+            pass
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._answered = None
+            self._disarm()
+            self._stop_reading()
+            os.close(self._fd)
+
+
+def why_silent(pid: int) -> str:
+    """Why this process would not answer the question; empty when it may.
+
+    `pid` is a child of ours that is not reaped.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            status = dict(line.split(b":\t", 1) for line in file if b":\t" in line)
+    except OSError:
+        return "it has ended already"
+    state = status.get(b"State", b"?")[:1].decode()
+    if state in "TtDZX":
+        return {
+            "T": "it was stopped (state T)",
+            "t": "it was being traced (state t)",
+            "D": "it was stuck in the kernel (state D)",
+        }.get(state, "it has ended already")
+    caught = int(status.get(b"SigCgt", b"0"), 16)
+    if not caught >> (DUMP_SIGNAL - 1) & 1:
+        # Asked all the same it would die of the question.
+        return f"its handler of {DUMP_SIGNAL.name} was removed"
+    return ""
