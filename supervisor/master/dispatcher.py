@@ -22,13 +22,13 @@ from sandbox.wire import FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import finish
 from supervisor.master.attempt import Attempt
-from supervisor.master.attempt_log import facts_of, log_outcome
+from supervisor.master.attempt_log import facts_of, figures_of, log_outcome
 from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.lease import Leases
 from supervisor.master.messages import BadMessage, Left, read_left, start_frame, verdict_of_failure
 from supervisor.master.notify import Listener
-from supervisor.master.phases import Fact, Phase
+from supervisor.master.phases import Fact
 from supervisor.master.relay import Relay
 from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
@@ -63,6 +63,8 @@ STATES: Final = {
     HandedBack: "handed-back",
     AwaitsChildren: "waiting-children",
 }
+NO_RUNNER_AFTER_S = 5.0  # a fetched job whose runner died before it got it waits so long for another
+
 
 # Where a parent may be refused because of its children: BullMQ's name for the call.
 _CALLS: Final[dict[type[Outcome], str]] = {
@@ -192,6 +194,7 @@ class Dispatcher:
             self._watch.heard(attempt)
         try:
             self._heard(attempt, runner, kind, body)
+        self._runners.began(runner)
         except BadMessage as error:
             self._runners.bad_frame(runner, str(error))
 
@@ -231,7 +234,7 @@ class Dispatcher:
     def _outcome(self, attempt: Attempt, runner: Runner, verdict: Verdict, *, retire: bool) -> None:
         runner.drain_output()  # all it wrote before this frame is in the pipes by now
         if attempt.verdict is not None:
-            return  # it had printed more than it may
+            return  # it was over a limit, as was seen now: printed too much, or was refused a process
         del runner.attempts[attempt.number]
         runner.last_number = attempt.number
         if not runner.attempts:
@@ -240,7 +243,7 @@ class Dispatcher:
         attempt.runner = None  # which serves the next one from now on
         if retire or runner.unclean:
             self._runners.kill(runner)  # and with it what its job left
-        elif runner.phase is not Phase.LEAVING:
+        elif self._runners.finished(runner):
             self._came_free(runner)
 
     def on_leaving(self, runner: Runner) -> None:
@@ -318,7 +321,8 @@ class Dispatcher:
         if outcome is None:
             self._forget(attempt)
             why = verdict.why if isinstance(verdict, LockGone) else ""
-            log.error("job.outcome_dropped", **facts_of(self._settings.name, attempt), why=why)
+            facts = facts_of(self._settings.name, attempt)
+            log.error("job.outcome_dropped", **facts, why=why, **figures_of(attempt))
             return
         if isinstance(outcome, RateLimited):
             self._exchanger.fetcher.hold(outcome.hold_ms / 1000)

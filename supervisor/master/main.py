@@ -126,7 +126,7 @@ class Master:
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
         secrets = [text for text in (self._plan.address.password, self._plan.config.redis.url) if text]
-        return Runners(loop, env=scrubbed(os.environ, secrets))
+        return Runners(loop, env=scrubbed(os.environ, secrets), rng=random.random)
 
     def _groups(self) -> Groups | None:
         """The cgroup that was delegated to us; taken before there is a child, which would live in it."""

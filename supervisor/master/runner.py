@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox.wire import Kind
+from supervisor.config.policy import RecycleConfig
 from supervisor.master.cgroup import Leaf
 from supervisor.master.meter import Meter
 from supervisor.master.nursery import Nursery
@@ -17,10 +18,13 @@ from supervisor.master.phases import Fact, Phase, advance
 from supervisor.master.pipe import OutputPipe, Pipe
 
 if TYPE_CHECKING:
+from supervisor.master.recycling import Wear
     from supervisor.master.attempt import Attempt
 
 
 @dataclass(frozen=True, slots=True)
+FOR_EVER = RecycleConfig()
+
 class Exit:
     """How a process ended: its exit status, or the signal that ended it."""
 
@@ -58,14 +62,32 @@ class Slot:
     title     what the titles of its runners begin with.
     """
 
-    def __init__(self, number: int, owner: SlotOwner, *, nursery: Nursery, title: str = "") -> None:
+    queue     for the log.
+    fresh     every job has a runner of its own.
+    recycle   how long a runner serves.
+    def __init__(
+        self,
+        number: int,
+        owner: SlotOwner,
+        *,
+        nursery: Nursery,
+        title: str = "",
+        queue: str = "",
+        fresh: bool = False,
+        recycle: RecycleConfig = FOR_EVER,
+    ) -> None:
         self.number = number
         self.owner = owner
         self.nursery = nursery
         self.title = title or f"oxherd: runner {number}"
         self.runner: Runner | None = None
         self.failures = 0  # starts in a row that came to nothing
+        self.queue = queue
+        self.fresh = fresh
+        self.recycle = recycle
         self.closed = False  # no new runner is started for it
+        self.successor: Runner | None = None  # born, and takes over when its turn comes
+        self.filling = False  # a birth is under way
 
 
 class Runner:
@@ -81,6 +103,8 @@ class Runner:
         self.was_ready = False
         self.unclean = False  # a job left in it what cannot be put back: it is given no other
         self.layers: Sequence[Sequence[object]] = ()
+        self.wear: Wear | None = None  # None: it serves for ever
+        self.replace_why = ""  # why a successor is to take over
         self.born_at = 0.0  # monotonic seconds of its registration
         self.served = 0  # jobs whose outcome it has said
         self.was_killed = False  # by us: its end needs no other explanation

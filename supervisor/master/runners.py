@@ -36,11 +36,13 @@ from supervisor.observe.log import get
 
 log = get("runners")
 
+from supervisor.master.succession import Succession
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
 UNKILLABLE_AFTER_S = 2.0
 BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
 
 
+LEAVES_WITHIN_S = 5.0  # one that was told to
 def pause_after(failures: int) -> float:
     """Seconds before a slot's next birth is tried, when so many in a row have come to nothing."""
     return min(BACKOFF_FIRST_S * 2.0 ** min(failures, BACKOFF_DOUBLINGS), BACKOFF_LAST_S)
@@ -58,11 +60,20 @@ class Runners:
         self._loop = loop
         self._env = env
         self._nurseries: list[Nursery] = []
+        rng: Callable[[], float],
         self._by_pid: dict[int, Runner] = {}
         self.groups: Groups | None = None  # where each runner gets a cgroup of its own
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
         # Children from before us (the embedded server) are somebody else's to end.
+        self._succession = Succession(
+            loop,
+            birth=lambda slot: self.open(slot),
+            end=self._let_go,
+            everybody=self._by_pid.values,
+            rng=rng,
+        )
+        self.began, self.finished = self._succession.began, self._succession.finished
         self._spared = set(children_of(os.getpid()))
         self._sweep_wanted = False
         self.stopping = False
@@ -95,7 +106,9 @@ class Runners:
 
     def open(self, slot: Slot) -> None:
         """Give the slot a runner, now or when one can be had, until the slot is closed."""
-        self._spawn(self._fill(slot))
+        if not (slot.closed or slot.filling or self.stopping):
+            slot.filling = True
+            self._spawn(self._fill(slot))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -112,6 +125,12 @@ class Runners:
             if slot.failures:
                 await asyncio.sleep(pause_after(slot.failures))
             if (reviving := slot.nursery.reviving) is not None:
+        try:
+            await self._try_to_fill(slot)
+        finally:
+            slot.filling = False
+
+    async def _try_to_fill(self, slot: Slot) -> None:
                 await asyncio.wait([reviving])
             if slot.closed or self.stopping:
                 return
@@ -155,7 +174,6 @@ class Runners:
     def _register(self, runner: Runner, ends: Ends) -> None:
         slot = runner.slot
         self._by_pid[runner.pid] = runner
-        slot.runner = runner
         if self.groups is not None:
             runner.leaf = self.groups.leaf_for(runner.pid)
         runner.pipe = Pipe(
@@ -185,6 +203,7 @@ class Runners:
             return
         if runner.phase is not Phase.STARTING and runner.phase is not Phase.LEAVING:
             self.bad_frame(runner, str(FrameError(kind, len(body))))
+        self._succession.born(runner)
             return
         self._disarm(runner)
         try:
@@ -196,7 +215,7 @@ class Runners:
         if runner.advance(Fact.READY) is Phase.IDLE:
             runner.slot.failures = 0
             log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
-            runner.slot.owner.on_ready(runner)
+            self._succession.ready(runner)
 
     def _never_ready(self, runner: Runner) -> None:
         log.error(
@@ -254,8 +273,7 @@ class Runners:
         self._sweep()
         log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
         runner.slot.owner.on_exit(runner, how)
-        if not (runner.slot.closed or self.stopping):
-            self.open(runner.slot)
+        self._succession.gone(runner)
 
     def _bury(self, runner: Runner) -> None:
         os.waitid(os.P_PIDFD, runner.pidfd, os.WEXITED | os.WNOHANG)
@@ -354,3 +372,4 @@ class Runners:
             await asyncio.sleep(0.002)
             self.on_sigchld()
         return True
+        self._succession.close()

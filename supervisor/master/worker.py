@@ -138,7 +138,14 @@ class Worker:
         """Ask for a runner for each slot; returns the number after the last slot's."""
         nursery = self._around.nursery_of(self.settings.name)
         for number in range(first, first + self.settings.concurrency):
-            slot = Slot(number, self.dispatcher, nursery=nursery)
+            slot = Slot(
+                number,
+                self.dispatcher,
+                nursery=nursery,
+                queue=self.settings.name,
+                fresh=self.settings.fresh,
+                recycle=self.settings.recycle,
+            )
             self.slots.append(slot)
             self._around.runners.open(slot)
         return first + self.settings.concurrency

@@ -64,3 +64,59 @@ def test_a_user_that_cannot_be_had_ends_the_start_with_a_sentence(oxherd):
     run = oxherd("--user", "no-such-user", "--burst")
     assert run.ended() == 2
     assert "no user 'no-such-user'" in "".join(run.other)
+
+
+# --- a runner for each job -----------------------------------------------------------------------------
+
+
+def pids(queues, name, jobs):
+    return [queues(name).get(job.id).returned for job in jobs]
+
+
+def test_a_fresh_queue_has_a_runner_for_each_job(oxherd, queues):
+    jobs = queues("fresh").add_bulk([("any", None)] * 20)
+    run = oxherd("--burst", "--concurrency", "2", target="lives", queue="fresh")
+    assert run.ended() == 0, run.story()
+    assert len(set(pids(queues, "fresh", jobs))) == 20
+
+
+def test_the_next_runner_of_a_fresh_queue_is_ready_while_the_job_runs(oxherd, queues):
+    queues("who").add("any", {"sleep": 60})
+    run = oxherd("--fresh", "true", "--concurrency", "1", target="lives", queue="who")
+    run.until("runner.started", 2)
+    assert len(run.runners()) == 2
+
+
+# --- recycling -----------------------------------------------------------------------------------------
+
+
+def test_a_runner_is_replaced_after_so_many_jobs_and_never_missed(oxherd, queues):
+    """Its successor is ready before it goes."""
+    jobs = queues("who").add_bulk([("any", None)] * 12)
+    flags = ("--burst", "--concurrency", "1", "--recycle-jobs", "4", "--recycle-jitter", "0")
+    run = oxherd(*flags, target="lives", queue="who")
+    assert run.ended() == 0, run.story()
+    seen = pids(queues, "who", jobs)
+    assert 2 <= len(set(seen)) <= 3
+    first = run.events("runner.recycled")[0]
+    assert first["runner"] == seen[0] and "jobs" in first["why"] and first["queue"] == "who"
+    started = [line["runner"] for line in run.lines if line.get("event") == "runner.started"]
+    story = [(line["event"], line.get("runner")) for line in run.lines]
+    assert story.index(("runner.started", started[1])) < story.index(("runner.recycled", seen[0]))
+
+
+def test_a_runner_that_has_grown_is_replaced(oxherd, queues):
+    queues("who").add_bulk([("any", {"sleep": 0.3, "hoard": 4_000_000})] * 12)
+    run = oxherd("--concurrency", "1", "--recycle-growth", "10M", target="lives", queue="who")
+    assert "grown by" in run.until("runner.recycled")["why"]
+
+
+def test_a_runner_that_is_idle_for_long_is_replaced_by_one_that_has_nothing(oxherd, queues):
+    job = queues("who").add("any", {"hoard": 50_000_000})
+    run = oxherd("--concurrency", "1", "--recycle-idle", "500ms", target="lives", queue="who")
+    told = run.until("runner.recycled")
+    assert told["why"].startswith("it has been idle")
+    assert told["runner"] == queues("who").get(job.id).returned
+    run.until("runner.exited")
+    again = queues("who").add("any", None)
+    assert queues("who").result(again, timeout_ms=10_000) != told["runner"]

@@ -59,7 +59,7 @@ class Owner:
 
 @pytest.fixture
 async def registry():
-    made = Runners(asyncio.get_running_loop(), env={})
+    made = Runners(asyncio.get_running_loop(), env={}, rng=lambda: 0.5)
     made.stopping = True  # no birth follows a burial here
     yield made
     for runner in list(made._by_pid.values()):
@@ -182,7 +182,7 @@ async def templates(monkeypatch):
     monkeypatch.setattr(module, "Template", FakeTemplate)
     monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.001)
     FakeTemplate.born = []
-    made = Runners(asyncio.get_running_loop(), env={})
+    made = Runners(asyncio.get_running_loop(), env={}, rng=lambda: 0.5)
     made.only = made.nursery([], Policy(), "")
     yield made
     made.stopping = True

@@ -60,12 +60,19 @@ class World:
         runner.advance(Fact.TOLD)
         self.dispatcher.on_leaving(runner)
 
+    end = kill
+
     def bad_frame(self, runner, error):
         self.dispatcher.on_bad_frame(runner, error)
         self.kill(runner)
 
     def finish(self, attempt, outcome):
         self.outcomes.append(outcome)
+
+    def began(self, runner): ...
+
+    def finished(self, runner):
+        return runner.phase is not Phase.LEAVING
 
     def kick(self): ...
     def freed(self): ...

@@ -1,0 +1,146 @@
+"""Who sits in a slot, and who comes after.
+
+Decides when a successor is wanted, and when it takes over: a slot's runner is replaced when it has served
+long enough (`recycling.py`) or, in a fresh slot, after each job, and never before its successor is ready. A
+successor that is ready also takes over at once from a runner that dies. Who is born and buried is the
+registry's (`runners.py`), which tells of it.
+
+Rule     no slot has fewer ready runners for being recycled; a slot has one job at a time
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from supervisor.master.phases import Phase
+from supervisor.master.recycling import Wear, span_of
+from supervisor.master.runner import Runner, Slot
+from supervisor.observe.log import get
+
+log = get("runners")
+
+LOOK_EVERY_S: Final = 1.0  # at idle runners, while any may be too old
+REPLACED_AT_ONCE: Final = (
+    4  # of the idle ones: hundreds that age together are not all forked again together
+)
+
+
+class Succession:
+    """All slots of one master. Its methods belong to the event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        birth: Callable[[Slot], None],
+        end: Callable[[Runner], None],
+        everybody: Callable[[], Iterable[Runner]],
+        rng: Callable[[], float],
+    ) -> None:
+        """`birth(slot)` has a runner born, `end(runner)` lets one go that has no job."""
+        self._loop = loop
+        self._birth = birth
+        self._end = end
+        self._everybody = everybody
+        self._rng = rng
+        self._timer: asyncio.TimerHandle | None = None
+
+    def born(self, runner: Runner) -> None:
+        """It is registered: the slot's own, or the one that comes after."""
+        slot = runner.slot
+        if slot.runner is None:
+            slot.runner = runner
+        else:
+            slot.successor = runner
+        span = span_of(slot.recycle, self._rng)
+        if span is not None:
+            runner.wear = Wear(span, runner.pid, self._loop.time())
+            if self._timer is None and (span.age_s or span.idle_s):
+                self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    def ready(self, runner: Runner) -> None:
+        """It has said READY, and is idle."""
+        slot = runner.slot
+        if slot.runner is runner:
+            slot.owner.on_ready(runner)
+        elif slot.runner is not None and slot.runner.phase is Phase.IDLE and slot.runner.replace_why:
+            self._take_over(slot, slot.runner)
+
+    def began(self, runner: Runner) -> None:
+        """It was sent a job. In a fresh slot the next runner is started meanwhile."""
+        if runner.slot.fresh:
+            self._want(runner.slot)
+
+    def finished(self, runner: Runner) -> bool:
+        """It has said the outcome of a job, and has leave to serve on; False when it takes no other."""
+        slot = runner.slot
+        runner.served += 1
+        if runner.phase is Phase.LEAVING:
+            return False
+        if slot.fresh:
+            self._take_over(slot, runner)
+            return False
+        if runner.wear is None:
+            return True
+        if not runner.replace_why:
+            self._replace(runner, runner.wear.after_job(self._loop.time()))
+        if runner.replace_why and slot.successor is not None and slot.successor.phase is Phase.IDLE:
+            self._take_over(slot, runner)
+            return False
+        return True
+
+    def gone(self, runner: Runner) -> None:
+        """It is buried."""
+        slot = runner.slot
+        if slot.successor is runner:
+            slot.successor = None
+        if slot.runner is runner:
+            slot.runner, slot.successor = slot.successor, None
+            if slot.runner is not None and slot.runner.phase is Phase.IDLE:
+                slot.owner.on_ready(slot.runner)
+        if slot.runner is None or slot.runner.replace_why:
+            self._want(slot)
+
+    def _want(self, slot: Slot) -> None:
+        if slot.successor is None and not slot.filling:
+            self._birth(slot)
+
+    def _take_over(self, slot: Slot, old: Runner) -> None:
+        """The successor sits in the slot from now on, ready or not yet born; the old one leaves."""
+        if old.replace_why:
+            log.info(
+                "runner.recycled", queue=slot.queue, slot=slot.number, runner=old.pid, why=old.replace_why
+            )
+        slot.runner, slot.successor = slot.successor, None
+        self._end(old)
+        if slot.runner is None:
+            self._want(slot)
+        elif slot.runner.phase is Phase.IDLE:
+            slot.owner.on_ready(slot.runner)
+
+    def _replace(self, runner: Runner, why: str | None) -> None:
+        if why is not None:
+            runner.replace_why = why
+            self._want(runner.slot)
+
+    def _look(self) -> None:
+        """Replace idle runners that are too old or idle for too long, a few at a time."""
+        now = self._loop.time()
+        self._timer = None
+        due = [each for each in self._everybody() if each.wear is not None]
+        under_way = sum(bool(each.replace_why) for each in due)
+        for runner in due:
+            if under_way >= REPLACED_AT_ONCE:
+                break
+            if runner.phase is not Phase.IDLE or runner.replace_why or runner.slot.runner is not runner:
+                continue
+            self._replace(runner, runner.wear.while_idle(now) if runner.wear is not None else None)
+            under_way += bool(runner.replace_why)
+        if due:
+            self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
