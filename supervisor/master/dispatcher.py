@@ -20,7 +20,7 @@ from typing import Final
 
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import InvalidOptions
-from supervisor.master import finish
+from supervisor.master import evidence, finish
 from supervisor.master.attempt import Attempt
 from supervisor.master.attempt_log import facts_of, figures_of, log_outcome
 from supervisor.master.exchange import Exchanger
@@ -33,7 +33,16 @@ from supervisor.master.relay import Relay
 from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
-from supervisor.master.verdicts import Cause, Crashed, CutOff, LockGone, Raised, Returned, Verdict
+from supervisor.master.verdicts import (
+    Cause,
+    Crashed,
+    CutOff,
+    LockGone,
+    Raised,
+    Returned,
+    Verdict,
+    cause_of,
+)
 from supervisor.master.watch import Watch, meter_of
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code, error_of
@@ -54,6 +63,8 @@ from supervisor.protocol.job_options import decode_options
 
 log = get("dispatcher")
 
+NO_RUNNER_AFTER_S = 5.0  # a fetched job whose runner died before it got it waits so long for another
+
 STATES: Final = {
     Completed: "completed",
     Failed: "failed",
@@ -63,8 +74,6 @@ STATES: Final = {
     HandedBack: "handed-back",
     AwaitsChildren: "waiting-children",
 }
-NO_RUNNER_AFTER_S = 5.0  # a fetched job whose runner died before it got it waits so long for another
-
 
 # Where a parent may be refused because of its children: BullMQ's name for the call.
 _CALLS: Final[dict[type[Outcome], str]] = {
@@ -92,7 +101,7 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._watch = watch or Watch(loop, clock)
-        self._rules: FinishRules = settings.finish_rules
+        self._rules: FinishRules = replace(settings.finish_rules, max_crashes=settings.max_crashes)
         self._runners = runners
         self._exchanger = exchanger
         self._leases = leases
@@ -156,6 +165,13 @@ class Dispatcher:
             self._start(attempt, self._idle.pop())
         else:
             self._unplaced.append(attempt)
+            attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
+
+    def _nobody_came(self, attempt: Attempt) -> None:
+        """It holds a lock and no runner is born for it: others may have one. No attempt is burnt (I9)."""
+        if attempt in self._unplaced:
+            why = f"handed back: no runner could be had within {NO_RUNNER_AFTER_S:g} s; no attempt is counted"
+            self.end(attempt, CutOff(Cause.NO_RUNNER, why))
 
     def _start(self, attempt: Attempt, runner: Runner) -> None:
         job = attempt.job
@@ -163,6 +179,10 @@ class Dispatcher:
         attempt.runner = runner
         attempt.limits = limits
         attempt.started_at = self._clock()
+        if attempt.deadline is not None:
+            attempt.deadline.cancel()
+        if not runner.attempts:
+            evidence.begin(attempt, runner)
         runner.attempts[attempt.number] = attempt
         runner.advance(Fact.JOB_SENT)
         if limits.watched or runner.leaf is not None:
@@ -174,6 +194,7 @@ class Dispatcher:
         )
         if not attempt.delivered:
             return  # it died idle, unseen yet: its exit gives the job to another
+        self._runners.began(runner)
         if limits.timeout_ms:
             attempt.deadline = self._loop.call_later(
                 limits.timeout_ms / 1000, self._deadline, attempt, limits.timeout_ms
@@ -194,7 +215,6 @@ class Dispatcher:
             self._watch.heard(attempt)
         try:
             self._heard(attempt, runner, kind, body)
-        self._runners.began(runner)
         except BadMessage as error:
             self._runners.bad_frame(runner, str(error))
 
@@ -209,6 +229,7 @@ class Dispatcher:
             self._outcome(attempt, runner, Returned(body), retire=False)
         elif kind is Kind.FAILED:
             verdict, retire = verdict_of_failure(body)
+            verdict = self._watch.judged(attempt, verdict)
             self._outcome(attempt, runner, verdict, retire=retire)
         elif kind is Kind.PROGRESS:
             self._relay.progress(attempt, body)
@@ -239,6 +260,8 @@ class Dispatcher:
         runner.last_number = attempt.number
         if not runner.attempts:
             runner.advance(Fact.OUTCOME)
+        if cause_of(verdict) is not None:
+            attempt.evidence = evidence.of_outcome(attempt, runner, self._clock())
         self._decide(attempt, verdict)
         attempt.runner = None  # which serves the next one from now on
         if retire or runner.unclean:
@@ -264,6 +287,7 @@ class Dispatcher:
             if attempt.verdict is None and not attempt.delivered:
                 self._place(attempt)
                 continue
+            attempt.evidence = evidence.of_exit(attempt, runner, how, self._clock())
             if attempt.verdict is None:
                 attempt.verdict = CutOff() if killed_for_one else self._died(attempt, runner, how)
             self._decide(attempt, attempt.verdict)
@@ -276,8 +300,7 @@ class Dispatcher:
             runner=runner.pid,
             how=str(how),
         )
-        cause = Cause.SIGNAL if how.signal is not None else Cause.EXIT
-        return Crashed(cause, f"the runner ended with {how} before the job was done")
+        return evidence.death(how, attempt.evidence or finish.NO_EVIDENCE)
 
     def _deadline(self, attempt: Attempt, timeout_ms: int) -> None:
         """The hard wall-time limit: the promise that does not depend on the runner."""
@@ -302,6 +325,8 @@ class Dispatcher:
             if attempt in self._unplaced:
                 self._unplaced.remove(attempt)
             self._decide(attempt, verdict)
+        elif isinstance(verdict, Crashed):
+            self._runners.end(attempt.runner)
         else:
             self._runners.kill(attempt.runner)
 
@@ -317,7 +342,9 @@ class Dispatcher:
         if attempt.deadline is not None:
             attempt.deadline.cancel()
         self._relay.finish(attempt)
-        outcome = finish.outcome_of(attempt.job, attempt.options, verdict, self._rules, self._rng)
+        outcome = finish.outcome_of(
+            attempt.job, attempt.options, verdict, self._rules, self._rng, attempt.evidence
+        )
         if outcome is None:
             self._forget(attempt)
             why = verdict.why if isinstance(verdict, LockGone) else ""
@@ -404,6 +431,9 @@ class Dispatcher:
             line=text,
             runner=runner.pid,
         )
+        if runner.attempts:
+            runner.tail = runner.tail or evidence.Tail()
+            runner.tail.add(text)
         if attempt is not None:
             self._listener.on_output(self._settings.name, job_id, stream, text)
             if self._settings.output_to_job_log:

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Protocol
 from sandbox.wire import Kind
 from supervisor.config.policy import RecycleConfig
 from supervisor.master.cgroup import Leaf
+from supervisor.master.evidence import Tail
+from supervisor.master.faults import Faults
 from supervisor.master.meter import Meter
 from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase, advance
 from supervisor.master.pipe import OutputPipe, Pipe
+from supervisor.master.recycling import Wear
 
 if TYPE_CHECKING:
-from supervisor.master.recycling import Wear
     from supervisor.master.attempt import Attempt
+
+FOR_EVER = RecycleConfig()
 
 
 @dataclass(frozen=True, slots=True)
-FOR_EVER = RecycleConfig()
-
 class Exit:
     """How a process ended: its exit status, or the signal that ended it."""
 
@@ -60,11 +62,11 @@ class Slot:
 
     nursery   where its runners come from.
     title     what the titles of its runners begin with.
-    """
-
     queue     for the log.
     fresh     every job has a runner of its own.
     recycle   how long a runner serves.
+    """
+
     def __init__(
         self,
         number: int,
@@ -80,14 +82,14 @@ class Slot:
         self.owner = owner
         self.nursery = nursery
         self.title = title or f"oxherd: runner {number}"
-        self.runner: Runner | None = None
-        self.failures = 0  # starts in a row that came to nothing
         self.queue = queue
         self.fresh = fresh
         self.recycle = recycle
-        self.closed = False  # no new runner is started for it
+        self.runner: Runner | None = None
         self.successor: Runner | None = None  # born, and takes over when its turn comes
         self.filling = False  # a birth is under way
+        self.failures = 0  # starts in a row that came to nothing
+        self.closed = False  # no new runner is started for it
 
 
 class Runner:
@@ -101,14 +103,18 @@ class Runner:
         self.attempts: dict[int, Attempt] = {}  # at work in it, by the number their frames carry
         self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
-        self.unclean = False  # a job left in it what cannot be put back: it is given no other
-        self.layers: Sequence[Sequence[object]] = ()
         self.wear: Wear | None = None  # None: it serves for ever
         self.replace_why = ""  # why a successor is to take over
+        self.unclean = False  # a job left in it what cannot be put back: it is given no other
+        self.layers: Sequence[Sequence[object]] = ()
         self.born_at = 0.0  # monotonic seconds of its registration
         self.served = 0  # jobs whose outcome it has said
+        self.abandoned = False  # killed, and stuck in the kernel: its slot has another
         self.was_killed = False  # by us: its end needs no other explanation
+        self.faults: Faults | None = None  # what its faulthandler writes
+        self.tail: Tail | None = None  # the last of what it has printed for its job
         self.usage: resource.struct_rusage | None = None  # of its whole life, once it is reaped
+        self.cpu_ns = 0  # its own CPU time, read once it has ended
         self.pipe: Pipe
         self.outputs: list[OutputPipe] = []
         self.leaf: Leaf | None = None  # its cgroup, where there is one
