@@ -1,7 +1,8 @@
-"""The one job of a trial: a runner looks at itself, and at what of its master it can reach.
+"""For `oxherd doctor` and `oxherd check`, which start a template and a runner as `oxherd run` does.
 
-For `oxherd doctor` and `oxherd check`, which start a template and a runner as `oxherd run` does and have
-this run in it. It judges nothing.
+`look` is the one job that is run there: a runner looks at itself, and at what of its master it can reach.
+`layers_of` is for where there is no runner because a layer that is required cannot be had: it puts in force
+what it can, in a process that is thrown away. Neither judges.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import os
 import time
 from typing import Any
 
+from sandbox import codec
+from sandbox.identity import CannotBecome
+from sandbox.isolation import IsolationFailed, isolate_runner, isolate_template
 from sandbox.job import Job
+from sandbox.policy import Policy
 
 OUR_PREFIX = "OXHERD_"
 
@@ -53,3 +58,33 @@ def _memory() -> dict[str, int | None]:
         return {"pss_bytes": None, "private_bytes": None}
     private = found.get("Private_Clean", 0) + found.get("Private_Dirty", 0)
     return {"pss_bytes": found.get("Pss"), "private_bytes": private}
+
+
+def layers_of(policy: Policy, here: str) -> list[tuple[str, bool, str]]:
+    """Each layer, whether it is in force, and why not; none when the policy's user cannot be.
+
+    Forks, so only for a process with one thread.
+    """
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read_end)
+            os.write(write_end, codec.encode(_put_in_force(policy, here, write_end)))
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as told:
+        found = told.read()
+    os.waitpid(pid, 0)
+    return [(name, in_force, reason) for name, in_force, reason in codec.decode(found or b"[]")]
+
+
+def _put_in_force(policy: Policy, here: str, kept_fd: int) -> list[list[str | bool]]:
+    master_pid = os.getppid()
+    try:
+        inherited = isolate_template(policy, here, master_pid)
+        own = isolate_runner(policy, inherited, master_pid, [kept_fd])
+    except (IsolationFailed, CannotBecome):
+        return []
+    return [each.to_json() for each in (*inherited.layers, *own.layers)]

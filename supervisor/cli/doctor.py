@@ -26,29 +26,26 @@ from supervisor.config.model import Config
 from supervisor.errors import EmbeddedServerError, SandboxError, UsageError
 
 if TYPE_CHECKING:  # at the top it would load the master for `oxherd doctor --help`
-    from sandbox.policy import Policy
-    from supervisor.master.trial import Trial
+    from supervisor.master.trial import Seen
 
 PROFILES: Final = ("none", "process", "strict")
 WIDEST: Final = 100
+CGROUP: Final = "cgroup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One profile, tried. `why_not` is empty when it can be had."""
+    """One profile, tried.
+
+    why_not   empty when it can be had
+    layers    each with whether it is in force, and why not
+    seen      what the runner saw; None when there was none
+    """
 
     profile: str
-    policy: Policy
-    trial: Trial | None
     why_not: str
-
-    @property
-    def layers(self) -> dict[str, tuple[bool, str]]:
-        return (
-            {}
-            if self.trial is None
-            else {each.name: (each.in_force, each.reason) for each in self.trial.layers}
-        )
+    layers: Sequence[tuple[str, bool, str]]
+    seen: Seen | None = None
 
 
 @command(
@@ -84,18 +81,24 @@ def doctor(common: Common, profile: str | None) -> int:
 
 def _tried(config: Config, profile: str) -> Finding:
     # At the top these would load all of the master for `--help`.
+    from sandbox.trial import layers_of
+    from supervisor.master.cgroup import delegated
     from supervisor.master.settings import policy_of
     from supervisor.master.template import scrubbed
-    from supervisor.master.trial import missing, run_trial
+    from supervisor.master.trial import run_trial
 
     policy = policy_of(config.policy, profile)
     try:
         trial = run_trial([], policy, scrubbed(os.environ, [config.redis.url or ""]))
     except SandboxError as error:
-        return Finding(profile=profile, policy=policy, trial=None, why_not=str(error).partition("\n")[0])
-    lacking = missing(trial.layers, policy)
-    why_not = f"{', '.join(lacking)} not in force" if lacking else ""
-    return Finding(profile=profile, policy=policy, trial=trial, why_not=why_not)
+        layers = layers_of(policy, os.getcwd())
+        return Finding(profile=profile, why_not=str(error).partition("\n")[0], layers=layers)
+    layers = [(each.name, each.in_force, each.reason) for each in trial.layers]
+    why_not = ""
+    if CGROUP in policy.require and isinstance(group := delegated(), str):
+        layers.append((CGROUP, False, group))
+        why_not = f"it requires a cgroup of its own: {group}"
+    return Finding(profile=profile, why_not=why_not, layers=layers, seen=trial.seen)
 
 
 # --- for people -------------------------------------------------------------------------------------------
@@ -105,15 +108,14 @@ def _text(findings: Sequence[Finding], asked: Finding, config: Config) -> Iterat
     width = min(shutil.get_terminal_size((80, 24)).columns, WIDEST)
     yield f"oxherd {__version__}, Python {platform.python_version()}, Linux {platform.release()}, {_who()}"
     yield _layers(findings)
-    for each in findings:
-        if not each.why_not:
-            continue
-        yield _paragraph(f"{each.profile} cannot be had:", each.why_not, width)
+    for why_not in dict.fromkeys(each.why_not for each in findings if each.why_not):
+        names = ", ".join(each.profile for each in findings if each.why_not == why_not)
+        yield _paragraph(f"{names} cannot be had:", why_not, width)
     if rows := list(_missing(findings)):
         yield "not in force\n" + "\n".join(_paragraph(f"  {name}", text, width, 4) for name, text in rows)
     facts = [
-        ("limits", limits_mode()),
-        *((f"secrets, {each.profile}", _secrets(each)) for each in findings),
+        ("limits", _limits_mode()),
+        *((f"secrets, {each.profile}", _secrets(each, config)) for each in findings),
         ("embedded Redis", _server(config)),
     ]
     wide = max(len(name) for name, _ in facts) + 2
@@ -135,7 +137,7 @@ def _paragraph(name: str, text: str, width: int, indent: int = 2) -> str:
 
 
 def _layers(findings: Sequence[Finding]) -> str:
-    names = dict.fromkeys(name for each in findings for name in each.layers)
+    names = dict.fromkeys(name for each in findings for name, *_ in each.layers)
     return table(
         ["layer", *(each.profile for each in findings)],
         ([name, *(_in_force(each, name) for each in findings)] for name in names),
@@ -143,17 +145,17 @@ def _layers(findings: Sequence[Finding]) -> str:
 
 
 def _in_force(finding: Finding, layer: str) -> str:
-    if finding.trial is None:
+    if not finding.layers:
         return "?"
-    found = finding.layers.get(layer)
-    return "-" if found is None else "yes" if found[0] else "NO"
+    found = [in_force for name, in_force, _ in finding.layers if name == layer]
+    return "-" if not found else "yes" if found[0] else "NO"
 
 
 def _missing(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
     """Each layer that was tried in vain, once, with the reason and the way to it."""
     told: dict[str, str] = {}
     for each in findings:
-        for name, (in_force, reason) in each.layers.items():
+        for name, in_force, reason in each.layers:
             if not in_force:
                 remedy = remedy_of(name)
                 told.setdefault(name, reason + (remedy and f"\nto get it: {remedy}"))
@@ -175,16 +177,23 @@ def _name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def limits_mode() -> str:
-    """How memory, CPU time and processes of a runner are kept."""
-    return "memory, CPU time and processes are sampled four times a second"
+def _limits_mode() -> str:
+    """How memory and processes of a runner are kept."""
+    from supervisor.master.cgroup import delegated  # at the top it would load the master for `--help`
+
+    group = delegated()
+    if isinstance(group, str):
+        return (
+            "memory, CPU time and processes of each runner's tree are sampled four times a second: "
+            f"{group}. To have the kernel keep them, {remedy_of(CGROUP)}"
+        )
+    return f"memory and processes are kept by the kernel, in a cgroup for each runner below {group.root}"
 
 
-def _secrets(finding: Finding) -> str:
-    trial = finding.trial
-    if trial is None:
-        return "not tried"
-    seen = trial.seen
+def _secrets(finding: Finding, config: Config) -> str:
+    seen = finding.seen
+    if seen is None:
+        return "there is no runner that could reach any"
     if seen.variables:
         return f"reachable: inherited {', '.join(seen.variables)}"
     if seen.readable:
@@ -194,7 +203,9 @@ def _secrets(finding: Finding) -> str:
             return f"{how}, because runners are root as the master is; name a [policy] user for them"
         return f"{how}, because this profile does not shield the master"
     if finding.profile == "strict":
-        return "no Redis URL, password, token or socket is reachable"
+        opened = [name for name in ("network", "unix_sockets") if getattr(config.policy, name)]
+        but = f"; but [policy] {' and '.join(opened)} opens some" if opened else ""
+        return f"no Redis URL, password, token or socket is reachable{but}"
     return (
         "nothing is inherited (environment, memory, descriptors), nothing of the master is readable in "
         f"/proc; files and sockets that {_name(seen.uid)} may open stay reachable"
@@ -222,7 +233,7 @@ def _records(findings: Sequence[Finding], config: Config) -> Iterator[dict[str, 
         "python": platform.python_version(),
         "kernel": platform.release(),
         "uid": os.geteuid(),
-        "limits": limits_mode(),
+        "limits": _limits_mode(),
         "embedded": _server(config),
     }
     for each in findings:
@@ -231,10 +242,10 @@ def _records(findings: Sequence[Finding], config: Config) -> Iterator[dict[str, 
             "profile": each.profile,
             "available": not each.why_not,
             "why_not": each.why_not or None,
-            "secrets": _secrets(each),
-            "runner_uid": None if each.trial is None else each.trial.seen.uid,
+            "secrets": _secrets(each, config),
+            "runner_uid": None if each.seen is None else each.seen.uid,
         }
-        for name, (in_force, reason) in each.layers.items():
+        for name, in_force, reason in each.layers:
             yield {
                 "what": "layer",
                 "profile": each.profile,

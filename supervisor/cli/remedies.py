@@ -14,11 +14,11 @@ _NAMESPACES: Final = (
 _USER: Final = "a [policy] user who may read the interpreter, the modules and their libraries"
 # Part of a layer's name, and how it is had. The first that fits counts.
 _REMEDIES: Final = (
-    ("scope", "Linux 6.12: signals and abstract sockets are scoped from Landlock ABI 6 on"),
+    ("scoped", "Linux 6.12: signals and abstract sockets are scoped from Landlock ABI 6 on"),
     ("tcp", "Linux 6.7: TCP is ruled from Landlock ABI 4 on"),
-    ("landlock", "Linux 5.13 with landlock among its security modules (boot with lsm=landlock,...)"),
-    ("seccomp", "x86_64 or aarch64, and a container whose own filter lets seccomp(2) through"),
-    ("cgroup", "run under systemd with Delegate=yes: the service has a cgroup v2 of its own then"),
+    ("file_rules", "Linux 5.13 with landlock among its security modules (boot with lsm=landlock,...)"),
+    ("denied", "x86_64 or aarch64, and a container whose own filter lets seccomp(2) through"),
+    ("cgroup", "run under systemd with Delegate=yes, which gives the service a cgroup v2 of its own"),
     ("namespace", _NAMESPACES),
     ("user", _USER),
     ("uid", _USER),

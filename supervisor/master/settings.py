@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
+from sandbox.layers import NAMES
 from sandbox.policy import Limits, Policy
 from supervisor.config.policy import PolicyConfig, RecycleConfig
 from supervisor.config.shapes import Keep
@@ -70,11 +71,19 @@ NO_LIMITS = Limits()
 
 
 def policy_of(config: PolicyConfig, profile: str | None = None) -> Policy:
-    """Under what templates and runners live, as [policy] says it. Raises `ConfigError` for no such user.
+    """Under what templates and runners live, as [policy] says it.
+
+    Raises `ConfigError` for a user or a layer that there is not.
 
     profile   instead of the one of the config: what a decorator asks for.
     """
     uid, gid = _user(config.user)
+    for name in config.require:
+        if name not in NAMES:
+            raise ConfigError(
+                f"[policy] require: there is no layer {name!r}; nothing was started. "
+                "`oxherd doctor` lists them"
+            )
     return Policy(
         profile=profile or config.profile,
         result_bytes=config.result_bytes,

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -82,12 +83,6 @@ class Trial:
     seen: Seen
 
 
-def missing(layers: Sequence[Layer], policy: Policy) -> list[str]:
-    """The layers without which nothing is run under this policy, and which are not in force."""
-    in_force = {each.name for each in layers if each.in_force}
-    return [name for name in policy.require if name not in in_force]
-
-
 def run_trial(
     targets: Sequence[Target],
     policy: Policy,
@@ -95,8 +90,11 @@ def run_trial(
     *,
     on_line: Callable[[str, str], None] = _unheard,
 ) -> Trial:
-    """`try_out` with a loop of its own."""
-    return asyncio.run(try_out(targets, policy, env, on_line=on_line))
+    """`try_out` with a loop of its own, and a place for the runner's directory."""
+    with tempfile.TemporaryDirectory(prefix="oxherd-trial-") as jobs_dir:
+        if policy.uid:
+            os.chown(jobs_dir, policy.uid, policy.gid)
+        return asyncio.run(try_out(targets, replace(policy, jobs_dir=jobs_dir), env, on_line=on_line))
 
 
 async def try_out(

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sandbox.policy import Policy
+import pytest
+
+from sandbox import layers
 from supervisor.cli.doctor import Finding, _missing, _secrets
-from supervisor.master.trial import Layer, Seen, Trial, missing
+from supervisor.cli.remedies import remedy_of
+from supervisor.config.model import Config
+from supervisor.config.policy import PolicyConfig
+from supervisor.master.trial import Seen
 
 ROOT = Path(__file__).parents[2]
+CONFIG = Config()
+# No kernel and no container refuses these.
+ALWAYS = set(
+    """
+    own_session signals_reset stdin_null descriptors_closed parent_death subreaper no_core no_new_privs
+    not_dumpable no_capabilities own_files
+    """.split()  # noqa: SIM905
+)
 
 
 def doctor(tmp_path: Path, *flags: str, config: str = "", **env: str) -> subprocess.CompletedProcess[str]:
@@ -48,16 +63,25 @@ def test_the_table_fits_on_a_narrow_screen_and_ends_with_the_verdict(tmp_path: P
 
 def test_the_layers_of_process_are_those_that_a_runner_read_back(tmp_path: Path):
     told = records(tmp_path)
-    layers = {each["layer"]: each["in_force"] for each in layers_of("process", told)}
-    assert layers["no_new_privs"] is layers["not_dumpable"] is layers["parent_death"] is True
+    found = {each["layer"]: each["in_force"] for each in layers_of("process", told)}
+    assert found["no_new_privs"] is found["not_dumpable"] is found["parent_death"] is True
     assert "no_new_privs" not in {each["layer"] for each in layers_of("none", told)}
 
 
 def test_a_layer_that_is_required_and_cannot_be_had_is_exit_1(tmp_path: Path):
-    done = doctor(tmp_path, config='[policy]\nrequire = ["no_such_layer"]\n')
+    """And the table shows the other layers all the same."""
+    done = doctor(tmp_path, config='[policy]\nrequire = ["file_rules"]\n')
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "process cannot be had on this host."
-    assert "no_such_layer" in done.stdout
+    assert "file_rules (not part of process)" in " ".join(done.stdout.split())
+    assert re.search(r"^subreaper +- +yes +yes$", done.stdout, re.MULTILINE)
+    assert doctor(tmp_path, "--profile", "strict").returncode == 0
+
+
+def test_a_layer_that_there_is_not_is_a_mistake_in_the_config(tmp_path: Path):
+    done = doctor(tmp_path, config='[policy]\nrequire = ["no_such_layer"]\n')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no layer 'no_such_layer'" in done.stderr
 
 
 def test_whether_secrets_can_be_reached_is_tried(tmp_path: Path):
@@ -73,34 +97,42 @@ def test_whether_secrets_can_be_reached_is_tried(tmp_path: Path):
     assert "verysecret" not in json.dumps(told)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run runners as somebody else")
+def test_a_user_for_the_runners_closes_the_master_to_them(tmp_path: Path):
+    told = records(tmp_path, config="[policy]\nuser = 'nobody'\n")
+    process = next(each for each in told if each["what"] == "profile" and each["profile"] == "process")
+    if process["available"]:
+        assert process["runner_uid"] == 65534
+        assert process["secrets"].startswith("nothing is inherited")
+    else:  # this interpreter lies where nobody but root may read
+        assert "nobody" in process["why_not"] or "65534" in process["why_not"]
+
+
 # --- what is made of a trial ------------------------------------------------------------------------------
 
 
-def finding(profile: str, *layers: Layer, **seen: Any) -> Finding:
-    saw = {"first_line_at": 0.0, "uid": 1000, "readable": [], "variables": [], **seen}
-    trial = Trial(
-        processors=[],
-        layers=layers,
-        import_ms=0,
-        fork_ms=0,
-        first_line_ms=0,
-        template_bytes=0,
-        seen=Seen(**saw),
-    )
-    return Finding(profile=profile, policy=Policy(profile=profile), trial=trial, why_not="")
+def finding(profile: str, *layers: tuple[str, bool, str], **seen: Any) -> Finding:
+    saw = Seen(**{"first_line_at": 0.0, "uid": 1000, "readable": [], "variables": [], **seen})
+    return Finding(profile=profile, why_not="", layers=layers, seen=saw)
 
 
 def test_a_missing_layer_is_told_with_its_reason_and_the_way_to_it():
-    found = finding("strict", Layer("landlock_files", False, "ABI 0"), Layer("subreaper", True, ""))
+    found = finding("strict", ("file_rules", False, "ABI 0"), ("subreaper", True, ""))
     ((name, text),) = _missing([found])
-    assert name == "landlock_files"
+    assert name == "file_rules"
     assert text.startswith("ABI 0\nto get it: Linux 5.13")
 
 
 def test_a_variable_of_ours_that_a_runner_has_is_told_as_reachable():
-    assert _secrets(finding("process", variables=["OXHERD_X"])) == "reachable: inherited OXHERD_X"
+    assert _secrets(finding("process", variables=["OXHERD_X"]), CONFIG) == "reachable: inherited OXHERD_X"
 
 
-def test_what_is_required_is_looked_for_among_what_is_in_force():
-    layers = [Layer("subreaper", True, ""), Layer("cgroup", False, "none here")]
-    assert missing(layers, Policy(require=("subreaper", "cgroup"))) == ["cgroup"]
+def test_what_the_policy_opens_in_strict_is_said_of_the_secrets():
+    opened = replace(CONFIG, policy=PolicyConfig(network=True))
+    assert _secrets(finding("strict"), CONFIG).endswith("socket is reachable")
+    assert "but [policy] network opens" in _secrets(finding("strict"), opened)
+
+
+@pytest.mark.parametrize("name", sorted(layers.NAMES - ALWAYS))
+def test_there_is_a_remedy_for_each_layer_that_a_host_may_refuse(name: str):
+    assert remedy_of(name)

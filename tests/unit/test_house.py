@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "sandbox.policy",
         "sandbox.errors",
         "sandbox.linux",
+        "sandbox.layers",  # their names
         "sandbox.titles",  # its own title
     },
     "supervisor.cli": {
@@ -49,8 +50,7 @@ MAY_IMPORT = {
         "supervisor.client",
         "supervisor.observe",
         "supervisor.master",
-        "sandbox.isolation",
-        "sandbox.linux",
+        "sandbox.trial",  # for doctor
         "sandbox.errors",  # these five for `run --inline`, which is a runner and a master in one
         "sandbox.inline",
         "sandbox.loader",
