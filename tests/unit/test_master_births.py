@@ -132,6 +132,30 @@ async def test_a_runner_that_is_killed_before_it_was_ready_counts_as_a_failure(r
     assert runner.slot.failures == 1
 
 
+async def test_who_cannot_be_killed_gives_up_its_slot_and_its_job_has_an_end(registry, monkeypatch):
+    """Stuck in the kernel it is neither dead nor at work; buried it is all the same when it goes."""
+    monkeypatch.setattr("supervisor.master.runners.end_tree", lambda runner: None)
+    monkeypatch.setattr("supervisor.master.runners.UNKILLABLE_AFTER_S", 0.01)
+    opened = []
+    monkeypatch.setattr(registry, "open", opened.append)
+    registry.stopping = False
+    runner = child(registry, f"{READY}; time.sleep(60)")
+    slot = runner.slot
+    await until(lambda: "ready" in slot.owner.told)
+    slot.runner = runner
+
+    registry.kill(runner)
+    await until(lambda: opened)
+    assert slot.owner.told == ["ready", "leaving", "signal 9 (SIGKILL)"]
+    assert opened == [slot] and slot.runner is None and runner.pid in registry._by_pid
+
+    slot.runner = successor = object()
+    os.kill(runner.pid, signal.SIGKILL)
+    await until(lambda: not registry._by_pid)
+    assert slot.runner is successor and opened == [slot]
+    assert slot.owner.told.count("signal 9 (SIGKILL)") == 1
+
+
 def test_a_slot_that_failed_for_hours_is_still_tried_again():
     assert pause_after(1) < pause_after(3) < BACKOFF_LAST_S
     assert pause_after(100_000) == BACKOFF_LAST_S
