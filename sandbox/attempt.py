@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox import codec
 from sandbox.alarm import SoftLimit
-from sandbox.failures import Failure, judge, message_of
+from sandbox.failures import Failure, judge, message_of, of_a_limit
 from sandbox.job import Channel, Job
 from sandbox.policy import Policy
 from sandbox.processors import Processor
@@ -126,6 +126,7 @@ class Attempts:
 
     def _failure(self, processor: Processor, job: Job, error: BaseException, meta: dict[str, Any]) -> Failure:
         failure = judge(error, self._limit.limit_ms)
+        of_a_limit(failure, error, meta.get("limits") or {})
         ordinary = failure.kind in (FailureKind.RAISED, FailureKind.TIME_LIMIT)
         if self._event_loop.broken:
             failure.retire = True

@@ -6,12 +6,14 @@ master's). I10: a reason is never empty, whatever the exception's own `__str__` 
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from dataclasses import dataclass
 
 from sandbox import codec
 from sandbox.errors import Cancelled, Delayed, RateLimited, TimeLimit, Unrecoverable, WaitingChildren
+from sandbox.policy import size_text
 from sandbox.wire import MAX_SMALL, FailureKind
 
 MAX_REASON = 16_000  # characters
@@ -110,6 +112,17 @@ def judge(error: BaseException, limit_ms: int = 0) -> Failure:
     retire = not isinstance(error, Exception) or isinstance(error, MemoryError)
     after_ms = _retry_after_ms(error)
     return Failure(FailureKind.RAISED, message_of(error), stack, retire=retire, retry_after_ms=after_ms)
+
+
+def of_a_limit(failure: Failure, error: BaseException, limits: dict[str, int]) -> None:
+    """Say of a failure that came of one of the attempt's own limits that it did."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) and limits.get("memory_bytes"):
+        failure.kind = FailureKind.OUT_OF_MEMORY
+    elif number == errno.EMFILE and (most := limits.get("open_files")):
+        failure.reason += f" (its limit: {most} open files)"
+    elif number == errno.EFBIG and (most := limits.get("file_size_bytes")):
+        failure.reason += f" (its limit: files of {size_text(most)})"
 
 
 def _retry_after_ms(error: BaseException) -> int | None:

@@ -65,6 +65,7 @@ class FailureKind:
     WAITING_CHILDREN = "waiting_children"
     TIME_LIMIT = "time_limit"  # TimeLimit left the processor: an ordinary failure with a reason of ours
     CANCELLED = "cancelled"  # Cancelled left the processor: the master knows who has asked for it
+    OUT_OF_MEMORY = "out_of_memory"  # MemoryError left the processor of a job whose memory is limited
     BAD_DATA = "bad_data"  # the stored data is not JSON: unrecoverable
     BAD_RESULT = "bad_result"  # the result cannot be said in JSON, or is too large: unrecoverable
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sandbox.policy import Limits, size_text, time_text
@@ -23,7 +23,7 @@ from supervisor.master.attempt import Attempt
 from supervisor.master.cgroup import Leaf
 from supervisor.master.meter import Meter, TreeMeter, Usage
 from supervisor.master.runner import Runner
-from supervisor.master.verdicts import Cause, Crashed
+from supervisor.master.verdicts import Cause, Crashed, Raised, Verdict
 from supervisor.observe.log import get
 
 log = get("watch")
@@ -145,8 +145,23 @@ class Watch:
 
     def look_at(self, attempt: Attempt) -> None:
         """Measure it now and remember the most that was seen; ends it when it is over a limit."""
-        if attempt.runner is not None and attempt.runner.meter is not None:
+        kept = self._watched.get(attempt)
+        if kept is not None and kept.looked_at and attempt.runner is not None and attempt.runner.meter:
             self._note(attempt, attempt.runner.meter.read())
+
+    def judged(self, attempt: Attempt, said: Verdict) -> Verdict:
+        """What its runner says of a failure, with what can be seen of it now.
+
+        A limit that the kernel keeps reaches the processor as an error of its own, and leaves it as one: a
+        MemoryError, or a fork that was refused.
+        """
+        if attempt.limits.watched and isinstance(said, Raised | Crashed):
+            self.look_at(attempt)
+        if isinstance(said, Crashed) and attempt.limits.memory_bytes:
+            limit, peak = size_text(attempt.limits.memory_bytes), size_text(attempt.peak_bytes)
+            reason = f"memory limit of {limit} exceeded: an allocation was refused at {peak}"
+            return replace(said, reason=reason)
+        return said
 
     def _note(self, attempt: Attempt, found: Usage | None) -> None:
         kept = self._watched.get(attempt)

@@ -1,0 +1,144 @@
+"""Limits of a job's whole tree, kept by a real master: each end has its verdict, and the next job is run."""
+
+from __future__ import annotations
+
+import pytest
+from running import until
+
+from supervisor.blocking import fixed
+
+HOGS = {"target": "hogs", "queue": None}
+ONE = ("--concurrency", "1")
+
+
+def failed(queue, job):
+    """Its reason, when it has failed for good."""
+    until(lambda: queue.state(job.id) in ("completed", "failed"), f"job {job.id} is finished")
+    record = queue.get(job.id)
+    assert queue.state(job.id) == "failed", record.returned
+    return record.failed_reason
+
+
+def works_on(queue, run):
+    """The queue goes on, and nothing of the job is left."""
+    after = queue.add("nothing", None)
+    until(lambda: queue.state(after.id) == "completed", "the next job is run")
+    until(lambda: len(run.family()) == 2, "there are the template and a runner")
+
+
+@pytest.mark.parametrize("name", ["own", "program", "daemon"])
+def test_memory_counts_wherever_in_the_tree_it_is(oxherd, queue, name):
+    """I10. Also where it was taken by a daemon that has left its parent and its session."""
+    job = queue.add(name, {"mb": 90})
+    run = oxherd(*ONE, **HOGS)
+    reason = failed(queue, job)
+    assert reason.startswith("memory limit of 60 MB exceeded: ")
+    used = float(reason.split(": ")[1].split(" MB")[0])
+    assert 60 < used < 150
+    line = run.until("job.failed")
+    assert line["peak_bytes"] > 60 * 1024 * 1024
+    works_on(queue, run)
+
+
+def test_a_job_within_its_memory_completes(oxherd, queue):
+    job = queue.add("own", {"mb": 40, "s": 0.6})
+    oxherd("--burst", **HOGS)
+    until(lambda: queue.state(job.id) == "completed", "it completes")
+
+
+def test_memory_that_forked_children_share_is_counted_once(oxherd, queue):
+    job = queue.add("shared", None)
+    oxherd("--burst", **HOGS).ended()
+    assert queue.get(job.id).returned == 40
+
+
+def test_a_memory_error_of_a_limited_job_is_its_limit(oxherd, queue):
+    """More at one stroke than there is: the kernel refuses before anybody can look."""
+    limited, free = queue.add("at_once", None), queue.add("no_limit", None)
+    run = oxherd(*ONE, **HOGS)
+    assert failed(queue, limited).startswith("memory limit of 20 MB exceeded: an allocation was refused at ")
+    assert "out of memory" in failed(queue, free)
+    assert "MemoryError" in queue.get(limited.id).stacktrace[0]
+    works_on(queue, run)
+
+
+@pytest.mark.parametrize("name", ["busy", "busy_child", "busy_many"])
+def test_cpu_time_is_that_of_the_whole_tree(oxherd, queue, name):
+    """I10. In the runner, in a program of the job's, and in many that have ended."""
+    job = queue.add(name, {})
+    run = oxherd(*ONE, **HOGS)
+    reason = failed(queue, job)
+    assert reason.startswith("CPU time limit of 1 s exceeded: ") and reason.endswith(" s used")
+    assert run.until("job.failed")["ran_ms"] > 900
+    works_on(queue, run)
+
+
+def test_cpu_time_is_each_jobs_own(oxherd, queue):
+    """A runner that serves many jobs is not ended for their sum; who sleeps uses none."""
+    job = queue.add("busy", {"idle": 1.5})
+    oxherd("--burst", **HOGS).ended()
+    assert queue.get(job.id).returned == "slept"
+
+
+def test_processes_and_threads_are_counted_together(oxherd, queue):
+    """I10."""
+    job = queue.add("many", None)
+    run = oxherd(*ONE, **HOGS)
+    assert failed(queue, job) == "limit of 8 processes and threads exceeded: 12 in 7 processes"
+    works_on(queue, run)
+
+
+def test_a_silent_job_is_ended(oxherd, queue):
+    """I10."""
+    job = queue.add("silent", None)
+    run = oxherd(*ONE, **HOGS)
+    assert failed(queue, job).startswith(
+        "silence limit of 500 ms exceeded: no progress, log row or output for 5"
+    )
+    works_on(queue, run)
+
+
+def test_progress_log_and_output_break_the_silence(oxherd, queue):
+    job = queue.add("talkative", None)
+    oxherd("--burst", **HOGS).ended()
+    assert queue.get(job.id).returned == "said all"
+
+
+@pytest.mark.parametrize("stay", [True, False])
+def test_who_prints_more_than_it_may_is_ended(oxherd, queue, stay):
+    """I10. Also when it returns before anybody can have read that it did: what is printed is read first."""
+    job = queue.add("loud", {"kb": 101, "stay": stay})
+    run = oxherd(*ONE, **HOGS)
+    assert failed(queue, job).startswith("output limit of 100 KB exceeded: ")
+    works_on(queue, run)
+
+
+def test_what_a_job_prints_does_not_count_for_the_next(oxherd, queue):
+    jobs = [queue.add("loud", {"kb": 99}) for _ in range(3)]
+    oxherd("--burst", **HOGS).ended()
+    assert [queue.get(job.id).returned for job in jobs] == ["printed"] * 3
+
+
+def test_open_files_and_sizes_of_files_are_ordinary_failures_that_name_their_limit(oxherd, queue, tmp_path):
+    tmp_path.chmod(0o777)
+    many = queue.add("files", {"count": 60})
+    large = queue.add("writer", {"kb": 1100, "path": str(tmp_path / "large")})
+    few = queue.add("files", {"count": 5})
+    run = oxherd(*ONE, **HOGS)
+    assert failed(queue, many) == "[Errno 24] Too many open files: '/dev/null' (its limit: 40 open files)"
+    assert failed(queue, large) == "[Errno 27] File too large (its limit: files of 1 MB)"
+    until(lambda: queue.state(few.id) == "completed", "the limit is each job's own")
+    works_on(queue, run)
+
+
+def test_a_job_over_a_limit_is_tried_again_as_any_that_failed(oxherd, queue):
+    job = queue.add("own", {"mb": 90}, attempts=2, backoff=fixed(10))
+    run = oxherd(*ONE, **HOGS)
+    assert failed(queue, job).startswith("memory limit")
+    assert len(run.events("job.retried")) == 1
+
+
+def test_the_log_says_at_the_start_how_limits_are_kept(oxherd, queue):
+    run = oxherd()
+    line = run.until("limits.kept")
+    assert line["by"] == "cgroup" or line["why"]
