@@ -1,7 +1,7 @@
 """The runner: isolates itself, waits for GO, then runs one job at a time until it is told to leave.
 
 It decides nothing about jobs. Its exit code is 0 when it was told to leave or the master has gone, 70 when
-something of ours broke; any other end is the user's code.
+something of ours broke, 1 when it had to import for itself and could not; any other end is the user's code.
 
 Reads    GO, START, ANSWER, CANCEL, LEAVE from the link
 Writes   READY once, then per job PROGRESS, LOG, DATA, ASK, LEFT if it left something, and one outcome
@@ -22,6 +22,7 @@ from typing import Any
 from sandbox import codec, faults, rlimits
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
+from sandbox.errors import LoadError
 from sandbox.hygiene import Findings, Hygiene
 from sandbox.isolation import Inherited, IsolationRefused, isolate_runner, refuse_runner
 from sandbox.jobdir import Home
@@ -31,6 +32,8 @@ from sandbox.processors import Processor
 from sandbox.titles import percentage
 from sandbox.wire import START_META, Kind
 
+EXIT_NOT_LOADED = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
@@ -39,6 +42,7 @@ class Birth:
     link_fd     its end of the link
     faults_fd   where its faulthandler writes; None: to stderr
     kept_fds    what else stays open: the descriptors that the user's module opened at import
+    load        its processors: what the template has imported, or a bare one's runner imports now
     inherited   the template's isolation, reported with the runner's own
     """
 
@@ -48,7 +52,7 @@ class Birth:
     slot: int
     master_pid: int
     policy: Policy
-    processors: Sequence[Processor]
+    load: Callable[[], Sequence[Processor]]
     inherited: Inherited
     set_title: Callable[[str], None]
 
@@ -65,6 +69,11 @@ def live(birth: Birth) -> int:
     except IsolationRefused as refused:
         print(f"oxherd: {refused}", file=sys.stderr, flush=True)
         return EXIT_INTERNAL
+    try:
+        processors = birth.load()
+    except LoadError as error:
+        print(f"{getattr(error, 'traceback', '')}oxherd: {error}", file=sys.stderr, flush=True)
+        return EXIT_NOT_LOADED
     _reseed()
     limit = SoftLimit()
     link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
@@ -85,7 +94,7 @@ def live(birth: Birth) -> int:
         Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
     )
     try:
-        return _serve(link, Attempts(birth.processors, policy, limit), birth.set_title, title)
+        return _serve(link, Attempts(processors, policy, limit), birth.set_title, title)
     finally:
         with suppress(OSError):  # the master looks once more when we are dead
             link.home.remove()

@@ -1,12 +1,14 @@
 """The template: imports the user's module once, then forks runners from itself.
 
-It decides whether it may fork (I5). It runs no job and reads no link. It is started by the master with
-`exec`, so it has never held what the master holds (I1), and it is not a sub-reaper, so that its runners
-become the master's own children when the middle process of the double fork ends (I8).
+It decides whether it may fork (I5): when the import has started threads it says so and ends, and the master
+starts a bare one in its place, which has imported nothing and whose runners import for themselves. It runs no
+job and reads no link. It is started by the master with `exec`, so it has never held what the master holds
+(I1), and it is not a sub-reaper, so that its runners become the master's own children when the middle process
+of the double fork ends (I8).
 
 Control link, one JSON object a packet. From the master: `load` once, then `fork` with three descriptors
-(link, stdout, stderr) or four (faults.py). To the master: `ready` or `failed` once, then `forked` or
-`refused` per request. End of file: exit 0.
+(link, stdout, stderr) or four (faults.py). To the master: `ready`, `threads` or `failed` once, then `forked`
+or `refused` per request. End of file: exit 0.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from sandbox import codec, linux, runner, threads, titles, wire
@@ -105,15 +108,19 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         _arrange_streams()
         ours = open_fds()
         _look_like_the_users_program()
-        processors = load_hooks(targets) if packet.get("hooks") else load(targets)
-        _import_asyncio_if_wanted(processors)
+        load_targets = partial(_load, targets, hooks=packet.get("hooks", False))
+        processors = [] if packet.get("bare") else load_targets()
         threads.check()
     except IsolationFailed:
+        return None
+    except threads.TemplateHasThreads as error:
+        told = [each.to_json() for each in processors]
+        _send(control, {"what": "threads", "cause": str(error), "processors": told})
         return None
     except ModuleBroken as error:
         _send(control, _failed_packet(str(error), error.traceback))
         return None
-    except (LoadError, CannotBecome, IsolationRefused, threads.TemplateHasThreads) as error:
+    except (LoadError, CannotBecome, IsolationRefused) as error:
         _send(control, _failed_packet(str(error)))
         return None
     gc.collect()
@@ -123,6 +130,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         master_pid=packet["master_pid"],
         policy=policy,
         processors=processors,
+        load=load_targets if packet.get("bare") else lambda: processors,
         inherited=inherited,
         user_fds=frozenset(open_fds() - ours),
         set_title=set_title,
@@ -155,6 +163,12 @@ def _look_like_the_users_program() -> None:
         sys.path.insert(0, here)
 
 
+def _load(targets: Sequence[tuple[str, str | None]], *, hooks: bool) -> list[Processor]:
+    processors = load_hooks(targets) if hooks else load(targets)
+    _import_asyncio_if_wanted(processors)
+    return processors
+
+
 def _import_asyncio_if_wanted(processors: Sequence[Processor]) -> None:
     # At the top it would cost every template 60 ms; here it is paid once, before the fork, if wanted.
     if any(inspect.iscoroutinefunction(each.function) for each in processors):
@@ -165,6 +179,7 @@ def _import_asyncio_if_wanted(processors: Sequence[Processor]) -> None:
 class Template:
     """A warm process, ready to fork.
 
+    load       what a runner has its processors from: they are there, or it imports them itself.
     user_fds   what the user's module opened at import; runners keep it open.
     """
 
@@ -172,6 +187,7 @@ class Template:
     master_pid: int
     policy: Policy
     processors: Sequence[Processor]
+    load: Callable[[], Sequence[Processor]]
     inherited: Inherited
     user_fds: frozenset[int]
     set_title: Any
@@ -265,7 +281,7 @@ class Template:
                 slot=slot,
                 master_pid=self.master_pid,
                 policy=self.policy,
-                processors=self.processors,
+                load=self.load,
                 inherited=self.inherited,
                 set_title=self.set_title,
             )

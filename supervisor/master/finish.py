@@ -113,7 +113,7 @@ def _with_verdict(
 def _as_raised(verdict: Raised | Crashed, evidence: Evidence) -> Raised:
     """With a stack in any case: the reason, and what the threads were doing."""
     if isinstance(verdict, Raised):
-        return replace(verdict, stack=verdict.stack or verdict.reason)
+        return verdict
     stack = verdict.stack or evidence.python_stack
     return Raised(verdict.reason, f"{verdict.reason}\n{stack}" if stack else verdict.reason, verdict.final)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from sandbox.policy import Policy
 from supervisor.errors import SandboxError
 from supervisor.master.plan import Target
-from supervisor.master.template import ProcessorFacts, Template
+from supervisor.master.template import ImportStartsThreads, ProcessorFacts, Template
 from supervisor.observe.log import get
 
 log = get("nursery")
@@ -44,6 +44,8 @@ class Nursery:
         self._title = title
         self._hooks = hooks
         self._template: Template | None = None
+        self._facts_of_bare: list[ProcessorFacts] | None = None  # set once it is known that it must be bare
+        self.import_s = 0.0  # what a runner of a bare template needs before it is ready
         self._loaded = False  # once: from then on a dead template is replaced
         self._stopping = False
         self.reviving: asyncio.Task[None] | None = None
@@ -56,9 +58,22 @@ class Nursery:
         return template
 
     async def load(self) -> list[ProcessorFacts]:
-        """Have the template import the targets; raises `TemplateFailed`."""
+        """Have the template import the targets; raises `TemplateFailed`.
+
+        When the import starts threads nothing may be forked from that process (I5): a bare template takes its
+        place, and each runner imports for itself.
+        """
+        began_at = self._loop.time()
+        try:
+            facts = await self._load()
+        except ImportStartsThreads as found:
+            self.import_s = self._loop.time() - began_at
+            log.warning("template.has_threads", why=str(found), import_s=round(self.import_s, 2))
+            self._facts_of_bare = found.processors
+            await self._until_gone()
+            self.spawn()
+            facts = await self._load()
         assert self._template is not None
-        facts = await self._template.load(self.targets, self.policy, self._title, hooks=self._hooks)
         kind = "hooks" if self._hooks else "processors"
         log.info(
             "template.started", pid=self._template.pid, profile=self.policy.profile, **{kind: len(facts)}
@@ -66,6 +81,21 @@ class Nursery:
         self._loaded = True
         self._revive_if_dead()
         return facts
+
+    async def _load(self) -> list[ProcessorFacts]:
+        template, bare = self._template, self._facts_of_bare
+        assert template is not None
+        facts = await template.load(
+            self.targets, self.policy, self._title, hooks=self._hooks, bare=bare is not None
+        )
+        return facts if bare is None else bare
+
+    async def _until_gone(self) -> None:
+        """The template ends by itself; its burial is told by SIGCHLD."""
+        while self._lives():
+            await asyncio.sleep(0.005)
+        if self._template is not None:
+            self._template.close()
 
     def _line(self, stream: str, text: str) -> None:
         log.info("template.output", stream=stream, line=text)

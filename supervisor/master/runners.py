@@ -195,7 +195,9 @@ class Runners:
             runner.faults = Faults(self._loop, fd)
         runner.born_at = self._loop.time()
         self._loop.add_reader(runner.pidfd, self._reap, runner)
-        runner.kill_timer = self._loop.call_later(READY_WITHIN_S, self._never_ready, runner)
+        runner.kill_timer = self._loop.call_later(
+            READY_WITHIN_S + 3 * slot.nursery.import_s, self._never_ready, runner
+        )
         go = {
             "slot": slot.number,
             "title": slot.title,

@@ -80,10 +80,18 @@ class ProcessorFacts(msgspec.Struct, frozen=True):
     target_number: int = 0
 
 
+class ImportStartsThreads(Exception):
+    """I5: the import has started threads, so nothing may be forked from the process that made it."""
+
+    def __init__(self, why: str, processors: list[ProcessorFacts]) -> None:
+        self.processors = processors
+        super().__init__(why)
+
+
 class _Packet(msgspec.Struct, frozen=True):
     """What a template may say; which members belong to which `what` is said in sandbox/template.py."""
 
-    what: Literal["ready", "failed", "forked", "refused"]
+    what: Literal["ready", "threads", "failed", "forked", "refused"]
     request: int | None = None
     pid: int = 0
     reason: str = ""
@@ -143,11 +151,19 @@ class Template:
         self._on_line(stream, text)
 
     async def load(
-        self, targets: Sequence[Target], policy: Policy, title: str, *, hooks: bool = False
+        self,
+        targets: Sequence[Target],
+        policy: Policy,
+        title: str,
+        *,
+        hooks: bool = False,
+        bare: bool = False,
     ) -> list[ProcessorFacts]:
-        """Import the targets. Raises `TemplateFailed` with the traceback of the user's module.
+        """Import the targets. Raises `TemplateFailed` with the traceback of the user's module, and
+        `ImportStartsThreads` when it cannot fork after it; it ends then.
 
         hooks   they are hooks, each with its kind in the place of a queue.
+        bare    import nothing: its runners do. The list is empty then.
         """
         self.targets = tuple(targets)
         self._send(
@@ -158,13 +174,16 @@ class Template:
                 "master_pid": os.getpid(),
                 "title": title,
                 "hooks": hooks,
+                "bare": bare,
             }
         )
         reply = await self._loaded
-        if reply.what != "ready":
+        if reply.what == "failed":
             raise self._failure(reply.cause, reply.traceback)
         if not all(0 <= each.target_number < len(self.targets) for each in reply.processors):
             raise self._failure("the template told of a processor of a target that it was not given", "")
+        if reply.what == "threads":
+            raise ImportStartsThreads(reply.cause, reply.processors)
         return reply.processors
 
     def _failure(self, cause: str, traceback: str) -> TemplateFailed:
@@ -224,7 +243,7 @@ class Template:
         return True
 
     def _heard(self, packet: _Packet) -> None:
-        if packet.what in ("ready", "failed"):
+        if packet.what in ("ready", "threads", "failed"):
             if not self._loaded.done():
                 self._loaded.set_result(packet)
             return

@@ -50,6 +50,11 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         # --- template and runners ---
         "template.started": _event("info", "pid profile processors hooks", "So many of them are imported."),
+        "template.has_threads": _event(
+            "warning",
+            "why import_s",
+            "The import starts threads, so nothing is forked from it: each runner imports for itself.",
+        ),
         "template.output": _event("info", "stream line", "What a module printed while it was imported."),
         "template.bad_packet": _event(
             "error", "pid error", "The template sent no packet and is killed (I7)."

@@ -168,7 +168,12 @@ class Master:
         os.close(errors_write)
 
     def load(
-        self, *targets: str, queue: str | None = None, profile: str = "process", **policy: Any
+        self,
+        *targets: str,
+        queue: str | None = None,
+        profile: str = "process",
+        bare: bool = False,
+        **policy: Any,
     ) -> dict[str, Any]:
         self.control.sendall(
             json.dumps(
@@ -178,6 +183,7 @@ class Master:
                     "default_queue": queue,
                     "policy": Policy(profile=profile, **policy).to_json(),
                     "master_pid": os.getpid(),
+                    "bare": bare,
                     "title": f"oxherd: template {' '.join(targets)}",
                 }
             ).encode()

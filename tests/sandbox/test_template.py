@@ -178,15 +178,31 @@ def test_what_a_decorator_has_wrapped_is_judged_by_the_wrapper(master):
 # --- forking -------------------------------------------------------------------------------------
 
 
-def test_a_module_that_leaves_a_thread_is_refused_and_the_thread_is_named(master):
+def test_a_module_that_leaves_a_thread_ends_the_template_and_the_thread_is_named(master):
     """I5: no fork beside another thread."""
-    failed = master.load("threaded")
+    told = master.load("threaded")
 
-    assert failed["what"] == "failed"
-    assert failed["cause"] == (
+    assert told["what"] == "threads"
+    assert told["cause"] == (
         "importing the targets left 1 thread running (nightly-refresh); forking beside them is not safe; "
         "start threads in the processor, not when the module is imported"
     )
+    assert [each["target"] for each in told["processors"]] == ["threaded:names"]
+    assert master.process.wait(10) == 1
+
+
+def test_a_bare_template_imports_nothing_and_its_runners_import_for_themselves(master):
+    """I5, I6."""
+    assert master.load("threaded", bare=True)["processors"] == []
+    assert len(os.listdir(f"/proc/{master.process.pid}/task")) == 1
+    assert "nightly-refresh" in master.runner().run("names")
+
+
+def test_a_runner_that_cannot_import_says_why_and_is_gone(master):
+    master.load("broken_at_import", bare=True)
+    runner = master.fork()
+    assert runner.wait() == 1
+    assert "importing broken_at_import raised ZeroDivisionError" in runner.output("stderr")
 
 
 def test_a_thread_that_starts_after_the_import_stops_the_forking(master):

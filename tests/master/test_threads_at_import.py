@@ -1,0 +1,36 @@
+"""A module whose import starts threads, under a whole master (I5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from running import until
+
+
+def test_a_module_that_starts_threads_is_imported_by_each_runner_and_never_forked(oxherd, queue):
+    """I5: the template has one kernel thread when it forks, or nothing is forked from what it imported."""
+    job = queue.add("names", None)
+    running = oxherd("--concurrency", "2", target="threaded", queue=None)
+
+    assert "nightly-refresh" in queue.result(job, timeout_ms=20_000)
+    told = running.until("template.has_threads")
+    assert "1 thread running (nightly-refresh)" in told["why"]
+    template = running.until("template.started")
+    assert template["processors"] == 1
+    assert len(os.listdir(f"/proc/{template['pid']}/task")) == 1
+
+
+def test_a_runner_and_a_template_of_such_a_module_are_replaced(oxherd, queue):
+    """I5, I8."""
+    running = oxherd("--concurrency", "1", target="threaded", queue=None)
+    template = running.until("template.started")
+    (first,) = until(running.runners, "a runner")
+    first.kill()
+    until(lambda: [each for each in running.runners() if each.pid != first.pid], "another runner")
+    os.kill(template["pid"], signal.SIGKILL)
+    again = running.until("template.started", 2)
+    assert again["pid"] != template["pid"]
+
+    assert "nightly-refresh" in queue.result(queue.add("names", None), timeout_ms=20_000)
+    assert len(running.events("template.has_threads")) == 1, "it is known by then"
