@@ -43,7 +43,7 @@ from supervisor.master.verdicts import (
     Verdict,
     cause_of,
 )
-from supervisor.master.watch import Watch, meter_of
+from supervisor.master.watch import Watch
 from supervisor.observe.log import get
 from supervisor.protocol.codes import Code, error_of
 from supervisor.protocol.commands.work import (
@@ -125,7 +125,7 @@ class Dispatcher:
         return len(self._idle) - len(self._unplaced)
 
     def on_ready(self, runner: Runner) -> None:
-        runner.meter = meter_of(runner)
+        self._watch.met(runner)
         self._came_free(runner)
 
     def _came_free(self, runner: Runner) -> None:
@@ -300,7 +300,8 @@ class Dispatcher:
             runner=runner.pid,
             how=str(how),
         )
-        return evidence.death(how, attempt.evidence or finish.NO_EVIDENCE)
+        why = self._watch.kernel.why(attempt, runner, how)
+        return why or evidence.death(how, attempt.evidence or finish.NO_EVIDENCE)
 
     def _deadline(self, attempt: Attempt, timeout_ms: int) -> None:
         """The hard wall-time limit: the promise that does not depend on the runner."""

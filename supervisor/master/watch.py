@@ -21,7 +21,8 @@ from typing import Final
 from sandbox.policy import Limits, size_text, time_text
 from supervisor.master.attempt import Attempt
 from supervisor.master.cgroup import Leaf
-from supervisor.master.meter import Meter, TreeMeter, Usage
+from supervisor.master.kernel_kills import KernelKills
+from supervisor.master.meter import TreeMeter, Usage
 from supervisor.master.runner import Runner
 from supervisor.master.verdicts import Cause, Crashed, Raised, Verdict
 from supervisor.observe.log import get
@@ -50,14 +51,6 @@ def exceeded(limits: Limits, usage: Usage) -> Crashed | None:
     return None
 
 
-def meter_of(runner: Runner) -> Meter:
-    """The meter of a runner that has just come up."""
-    if runner.leaf is None:
-        return TreeMeter(runner.pid)
-    runner.leaf.ready()
-    return runner.leaf
-
-
 def memory_sentence(limits: Limits, used_bytes: int, processes: int) -> str:
     used = f"{size_text(used_bytes)} in {_processes(processes)}"
     return f"memory limit of {size_text(limits.memory_bytes)} exceeded: {used}"
@@ -84,8 +77,18 @@ class Watch:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self._loop = loop
         self._clock = clock
+        self.kernel = KernelKills()
         self._watched: dict[Attempt, _Watched] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    def met(self, runner: Runner) -> None:
+        """A runner has just come up: what it uses now is not its jobs'."""
+        self.kernel.look()
+        if runner.leaf is None:
+            runner.meter = TreeMeter(runner.pid)
+        else:
+            runner.leaf.ready()
+            runner.meter = runner.leaf
 
     def begin(self, attempt: Attempt, end: End) -> None:
         """Its job is about to be sent to its runner. `end` is called at most once, and only while it has no
