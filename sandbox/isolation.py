@@ -83,6 +83,10 @@ def isolate_template(policy: Policy, here: str, master_pid: int) -> Inherited:
 
 def refuse_template(policy: Policy, inherited: Inherited) -> None:
     """Before the first byte of user code. Raises `IsolationRefused` when a required layer is not in force."""
+    if policy.profile == "strict" and os.geteuid() == 0:
+        raise IsolationRefused(
+            "profile strict does not run as root, from whom nothing can be kept: name a user in [policy] user"
+        )
     _refuse(refusal(policy, inherited.layers, OF_TEMPLATE))
 
 

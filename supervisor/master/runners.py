@@ -31,6 +31,7 @@ from supervisor.master.cgroup import Groups
 from supervisor.master.evidence import cpu_ns
 from supervisor.master.faults import Faults
 from supervisor.master.killing import children_of, end_tree, kill_tree, stuck_below
+from supervisor.master.layers import Degraded
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
@@ -65,6 +66,7 @@ class Runners:
         self._loop = loop
         self._env = env
         self._nurseries: list[Nursery] = []
+        self._degraded = Degraded()
         self._by_pid: dict[int, Runner] = {}
         self._succession = Succession(
             loop,
@@ -224,6 +226,7 @@ class Runners:
         if runner.advance(Fact.READY) is Phase.IDLE:
             runner.slot.failures = 0
             log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
+            self._degraded.tell(runner.slot.nursery.policy.profile, runner.layers)
             self._succession.ready(runner)
 
     def _never_ready(self, runner: Runner) -> None:

@@ -14,6 +14,7 @@ from supervisor.config.policy import PolicyConfig, RecycleConfig
 from supervisor.config.shapes import Keep
 from supervisor.errors import ConfigError
 from supervisor.master.finish import FinishRules
+from supervisor.master.layers import refuse_unknown
 from supervisor.master.plan import Plan
 from supervisor.master.template import ProcessorFacts
 from supervisor.protocol.commands.work import Limiter
@@ -78,6 +79,7 @@ def policy_of(config: PolicyConfig, profile: str | None = None) -> Policy:
     profile   instead of the one of the config: what a decorator asks for.
     """
     uid, gid = _user(config.user)
+    refuse_unknown(config.require)
     for name in config.require:
         if name not in NAMES:
             raise ConfigError(

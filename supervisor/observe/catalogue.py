@@ -61,6 +61,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "template.failed": _event("error", "error", "The processors could not be imported; tried again."),
         "template.exited": _event("error", "pid status", "The template died; it is started again."),
+        "isolation.degraded": _event(
+            "warning", "profile layers", "Layers that are not in force, and why; told once each."
+        ),
         "runner.started": _event(
             "debug", "slot runner layers", "A runner is ready, isolated by these layers."
         ),
