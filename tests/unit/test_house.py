@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "sandbox.policy",
         "sandbox.errors",
         "sandbox.linux",
+        "sandbox.jobdir",  # of a runner that is dead
         "sandbox.layers",  # their names
         "sandbox.titles",  # its own title
     },
