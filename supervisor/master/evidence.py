@@ -17,7 +17,7 @@ import signal
 import sysconfig
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import sandbox
@@ -38,6 +38,7 @@ ROW_CHARS: Final = 400
 ROWS_OF_OUTPUT: Final = 5
 
 NOBODY: Final = "nobody of ours"
+KERNEL: Final = "the kernel"
 FAULTS: Final = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
 )
@@ -51,7 +52,8 @@ class Evidence:
     """Beside the cause and the reason.
 
     ended          how the process ended: an exit status or a signal; empty when it lives on.
-    killed_by      `oxherd`, or `nobody of ours` for a signal that we did not send; empty for faults in C.
+    killed_by      `oxherd`, `the kernel` that keeps limits too, or `nobody of ours` for a signal that we did
+                   not send; empty for faults in C.
     peak_bytes     most memory in use; 0: not known.
     peak_of        whose that is. `attempt`: of its own, all its processes together, sampled or of a cgroup.
                    `runner`: the largest resident set of one process in the runner's life, shared memory too.
@@ -204,6 +206,13 @@ def _killer(runner: Runner, how: Exit) -> str:
 def _cpu_ms(usage: resource.struct_rusage, runner: Runner, attempt: Attempt) -> int:
     used = usage.ru_utime + usage.ru_stime if not runner.served else runner.cpu_ns / 1e9
     return max(0, round((used - attempt.cpu_from_ns / 1e9) * 1000))
+
+
+def of_kernel_kill(known: Evidence, attempt: Attempt) -> Evidence:
+    """The same of one whom the kernel killed, as its books say; they may know the peak."""
+    if not attempt.peak_bytes:
+        return replace(known, killed_by=KERNEL)
+    return replace(known, killed_by=KERNEL, peak_bytes=attempt.peak_bytes, peak_of="attempt")
 
 
 def of_outcome(attempt: Attempt, runner: Runner, now: float) -> Evidence:

@@ -1,8 +1,9 @@
 """What a runner's faulthandler writes, on a pipe of its own: the stacks of all its threads.
 
-They come when it crashes, and when it is asked before it is killed. Decides when a runner has answered enough
-to be killed, and who need not be asked; whom to kill is the dispatcher's and `runners.py`'s. The text is a
-stranger's (I7): bounded, and nothing but text.
+They come when it crashes, when it is asked before it is killed, and unasked: of a process that it forked and
+that crashed, or because somebody else has sent it SIGUSR1. Those are told as output. Decides when a runner
+has answered enough to be killed, and who need not be asked; whom to kill is the dispatcher's and
+`runners.py`'s. The text is a stranger's (I7): bounded, and nothing but text.
 
 Reads    the pipe; /proc/PID/status
 Writes   SIGUSR1 to a runner that is about to be killed
@@ -18,6 +19,7 @@ from typing import Final
 
 ANSWER_WITHIN_S: Final = 0.15  # from the question to the kill, at most
 QUIET_S: Final = 0.02  # nothing more came for so long: that was all
+UNASKED_S: Final = 0.1
 KEPT_BYTES: Final = 64 * 1024  # of one job; the innermost frames of the first thread come first
 READ_BYTES: Final = 64 * 1024
 
@@ -29,9 +31,12 @@ DUMP_SIGNAL: Final = signal.SIGUSR1
 class Faults:
     """The master's end of one runner's pipe. All methods belong to the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_line: Callable[[str], None]) -> None:
         self._loop = loop
         self._fd = fd
+        self._on_line = on_line
+        self._unasked: asyncio.TimerHandle | None = None
+        self._told = 0  # as output
         self._text = bytearray()
         self._dumps_from = 0  # where the answer to our question begins
         self._answered: Callable[[], None] | None = None
@@ -51,6 +56,7 @@ class Faults:
     def clear(self) -> None:
         """Another job begins."""
         self._text.clear()
+        self._told = 0
 
     def ask(self, pid: int, pidfd: int, answered: Callable[[], None]) -> None:
         """Have it write the stacks of its threads, then call `answered`: at once, soon, or after 0.15 s."""
@@ -73,6 +79,8 @@ class Faults:
     def _readable(self) -> None:
         self._read_once()
         if self._answered is None:
+            if self._unasked is None and self._reading:
+                self._unasked = self._loop.call_later(UNASKED_S, self._tell_unasked)
             return
         for timer in self._timers[1:]:
             timer.cancel()
@@ -80,6 +88,13 @@ class Faults:
             self._done()
         else:
             self._timers[1:] = [self._loop.call_later(QUIET_S, self._done)]
+
+    def _tell_unasked(self) -> None:
+        """It lives on. Had it crashed itself, its end would have been noticed by now."""
+        self._unasked = None
+        text, self._told = self._text[self._told :], len(self._text)
+        for line in text.decode("utf-8", "backslashreplace").splitlines():
+            self._on_line(line)
 
     def _too_late(self) -> None:
         if len(self._text) == self._dumps_from:
@@ -127,6 +142,8 @@ class Faults:
             self._closed = True
             self._answered = None
             self._disarm()
+            if self._unasked is not None:
+                self._unasked.cancel()
             self._stop_reading()
             os.close(self._fd)
 

@@ -161,6 +161,16 @@ def test_a_lost_lock_is_in_the_log_with_its_cause_and_nothing_is_written(oxherd,
         assert queue.get(job.id).verdicts == ()
 
 
+def test_a_crash_of_a_process_below_is_told_as_output_and_is_no_crash_of_the_job(run, queue):
+    job = ended(queue, queue.add("any", {"do": "crash_below"}))
+    assert job.returned == 11
+    assert (job.crashes, job.verdicts) == (0, ())
+    until(
+        lambda: [line for line in run.events("job.output") if "in segfault_without_stderr" in line["line"]],
+        "the stack of the child",
+    )
+
+
 # --- what was measured ----------------------------------------------------------------------------
 
 

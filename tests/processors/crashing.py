@@ -104,7 +104,7 @@ def flood_the_faults(job, data):
     for fd in range(200, 216):
         try:
             for _ in range(100):
-                os.write(fd, b"File nonsense\n" * 1000)
+                os.write(fd, b"nonsense \x01\xff\n" * 1000)
         except OSError:
             continue
     time.sleep(60)
@@ -131,6 +131,17 @@ def crash_then_raise(job, data):
     if job.attempt == 1:
         os._exit(1)
     raise ValueError("its own word")
+
+
+def crash_below(job, data):
+    """A process that it forked crashes; it does not."""
+    child = os.fork()
+    if not child:
+        try:
+            segfault_without_stderr(job, data)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
 
 
 def nothing(job, data):
