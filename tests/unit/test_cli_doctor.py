@@ -75,7 +75,21 @@ def test_a_layer_that_is_required_and_cannot_be_had_is_exit_1(tmp_path: Path):
     assert done.stdout.splitlines()[-1] == "process cannot be had on this host."
     assert "file_rules (not part of process)" in " ".join(done.stdout.split())
     assert re.search(r"^subreaper +- +yes +yes$", done.stdout, re.MULTILINE)
-    assert doctor(tmp_path, "--profile", "strict").returncode == 0
+    strict = doctor(tmp_path, "--profile", "strict")
+    if os.geteuid() == 0:
+        assert strict.returncode == 1
+        assert "name a user in [policy] user" in " ".join(strict.stdout.split())
+    else:
+        assert strict.returncode == 0
+
+
+def test_strict_can_be_had_by_whoever_is_not_root(tmp_path: Path):
+    done = doctor(tmp_path, "--profile", "strict")
+    if os.geteuid() == 0:
+        assert done.returncode == 1
+        assert "name a user in [policy] user" in " ".join(done.stdout.split())
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_layer_that_there_is_not_is_a_mistake_in_the_config(tmp_path: Path):
