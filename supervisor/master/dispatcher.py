@@ -184,6 +184,8 @@ class Dispatcher:
         if not runner.attempts:
             evidence.begin(attempt, runner)
         runner.attempts[attempt.number] = attempt
+        if runner.budget is not None:
+            runner.budget.begin()
         runner.advance(Fact.JOB_SENT)
         if limits.watched or runner.leaf is not None:
             self._watch.begin(attempt, self.end)

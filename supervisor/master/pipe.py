@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from sandbox.wire import FROM_RUNNER, HEADER, MAX_BODY, FrameError, Kind, frame, take_frame
+from supervisor.master.budget import LeftOut, OutputBudget
 
 READ_BYTES: Final = 64 * 1024  # above malloc's mmap threshold each read would cost two system calls more
 LINE_BYTES: Final = 16 * 1024
+CLOSED_FOR_S: Final = 1.0  # so long after the end of its link a process has ended too, or never will
 DRAIN_READS: Final = 64  # the kernel holds less for us; a stray that goes on writing cannot hold the master
 LINES_A_TURN: Final = 200  # of one pipe: a flood of short lines must not keep the loop from its renewals
 DRAIN_LINES: Final = 4_000  # told at the end of a job; of what is still in the pipe the rest is counted
@@ -67,6 +69,13 @@ def new_ends(link_type: socket.SocketKind, *, faults: bool = False) -> tuple[End
     return Ends(link, near[0], near[1], near[2:]), Ends(far_link, far[0], far[1], far[2:])
 
 
+class LinkClosed(Exception):
+    """The runner has closed its link and lives on."""
+
+    def __init__(self) -> None:
+        super().__init__("an end of file: it closed its link and went on")
+
+
 class Pipe:
     """One runner's link. `on_frame(kind, body, attempt)` is called for each frame, `on_bad(error)` at
     most once.
@@ -79,7 +88,7 @@ class Pipe:
         *,
         max_body: int,
         on_frame: Callable[[Kind, bytes, int], None],
-        on_bad: Callable[[FrameError], None],
+        on_bad: Callable[[Exception], None],
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -91,6 +100,7 @@ class Pipe:
         self._reading = False
         self._deaf = False
         self._closed = False
+        self._ended: asyncio.TimerHandle | None = None  # the other end has closed it
         sock.setblocking(False)
         self.resume()
 
@@ -157,12 +167,19 @@ class Pipe:
         except OSError:
             data = b""
         if not data:
-            # Closed by the runner, which may go on living: only its exit or a deadline ends its job.
+            # The end of the link is not the end of the process, nor of its job: that is its exit. But who
+            # goes on without one could never say that he is done.
             self.pause()
+            if self._ended is None and not self._closed:
+                self._ended = self._loop.call_later(CLOSED_FOR_S, self._still_there)
             return False
         self._received += data
         self._cut()
         return True
+
+    def _still_there(self) -> None:
+        if not (self._closed or self._deaf):
+            self._on_bad(LinkClosed())
 
     def _cut(self, *, even_paused: bool = False) -> None:
         """Hand on the frames that are complete. Each may lead to a pause, or to the end."""
@@ -189,21 +206,32 @@ class Pipe:
             self.pause()
             if self._unsent:
                 self._loop.remove_writer(self._sock.fileno())
+            if self._ended is not None:
+                self._ended.cancel()
             self._closed = True
             self._sock.close()
 
 
 class OutputPipe:
-    """stdout or stderr of one process, cut into lines of at most 16 KiB; `on_line(text)` for each.
+    """stdout or stderr of one process, cut into lines of at most 16 KiB; `on_line(text)` for each that the
+    budget allows, and for how many it did not.
 
     One read and so many lines in one turn of the loop, and no further read while lines are left: who prints
     faster than that waits for us.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        on_line: Callable[[str], None],
+        budget: OutputBudget | None = None,
+    ) -> None:
         self._loop = loop
         self._fd = fd
         self._on_line = on_line
+        self._budget = budget
+        self._left_out = LeftOut()
         self.total_bytes = 0  # that came by it
         self._received = bytearray()
         self._paused = False
@@ -267,13 +295,27 @@ class OutputPipe:
                     return True
                 whole = 0 <= end - begin <= LINE_BYTES
                 line_end = end if whole else begin + LINE_BYTES
+                if self._budget is not None and not self._budget.take(line_end - begin):
+                    begin = self._leave_out(begin)
+                    return True
+                if self._left_out:
+                    self._on_line(self._left_out.sentence())
                 line, begin = received[begin:line_end], line_end + whole
                 self._tell(line)
             return received.find(b"\n", begin) < 0 and len(received) - begin <= LINE_BYTES
         finally:
             del received[:begin]
 
-    def _tell(self, line: bytearray) -> None:
+    def _leave_out(self, begin: int) -> int:
+        """All that has come, but for the begin of a line that may be short; where that begins."""
+        received = self._received
+        end = received.rfind(b"\n", begin) + 1 or begin
+        if len(received) - end > LINE_BYTES:
+            end = len(received)
+        self._left_out.add(received[begin:end], received.count(b"\n", begin, end))
+        return end
+
+    def _tell(self, line: bytearray | bytes) -> None:
         self._on_line(line.decode("utf-8", "backslashreplace"))
 
     def drain(self) -> None:
@@ -282,10 +324,13 @@ class OutputPipe:
             if self._closed or not self._read_once():
                 break
         if not self._cut(DRAIN_LINES):
-            left_out = self._received.count(b"\n")
-            self._received.clear()
-            self._on_line(f"... {left_out} lines were left out")
-        elif self._received:
+            self._received = self._received[self._leave_out(0) :]
+        if self._left_out:
+            last = self._left_out.last_lines()
+            self._on_line(self._left_out.sentence() + ("; the last of them:" if last else ""))
+            for line in last:
+                self._tell(line)
+        if self._received:
             self._tell(self._received)
             self._received.clear()
         self._want_more()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sandbox.wire import Kind
 from supervisor.config.policy import RecycleConfig
+from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Leaf
 from supervisor.master.evidence import Tail
 from supervisor.master.faults import Faults
@@ -119,6 +120,7 @@ class Runner:
         self.outputs: list[OutputPipe] = []
         self.leaf: Leaf | None = None  # its cgroup, where there is one
         self.meter: Meter | None = None  # what its whole tree uses, from READY on
+        self.budget: OutputBudget | None = None  # of both
         self.kill_timer: asyncio.TimerHandle | None = None
 
     def advance(self, fact: Fact) -> Phase:

@@ -27,6 +27,7 @@ from typing import Any
 from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import SandboxError
+from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Groups
 from supervisor.master.evidence import cpu_ns
 from supervisor.master.faults import Faults
@@ -190,11 +191,11 @@ class Runners:
             on_bad=lambda error: self.bad_frame(runner, str(error)),
         )
         for stream, fd in ends.outputs.items():
-            runner.outputs.append(
-                OutputPipe(self._loop, fd, lambda text, s=stream: slot.owner.on_line(runner, s, text))  # type: ignore[misc]
-            )
+        runner.budget = OutputBudget(self._loop.time)
+            on_line = partial(slot.owner.on_line, runner, stream)
+            runner.outputs.append(OutputPipe(self._loop, fd, on_line, runner.budget))
         for fd in ends.faults:
-            runner.faults = Faults(self._loop, fd)
+            runner.faults = Faults(self._loop, fd, partial(slot.owner.on_line, runner, "stderr"))
         runner.born_at = self._loop.time()
         self._loop.add_reader(runner.pidfd, self._reap, runner)
         runner.kill_timer = self._loop.call_later(

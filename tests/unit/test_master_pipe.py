@@ -10,6 +10,14 @@ import pytest
 
 from sandbox.wire import HEADER, MAX_BODY, Kind, frame
 from supervisor.master import pipe
+from supervisor.master.budget import (
+    AGAIN_S,
+    BYTES_AT_ONCE,
+    END_BYTES,
+    FIRST_LINES,
+    LINES_AT_ONCE,
+    OutputBudget,
+)
 from supervisor.master.pipe import DRAIN_LINES, LINE_BYTES, LINES_A_TURN, OutputPipe, Pipe, new_ends
 
 
@@ -74,10 +82,55 @@ async def test_the_end_of_a_job_does_not_wait_for_what_a_flood_left(output):
     made, write, told = output
     count = os.write(write, b"\n" * 50_000)
     made.drain()
-    assert told[-1] == f"... {count - DRAIN_LINES} lines were left out"
+    assert told[-1] == f"... {count - DRAIN_LINES} lines were left out ({count - DRAIN_LINES} bytes)"
     assert len(told) == DRAIN_LINES + 1
     os.write(write, b"the next job\n")
     await until(lambda: told[-1] == "the next job")
+
+
+async def test_beyond_its_budget_output_is_counted_and_its_end_is_told(output):
+    """Who prints too much is not slowed down, and the log does not drown."""
+    made, write, told = output
+    now_at = 0.0
+    made._budget = budget = OutputBudget(lambda: now_at)
+    lines = [b"line %d\n" % number for number in range(4 * LINES_AT_ONCE)]
+    for at in range(0, len(lines), 1000):
+        os.write(write, b"".join(lines[at : at + 1000]))
+        made.drain()
+    assert told[:LINES_AT_ONCE] == [f"line {number}" for number in range(LINES_AT_ONCE)]
+    notices = [line for line in told if line.startswith("...")]
+    assert len(notices) == 4 * LINES_AT_ONCE // 1000 - LINES_AT_ONCE // 1000
+    assert (
+        notices[0]
+        == f"... 1000 lines were left out ({1000 * len('line 2000') + 1000} bytes); the last of them:"
+    )
+    assert told[-1] == f"line {len(lines) - 1}" and len(told) < LINES_AT_ONCE + 200
+
+    now_at = AGAIN_S / 2
+    assert not budget.take(1), "it is not told line by line, each with a notice"
+    now_at = AGAIN_S
+    assert budget.take(1)
+
+
+async def test_a_job_after_one_that_printed_too_much_has_lines_of_its_own(output):
+    made, write, told = output
+    made._budget = budget = OutputBudget(lambda: 0.0)
+    while budget.take(1):
+        pass
+    budget.begin()
+    os.write(write, b"mine\n" * (FIRST_LINES + 1))
+    made.drain()
+    assert told.count("mine") == FIRST_LINES and told[-1].startswith("... 1 lines were left out")
+
+
+async def test_an_endless_line_beyond_the_budget_fills_no_memory(output):
+    made, write, told = output
+    made._budget = OutputBudget(lambda: 0.0)
+    for _ in range(100):
+        os.write(write, b"x" * 60_000)
+        made.drain()
+    assert sum(map(len, told)) < 2 * BYTES_AT_ONCE
+    assert len(made._received) <= LINE_BYTES and len(made._left_out.end) <= END_BYTES
 
 
 async def test_a_drain_ends_a_half_line_and_keeps_the_order(output):
@@ -195,3 +248,17 @@ def test_no_descriptor_is_lost_when_there_are_too_few(monkeypatch, pipes_left):
     with pytest.raises(OSError, match="Too many"):
         new_ends(socket.SOCK_STREAM)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+async def test_who_closes_his_link_and_goes_on_is_told_once(link, monkeypatch):
+    """He could never say that he is done; an exit follows a link that is closed at once, or never."""
+    monkeypatch.setattr(pipe, "CLOSED_FOR_S", 0.02)
+    made, theirs, frames, bad = link
+    theirs.sendall(frame(Kind.LOG, b"the last", 7))
+    theirs.close()
+    await until(lambda: bad)
+    made.pause()
+    made.resume()
+    assert not made._read_once() and made._ended.when() < asyncio.get_running_loop().time()
+    assert frames == [(Kind.LOG, b"the last")]
+    assert [str(each) for each in bad] == ["an end of file: it closed its link and went on"]
