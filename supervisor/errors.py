@@ -165,6 +165,13 @@ class TemplateFailed(SandboxError):
     exit_status = 2
 
 
+class NoRunner(SandboxError):
+    """No runner can work: it lacks a required layer of isolation, or dies before it is ready."""
+
+    code = "no_runner"
+    exit_status = 2
+
+
 class BadFrame(SandboxError):
     """A runner sent bytes that are no frame. It is killed (I7)."""
 

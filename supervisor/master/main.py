@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sandbox.linux import set_child_subreaper, set_dumpable
+from sandbox.policy import Policy
 from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
@@ -25,6 +26,7 @@ from supervisor.master.cgroup import Groups
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.plan import Plan
 from supervisor.master.profiles import Profiles
+from supervisor.master.proof import Proof
 from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
@@ -80,8 +82,9 @@ class Master:
         signals.install(loop, self._inbox)
         self._runners = runners = self._make_runners(loop)
         runners.groups = self._groups()
-        self._profiles = Profiles(self._plan, runners)
-        self._hooks = self._make_hooks(loop)
+        base = policy_of(self._plan.config.policy)
+        self._profiles = Profiles(self._plan, runners, base)
+        self._hooks = self._make_hooks(loop, base)
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         try:
@@ -133,17 +136,17 @@ class Master:
         groups = Groups.find()
         if isinstance(groups, str):
             log.info("limits.kept", by="sampling", why=groups)
+            self._runners.no_groups = groups
             return None
         log.info("limits.kept", by="cgroup", group=str(groups.root))
         return groups
 
-    def _make_hooks(self, loop: asyncio.AbstractEventLoop) -> Hooks | None:
+    def _make_hooks(self, loop: asyncio.AbstractEventLoop, policy: Policy) -> Hooks | None:
         config = self._plan.config.hooks
         targets = hook_targets(config)
         if not targets:
             return None
         timeout_s = config.timeout_ms / 1000
-        policy = policy_of(self._plan.config.policy)
         return Hooks(self._runners, targets, policy, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
 
     async def _ready_to_work(self) -> Ready:
@@ -167,9 +170,12 @@ class Master:
             raise
 
     async def _load(self) -> list[ProcessorFacts]:
-        """Have everything imported."""
-        hooks = [self._hooks.nursery.load()] if self._hooks is not None else []
-        facts, *_ = await asyncio.gather(self._profiles.load(), *hooks)
+        """Have everything imported, and see that a runner of each template can work (I10)."""
+        hooks = [self._hooks.nursery] if self._hooks is not None else []
+        facts, *_ = await asyncio.gather(self._profiles.load(), *(each.load() for each in hooks))
+        loop = asyncio.get_running_loop()
+        for nursery in (*self._profiles.all(), *hooks):
+            await Proof(self._runners, nursery, loop).done()
         return facts
 
     def _reply_timeout_s(self) -> float:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from sandbox.policy import Policy
 from supervisor.errors import SandboxError
 from supervisor.master.nursery import Nursery
 from supervisor.master.plan import Plan, Target
 from supervisor.master.runners import Runners
-from supervisor.master.settings import STRICTNESS, policy_of, profile_of, strictest
+from supervisor.master.settings import STRICTNESS, profile_of, strictest
 from supervisor.master.template import ProcessorFacts
 
 MOST_LOADS: Final = len(STRICTNESS) + 1  # a profile that each load finds too weak is at its end by then
@@ -38,9 +40,12 @@ def first_profile(plan: Plan, target: Target) -> str:
 class Profiles:
     """The nurseries of a master's processors."""
 
-    def __init__(self, plan: Plan, runners: Runners) -> None:
-        """Make the first ones; `Runners.spawn_templates` starts them."""
+    def __init__(self, plan: Plan, runners: Runners, base: Policy) -> None:
+        """Make the first ones, all with policy `base` but for the profile; `Runners.spawn_templates` starts
+        them.
+        """
         self._plan = plan
+        self._base = base
         self._runners = runners
         self._by_queue: dict[str, Nursery] = {}
         self._facts: dict[Nursery, list[ProcessorFacts]] = {}
@@ -51,8 +56,10 @@ class Profiles:
 
     def _nursery(self, profile: str, targets: Sequence[Target]) -> Nursery:
         title = "oxherd: template " + " ".join(target.name for target in targets)
-        policy = policy_of(self._plan.config.policy, profile)
-        return self._runners.nursery(targets, policy, title)
+        return self._runners.nursery(targets, replace(self._base, profile=profile), title)
+
+    def all(self) -> list[Nursery]:
+        return list(self._nurseries)
 
     def of(self, queue: str) -> Nursery:
         """Where the runners of a queue come from, once everything is loaded."""

@@ -7,7 +7,7 @@ import resource
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sandbox.wire import Kind
 from supervisor.config.policy import RecycleConfig
@@ -67,6 +67,8 @@ class Slot:
     fresh     every job has a runner of its own.
     recycle   how long a runner serves.
     """
+
+    UNTOLD: Final = -1  # the number of a slot whose births and deaths the log does not tell
 
     def __init__(
         self,

@@ -78,6 +78,7 @@ class Runners:
         )
         self.began, self.finished = self._succession.began, self._succession.finished
         self.groups: Groups | None = None  # where each runner gets a cgroup of its own
+        self.no_groups = ""  # why there are none
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
         # Children from before us (the embedded server) are somebody else's to end.
@@ -190,8 +191,8 @@ class Runners:
             on_frame=lambda kind, body, attempt: self._frame(runner, kind, body, attempt),
             on_bad=lambda error: self.bad_frame(runner, str(error)),
         )
-        for stream, fd in ends.outputs.items():
         runner.budget = OutputBudget(self._loop.time)
+        for stream, fd in ends.outputs.items():
             on_line = partial(slot.owner.on_line, runner, stream)
             runner.outputs.append(OutputPipe(self._loop, fd, on_line, runner.budget))
         for fd in ends.faults:
@@ -226,7 +227,8 @@ class Runners:
         runner.was_ready = True
         if runner.advance(Fact.READY) is Phase.IDLE:
             runner.slot.failures = 0
-            log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
+            if runner.slot.number != Slot.UNTOLD:
+                log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
             self._degraded.tell(runner.slot.nursery.policy.profile, runner.layers)
             self._succession.ready(runner)
 
@@ -316,7 +318,8 @@ class Runners:
         runner.cpu_ns = cpu_ns(runner.pid)
         self._bury(runner)
         self._sweep()
-        log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
+        if runner.slot.number != Slot.UNTOLD:
+            log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
         if runner.abandoned:
             return
         runner.slot.owner.on_exit(runner, how)

@@ -120,3 +120,16 @@ def test_a_runner_that_is_idle_for_long_is_replaced_by_one_that_has_nothing(oxhe
     run.until("runner.exited")
     again = queues("who").add("any", None)
     assert queues("who").result(again, timeout_ms=10_000) != told["runner"]
+
+
+# --- what is required ----------------------------------------------------------------------------------
+
+
+def test_a_required_layer_that_is_missing_ends_the_start_before_anything_is_fetched(oxherd, queues):
+    """I10. `subreaper` is a runner's own, and `none` does not have it."""
+    job = queues("who").add("any", None)
+    flags = ("--profile", "none", "--require", "subreaper", "--burst")
+    run = oxherd(*flags, target="lives", queue="who")
+    assert run.ended() == 2, run.story()
+    assert "profile none requires what is not in force here: subreaper" in "".join(run.other)
+    assert queues("who").state(job.id) == "waiting"
