@@ -302,13 +302,17 @@ class Dispatcher:
             runner=runner.pid,
             how=str(how),
         )
+        known = attempt.evidence or finish.NO_EVIDENCE
         why = self._watch.kernel.why(attempt, runner, how)
-        return why or evidence.death(how, attempt.evidence or finish.NO_EVIDENCE)
+        if why is not None:
+            attempt.evidence = evidence.of_kernel_kill(known, attempt)
+        return why or evidence.death(how, known)
 
     def _deadline(self, attempt: Attempt, timeout_ms: int) -> None:
         """The hard wall-time limit: the promise that does not depend on the runner."""
         if attempt.verdict is None:
-            reason = f"time limit of {timeout_ms} ms exceeded: its processes were killed"
+            ran_ms = round((self._clock() - attempt.started_at) * 1000)
+            reason = f"time limit of {timeout_ms} ms exceeded: its processes were killed after {ran_ms} ms"
             self.end(attempt, Crashed(Cause.WALL_TIME, reason))
 
     def lock_lost(self, job_id: str, why: str) -> None:
