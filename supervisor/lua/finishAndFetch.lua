@@ -39,7 +39,7 @@
                a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0; the text of
                a 0 tells why there is no copy (the job is kept then);
                a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, rjk,
-               ox:crashes, id]
+               ox:crashes, ox:bigger, id]
                or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
   Events       completed, failed, retries-exhausted, delayed, waiting, waiting-children, active, drained; added
                of a held-back deduplicated job; of a parent's queue waiting, delayed; of the queue that gets

@@ -110,10 +110,23 @@ def _with_verdict(
     return replace(outcome, told=told)
 
 
+def once_more(job: FetchedJob, options: JobOptions, verdict: Crashed, evidence: Evidence) -> HandedBack:
+    """It met its memory limit and may run once more with a larger one: no attempt burnt, no crash counted."""
+    attempt = {"attempt": job.attempts_made + 1, "crashes": job.crashes, "final": False}
+    rows = [*evidence.rows(verdict.cause, verdict.reason), "run once more, alone, with twice the memory"]
+    told = Told(
+        evidence.record(verdict.cause, verdict.reason, **attempt),
+        rows,
+        keep_rows=max(0, options.keep_logs or 0),
+        is_bigger=True,
+    )
+    return HandedBack(job.id, job.token, told)
+
+
 def _as_raised(verdict: Raised | Crashed, evidence: Evidence) -> Raised:
     """With a stack in any case: the reason, and what the threads were doing."""
     if isinstance(verdict, Raised):
-        return verdict
+        return replace(verdict, stack=verdict.stack or verdict.reason)
     stack = verdict.stack or evidence.python_stack
     return Raised(verdict.reason, f"{verdict.reason}\n{stack}" if stack else verdict.reason, verdict.final)
 

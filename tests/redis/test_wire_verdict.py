@@ -191,3 +191,28 @@ def test_a_reader_gets_crashes_and_verdicts_as_values(wire):
     read = job_of("paint", record_of("1", flat))
 
     assert (read.crashes, read.verdicts, dict(read.extra)) == (1, ({"cause": "signal"},), {})
+
+
+def test_one_more_run_with_more_memory_is_marked_in_the_hash_and_burns_nothing(wire):
+    """No attempt and no crash is counted; the job is the first of its queue again."""
+    job = take(wire)
+    assert not job.bigger
+    handed = HandedBack(job.id, job.token, told("memory_limit", is_bigger=True))
+
+    (again,) = wire.exchange([handed], count=1).jobs
+
+    assert (again.id, again.bigger, again.crashes, again.attempts_made) == (job.id, True, 0, 0)
+    assert again.attempts_started == job.attempts_started
+    assert verdicts(wire) == [{"cause": "memory_limit"}]
+
+
+def test_a_job_that_is_retried_begins_with_the_memory_of_any_other(wire):
+    job = take(wire)
+    handed = HandedBack(job.id, job.token, told("memory_limit", is_bigger=True))
+    (again,) = wire.exchange([handed], count=1).jobs
+    wire.exchange([failed(again)])
+
+    wire.run(RetryJob(wire.queue, job.id))
+
+    (third,) = wire.fetch()
+    assert not third.bigger

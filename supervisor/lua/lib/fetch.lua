@@ -7,7 +7,7 @@ local LONGEST_MS = 1e15
 -- In the order in which the Python side reads them; the id is put behind.
 local function read_job(key)
   return redis.pcall("HMGET", key, "name", "data", "opts", "timestamp", "priority",
-    "atm", "attemptsMade", "ats", "stc", "defa", "parent", "rjk", "ox:crashes")
+    "atm", "attemptsMade", "ats", "stc", "defa", "parent", "rjk", "ox:crashes", "ox:bigger")
 end
 
 -- Jobs that an earlier sending of this very call took: their locks hold our token. Their time starts anew.
@@ -19,7 +19,7 @@ local function find_taken(call, queue)
       local fields = read_job(key)
       if not fields.err then
         redis.call("SET", key .. ":lock", call.token, "PX", call.lock_ms)
-        fields[14] = id
+        fields[15] = id
         call.jobs[#call.jobs + 1] = fields
       end
     end
@@ -77,7 +77,7 @@ local function activate(call, queue, id, fields)
     redis.call("HSET", key, "processedOn", call.now_text, "ats", started)
   end
   fields[8] = started
-  fields[14] = id
+  fields[15] = id
   call.jobs[#call.jobs + 1] = fields
   call.took = true
 end

@@ -34,7 +34,7 @@ local function retry_job(queue, id, state, resets)
     return -3
   end
   redis.call("HDEL", key, "finishedOn", "processedOn", state == "failed" and "failedReason" or "returnvalue",
-    "ox:crashes")
+    "ox:crashes", "ox:bigger")
   if resets.made then
     redis.call("HDEL", key, "atm", "attemptsMade")
   end

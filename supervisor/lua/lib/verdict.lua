@@ -1,8 +1,10 @@
 -- verdict: what is told of an attempt that did not end by its processor's word alone: a record in the hash
--- field ox:verdict, rows in the job's log, and one more in ox:crashes.
+-- field ox:verdict, rows in the job's log, and one more in ox:crashes, or ox:bigger: it is run once more, with
+-- more memory.
 --
 -- The field is a JSON array, oldest first, with one record on each line, so that none is parsed to keep it.
--- All of this is best effort: what is wrong with an earlier record must not keep a job from its end.
+-- All of this but ox:bigger is best effort: what is wrong with an earlier record must not keep a job from its
+-- end. Without ox:bigger the job would be run with as little memory as before, and so on for ever.
 
 local MOST_RECORDS, MOST_RECORD_BYTES = 5, 32768
 
@@ -22,7 +24,7 @@ local function push_record(stored, record)
   return "[\n" .. table.concat(kept, ",\n") .. "\n]"
 end
 
--- `told` is a JSON array: 1 for a crash, how many rows stay (0 for all), the record, the rows.
+-- `told` is a JSON array: 1 for a crash, 2 for one more run; how many rows stay (0 for all); the record; rows.
 local function keep_verdict(key, told)
   local readable, parts = pcall(cjson.decode, told)
   if not readable then
@@ -30,6 +32,8 @@ local function keep_verdict(key, told)
   end
   if parts[1] == 1 then
     redis.pcall("HINCRBY", key, "ox:crashes", 1)
+  elseif parts[1] == 2 then
+    redis.call("HSET", key, "ox:bigger", 1)
   end
   local stored = redis.pcall("HGET", key, "ox:verdict")
   redis.pcall("HSET", key, "ox:verdict", push_record(type(stored) == "string" and stored, parts[3]))

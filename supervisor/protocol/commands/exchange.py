@@ -30,6 +30,7 @@ class FetchedJob:
 
     scheduler_id   whose run it is, if a job scheduler made it.
     crashes        how many attempts at it have ended by a crash.
+    bigger         it met its memory limit once, and is run alone with twice as much.
     """
 
     id: str
@@ -46,6 +47,7 @@ class FetchedJob:
     parent: bytes | None
     scheduler_id: str | None = None
     crashes: int = 0
+    bigger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class FinishAndFetch:
             try:
                 jobs.append(_job(row, token))
             except UnicodeDecodeError:
-                lost.append((_text(row[13]), "its id is not UTF-8; its lock is left to expire"))
+                lost.append((_text(row[14]), "its id is not UTF-8; its lock is left to expire"))
         return Exchange(
             written=_written(codes, texts),
             jobs=jobs,
@@ -153,7 +155,7 @@ def _written(codes: list[int], texts: list[bytes | int]) -> list[Written]:
 
 def _job(row: list[Any], token: str) -> FetchedJob:
     (name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, crashes,
-        job_id) = row  # fmt: skip
+        bigger, job_id) = row  # fmt: skip
     try:
         return FetchedJob(
             job_id.decode(),
@@ -170,6 +172,7 @@ def _job(row: list[Any], token: str) -> FetchedJob:
             parent,
             None if rjk is None else rjk.decode(),
             int(crashes or 0),
+            bigger is not None,
         )
     except (AttributeError, TypeError, ValueError):
         return _odd_job(row, token)
@@ -178,7 +181,7 @@ def _job(row: list[Any], token: str) -> FetchedJob:
 def _odd_job(row: list[Any], token: str) -> FetchedJob:
     """The same for a hash that lacks fields or has nonsense in them."""
     (name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, crashes,
-        job_id) = row  # fmt: skip
+        bigger, job_id) = row  # fmt: skip
     return FetchedJob(
         job_id.decode(),
         token,
@@ -194,6 +197,7 @@ def _odd_job(row: list[Any], token: str) -> FetchedJob:
         parent,
         None if rjk is None else _text(rjk),
         number_of(crashes),
+        bigger is not None,
     )
 
 

@@ -35,6 +35,7 @@ class Told:
     record      one JSON object, on one line: the newest of the list in the job's hash.
     rows        for the job's log.
     is_crash    it counts among the job's crashes.
+    is_bigger   the job is run once more, with more memory (`HandedBack`); then it counts as no crash.
     keep_rows   how many rows of the log stay; 0 for all.
     """
 
@@ -42,12 +43,14 @@ class Told:
     rows: Sequence[str] = ()
     is_crash: bool = False
     keep_rows: int = 0
+    is_bigger: bool = False
 
     def part(self) -> bytes:
         record = encode_text(self.record.decode())
         # Without halves of surrogate pairs: Lua's JSON has none.
         rows = b"".join(b"," + encode_text(_text(row).decode()) for row in self.rows)
-        return b"[%d,%d,%b%b]" % (self.is_crash, self.keep_rows, record, rows)
+        mark = 2 if self.is_bigger else int(self.is_crash)
+        return b"[%d,%d,%b%b]" % (mark, self.keep_rows, record, rows)
 
 
 def _told(told: Told | None) -> Arg:
