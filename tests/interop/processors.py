@@ -1,5 +1,7 @@
 """What `oxherd run` runs in these tests: the same names that node/harness.mjs knows."""
 
+import ctypes
+
 from sandbox.errors import Unrecoverable
 from sandbox.processors import processor
 
@@ -24,6 +26,12 @@ def fail_once(job):
 @processor("q", name="unrecoverable")
 def unrecoverable(job):
     raise Unrecoverable(job.data["message"])
+
+
+@processor("q", name="crash", max_crashes=2)
+def crash(job):
+    print("its last words", flush=True)
+    ctypes.string_at(0)
 
 
 @processor("q", name="talk")

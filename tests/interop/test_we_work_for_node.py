@@ -131,6 +131,29 @@ def test_their_attempts_and_backoff_are_kept(node: Peer, version: int, backoff: 
 
 
 @VERSIONS
+def test_a_crash_is_told_where_their_dashboards_look(node: Peer, queue: Queue, version: int):
+    """Reason, stack trace and log; a crash is an attempt, and the second of them the last."""
+    node.ask("events", version=version, queue="q")
+    job_id = add(node, version, "crash", {}, attempts=5)
+    with pytest.raises(PeerError, match="quarantined after 2 crashes"):
+        node.ask("waitUntilFinished", version=version, queue="q", id=job_id)
+    seen = job(node, version, job_id)
+    died = "the runner died of signal 11 (SIGSEGV) in crash (processors.py line"
+    assert seen["failedReason"].startswith(f"quarantined after 2 crashes: {died}")
+    assert seen["attemptsMade"] == 2
+    assert [stack.startswith(died) for stack in seen["stacktrace"]] == [True, True]
+    assert "Segmentation fault" in seen["stacktrace"][1]
+    logs = node.ask("queue", version=version, queue="q", method="getJobLogs", args=[job_id])["logs"]
+    assert f"verdict: {seen['failedReason']}" in logs
+    assert logs.count("verdict: last output: its last words") == 2
+
+    job(node, version, job_id, "retry")
+    told(node, "failed", 2)
+    again = queue.get(job_id)
+    assert (again.crashes, len(again.verdicts), again.attempts_made) == (3, 3, 3)
+
+
+@VERSIONS
 def test_our_failure_is_theirs_to_read_and_to_retry(node: Peer, version: int):
     node.ask("events", version=version, queue="q")
     job_id = add(node, version, "fail", {"message": "out of ink"}, attempts=2)

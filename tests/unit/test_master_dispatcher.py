@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from sandbox.wire import Kind
+from supervisor.master import dispatcher
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.finish import FinishRules
 from supervisor.master.notify import Nobody
@@ -154,6 +156,47 @@ async def test_a_job_that_could_not_be_delivered_is_handed_back_when_we_stop(wor
     world.dispatcher.stopping = True
     world.dies(corpse)
     assert isinstance(world.outcomes[0], HandedBack)
+
+
+async def test_a_job_for_which_no_runner_is_born_is_handed_back_unharmed(world, monkeypatch):
+    """I9: the template cannot be had, say. Others may have a runner, and it holds a lock."""
+    monkeypatch.setattr(dispatcher, "NO_RUNNER_AFTER_S", 0.02)
+    corpse = world.runner(there=False)
+    attempt = world.take()
+    world.dies(corpse)
+    async with asyncio.timeout(2):
+        while not world.outcomes:
+            await asyncio.sleep(0.005)
+    (outcome,) = world.outcomes
+    assert isinstance(outcome, HandedBack)
+    assert b"no_runner" in outcome.told.record and not outcome.told.is_crash
+    assert attempt not in world.dispatcher._unplaced
+    assert not world.runner().attempts
+
+
+async def test_a_job_that_has_found_another_runner_is_not_handed_back_for_want_of_one(world, monkeypatch):
+    monkeypatch.setattr(dispatcher, "NO_RUNNER_AFTER_S", 0.02)
+    corpse = world.runner(there=False)
+    world.take()
+    world.dies(corpse)
+    other = world.runner()
+    await asyncio.sleep(0.05)
+    assert other.attempts and not world.outcomes
+
+
+async def test_a_crash_is_written_with_what_was_printed_last_and_the_next_job_has_none_of_it(world):
+    """I10."""
+    runner = world.runner()
+    world.take()
+    world.dispatcher.on_line(runner, "stdout", "its last words")
+    world.says(runner, Kind.PROGRESS, b"41")
+    world.says(runner, Kind.COMPLETED, b"null")
+    world.take("2")
+    world.dispatcher.on_line(runner, "stderr", "oh no")
+    world.dies(runner)
+    record = json.loads(world.outcomes[1].told.record)
+    assert (record["cause"], record["output"]) == ("signal", "oh no")
+    assert "progress" not in record
 
 
 async def test_a_job_that_reached_its_runner_fails_with_it(world):
