@@ -35,6 +35,7 @@ LOOK_QUEUE: Final = "oxherd-trial"
 LOOK: Final = Target(name="sandbox.trial:look", queue=LOOK_QUEUE)
 ANSWERS_WITHIN_S: Final = 20.0
 ENDS_WITHIN_S: Final = 2.0
+BESIDE: Final = (Kind.PROGRESS, Kind.LOG, Kind.LEFT)  # what comes before an outcome
 
 
 def _unheard(_stream: str, _text: str) -> None:
@@ -111,12 +112,12 @@ async def try_out(
     if policy.profile != "none":
         set_dumpable(False)  # as the master does, so that the runner tries what it would meet there
     started_at = time.monotonic()
-    async with _a_template(loop, env, on_line) as template:
+    async with a_template(loop, env, on_line) as template:
         facts = await _loaded(template, targets, policy)
         imported_at = time.monotonic()
         template_bytes = _memory_of(template.pid)
         forked_at = time.monotonic()
-        async with _a_runner(loop, template, policy, on_line) as runner:
+        async with a_runner(loop, template, policy, on_line) as runner:
             layers = await runner.ready()
             ready_at = time.monotonic()
             seen = await runner.look()
@@ -140,7 +141,7 @@ async def _loaded(template: Template, targets: Sequence[Target], policy: Policy)
 
 
 @asynccontextmanager
-async def _a_template(
+async def a_template(
     loop: asyncio.AbstractEventLoop, env: Mapping[str, str], on_line: Callable[[str, str], None]
 ) -> AsyncIterator[Template]:
     template = Template(loop, on_line)
@@ -164,9 +165,9 @@ async def _notice_the_end(template: Template) -> None:
 
 
 @asynccontextmanager
-async def _a_runner(
+async def a_runner(
     loop: asyncio.AbstractEventLoop, template: Template, policy: Policy, on_line: Callable[[str, str], None]
-) -> AsyncIterator[_Runner]:
+) -> AsyncIterator[TrialRunner]:
     ours, theirs = new_ends(socket.SOCK_STREAM)
     try:
         with theirs:
@@ -175,14 +176,14 @@ async def _a_runner(
     except BaseException:
         ours.close()
         raise
-    runner = _Runner(loop, pid, ours, policy, on_line)
+    runner = TrialRunner(loop, pid, ours, policy, on_line)
     try:
         yield runner
     finally:
         runner.end()
 
 
-class _Runner:
+class TrialRunner:
     """The runner of a trial. One frame is waited for at a time."""
 
     def __init__(
@@ -194,7 +195,8 @@ class _Runner:
         on_line: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
-        self._pid = pid
+        self.pid = pid
+        self.leaf = None
         self._pidfd = os.pidfd_open(pid)
         self._frames: asyncio.Queue[tuple[Kind, bytes] | None] = asyncio.Queue()
         self._words: list[str] = []
@@ -224,7 +226,8 @@ class _Runner:
     async def _frame(self, wanted: Kind) -> bytes:
         try:
             async with asyncio.timeout(ANSWERS_WITHIN_S):
-                found = await self._frames.get()
+                while (found := await self._frames.get()) is not None and found[0] in BESIDE:
+                    pass
         except TimeoutError:
             raise SandboxError(f"the runner said nothing for {ANSWERS_WITHIN_S:g} s") from None
         if found is None:
@@ -241,11 +244,16 @@ class _Runner:
         return msgspec.json.decode(await self._frame(Kind.READY), type=_Ready).layers
 
     async def look(self) -> Seen:
+        told = await self.run(LOOK_QUEUE, msgspec.json.encode({"master": os.getpid()}))
+        return msgspec.json.decode(told, type=Seen)
+
+    async def run(self, queue: str, data: bytes = b"null") -> bytes:
+        """The result of one job, by whichever processor takes any of this queue."""
         job = FetchedJob(
             id="1",
             token="",
-            name="look",
-            data=msgspec.json.encode({"master": os.getpid()}),
+            name="trial",
+            data=data,
             opts=b"{}",
             timestamp=0,
             priority=0,
@@ -255,15 +263,15 @@ class _Runner:
             deferred=None,
             parent=None,
         )
-        body = start_frame(LOOK_QUEUE, job, decode_options(job.opts), Limits())
+        body = start_frame(queue, job, decode_options(job.opts), Limits())
         self._pipe.send(Kind.START, body, 1)
-        return msgspec.json.decode(await self._frame(Kind.COMPLETED), type=Seen)
+        return await self._frame(Kind.COMPLETED)
 
     def end(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        kill_tree(self._pid)
+        kill_tree(self.pid)
         with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
         os.close(self._pidfd)
         self._pipe.close()
         for output in self._outputs:

@@ -16,22 +16,28 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
+import containment
 import measures
 import slowlog
 from ground import HERE, Failed, Ground, node, oxherd, standing
 
+from supervisor import __version__
+
 RUNNERS = (2, 8, 16)
 NODES = (8, 50)
+FRESH_JOBS = 3_000
 MEASURES = ("throughput", "adding", "latency", "start", "memory")
+OF_SANDBOX = ("spawning", "killing", "fresh", "memory")
 Step = Callable[[], measures.Figures]
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("measure", nargs="*", choices=[*MEASURES, []], help="only these (default: all)")
+    parser.add_argument(
+        "measure", nargs="*", choices=[*MEASURES, *OF_SANDBOX, []], help="only these (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each is taken (default: 3)")
     parser.add_argument("--jobs", type=int, default=20_000, help="jobs of a throughput run (default: 20,000)")
     parser.add_argument("--without-node", action="store_true", help="leave Node's worker out")
@@ -42,6 +48,11 @@ def main(argv: Sequence[str]) -> int:
         const=1_000_000,
         metavar="JOBS",
         help="instead: how long single calls of the management hold Redis (default: at a million jobs)",
+    )
+    parser.add_argument(
+        "--sandbox",
+        action="store_true",
+        help=f"instead: what isolation costs and how fast a tree is ended ({', '.join(OF_SANDBOX)})",
     )
     asked = parser.parse_args(argv)
     if asked.slowlog is not None:
@@ -93,6 +104,18 @@ def _round(
 
 
 def _steps(ground: Ground, asked: argparse.Namespace) -> Iterator[tuple[str, str, Step]]:
+    if asked.sandbox:
+        for profile in containment.PROFILES:
+            yield "spawning", profile, partial(containment.spawning, profile)
+        yield "spawning", "plain fork", containment.plain_fork
+        for profile in ("process", containment.NAMESPACE):
+            yield "killing", profile, partial(containment.killing, profile)
+        yield "memory", "", containment.memory
+        jobs = min(asked.jobs, FRESH_JOBS)
+        for profile in ("process", "strict"):
+            yield "fresh", profile, partial(containment.fresh, ground, 2, jobs, profile)
+            yield "fresh", profile, partial(containment.fresh, ground, 8, jobs, profile)
+        return
     ours = [(f"oxherd {n} runners", oxherd(ground, n), oxherd(ground, n, "--burst")) for n in RUNNERS]
     theirs = [(f"Node inline {n}", node(ground, n)) for n in NODES if not asked.without_node]
     for name, _, burst in ours:
@@ -158,7 +181,7 @@ def _machine() -> str:
     return (
         f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}, "
         f"{said['redis']}, Node {said['node']} with bullmq {said['bullmq']}, "
-        f"oxherd {version('oxherd')} at {said['commit']}; load {os.getloadavg()[0]:.1f} at the end, "
+        f"oxherd {__version__} at {said['commit']}; load {os.getloadavg()[0]:.1f} at the end, "
         f"{time.strftime('%Y-%m-%d')}"
     )
 
