@@ -45,9 +45,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from sandbox.errors import Cancelled, TimeLimit
+from sandbox.wire import CANCEL_SIGNAL
 
 EARLY_S = 0.002  # timer and clock round differently; an alarm this much too early is still ours
-CANCEL_SIGNAL = signal.SIGUSR2
 
 
 def _never() -> None:

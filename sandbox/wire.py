@@ -20,12 +20,14 @@ beside it.
 
 from __future__ import annotations
 
+import signal
 import struct
 from enum import IntEnum
 
 HEADER = struct.Struct("!BII")
 MAX_BODY = 64 * 1024 * 1024  # the cap of the format; the limits in force are smaller and configured
 MAX_CONTROL = 128 * 1024  # one packet of the control link
+CANCEL_SIGNAL = signal.SIGUSR2  # to a runner, after a CANCEL: look, and raise (alarm.py)
 MAX_SMALL = 60 * 1024  # what READY, LOG and FAILED stay within, however small the limit on results
 
 # A START frame: length of the meta object, the meta object, then the raw data.

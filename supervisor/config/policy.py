@@ -44,6 +44,15 @@ class PolicyConfig:
         the next Python instruction: code inside C ends first. 0 for none.
         """,
     )
+    cancel_grace_ms: int = option(
+        1_000,
+        at_least=0,
+        at_most=60_000,
+        doc="""
+        What a cancelled job has to see `job.cancelled` and end by itself. Then Cancelled is raised in it,
+        1.5 s after that its child processes get SIGTERM, and 1 s later the whole tree is killed.
+        """,
+    )
     silence_ms: int = option(
         0,
         at_least=0,

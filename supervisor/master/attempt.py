@@ -10,6 +10,7 @@ from sandbox.policy import Limits
 from supervisor.master.evidence import Evidence
 from supervisor.master.runner import Runner
 from supervisor.master.verdicts import Verdict
+from supervisor.protocol.commands.cancel import CancelRequest
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import JobOptions
 
@@ -31,6 +32,7 @@ class Attempt:
     delivered  the job has reached its runner, as far as can be known.
     verdict    the first fact that decided it (I4); later facts change nothing.
     ended_at   monotonic seconds of that fact.
+    cancel     who wants that it ends, once that was asked.
     limits     those it was started under.
     heard_at   monotonic seconds of its last word, while silence is limited.
 
@@ -47,6 +49,7 @@ class Attempt:
     started_at: float = 0.0
     ended_at: float = 0.0
     verdict: Verdict | None = None
+    cancel: CancelRequest | None = None
     cpu_from_ns: int = 0  # CPU time of its runner before it
     evidence: Evidence | None = None  # of an abnormal end
     last_progress: bytes | None = None

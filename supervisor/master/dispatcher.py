@@ -23,6 +23,7 @@ from supervisor.errors import InvalidOptions
 from supervisor.master import evidence, finish
 from supervisor.master.attempt import Attempt
 from supervisor.master.attempt_log import facts_of, figures_of, log_outcome
+from supervisor.master.cancelling import verdict_of
 from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.lease import Leases
@@ -258,6 +259,7 @@ class Dispatcher:
         runner.drain_output()  # all it wrote before this frame is in the pipes by now
         if attempt.verdict is not None:
             return  # it was over a limit, as was seen now: printed too much, or was refused a process
+        verdict = verdict_of(verdict, attempt.cancel, stopping=self.stopping)
         del runner.attempts[attempt.number]
         runner.last_number = attempt.number
         if not runner.attempts:
@@ -341,6 +343,7 @@ class Dispatcher:
 
     def _decide(self, attempt: Attempt, verdict: Verdict) -> None:
         """The attempt is over; have its outcome written, if the lock is still trusted (I3)."""
+        verdict = verdict_of(verdict, attempt.cancel, stopping=self.stopping)
         if not isinstance(verdict, LockGone) and not self._leases.trusted(attempt.job.id, attempt.job.token):
             verdict = LockGone("the lock was lost: trust in it had ended before the outcome was known")
         attempt.verdict = verdict

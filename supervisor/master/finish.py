@@ -16,8 +16,10 @@ from supervisor.master.verdicts import (
     AskedForChildren,
     AskedForDelay,
     AskedForPause,
+    Cause,
     Crashed,
     CutOff,
+    GaveUp,
     LockGone,
     Raised,
     Returned,
@@ -76,6 +78,8 @@ def outcome_of(
             return Postponed(job.id, job.token, delay_ms)
         case AskedForPause(delay_ms):
             return RateLimited(job.id, job.token, delay_ms)
+        case GaveUp(reason=reason, stack=stack):
+            return _failure(job, options, Raised(reason, stack, final=True), rules, rng)
         case AskedForChildren():
             return AwaitsChildren(job.id, job.token)
         case CutOff(cause, why):
@@ -107,6 +111,8 @@ def _with_verdict(
         is_crash,
         max(0, options.keep_logs or 0),
     )
+    if verdict.cause is Cause.CANCELLED and isinstance(outcome, Failed):
+        outcome = replace(outcome, dead_letter=None)  # somebody has decided: nobody need look at it
     return replace(outcome, told=told)
 
 

@@ -111,6 +111,14 @@ def kill_tree(pid: int) -> int:
     return len(below)
 
 
+def signal_below(pid: int, number: signal.Signals) -> int:
+    """A signal to all that descends from `pid`, not to itself; returns how many there were."""
+    below = descendants_of(pid)
+    for descendant in below:
+        _signal_below(descendant, number, {pid, *below})
+    return len(below)
+
+
 def _signal_below(pid: int, number: signal.Signals, tree: Set[int]) -> None:
     """Signal a descendant, if the number is still its own.
 

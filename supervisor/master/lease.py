@@ -59,6 +59,7 @@ class Leases:
         self._on_lost = on_lost
         self._held: dict[str, Held] = {}
         self._some = asyncio.Event()
+        self.on_renewed: Callable[[list[str]], None] = lambda job_ids: None  # by one call, answered
 
     def hold(self, job_id: str, token: str, sent_at: float) -> None:
         """Believe in the lock that a call sent at `sent_at` (monotonic seconds) has set."""
@@ -126,6 +127,7 @@ class Leases:
             log.warning("lock.renewal_failed", queue=self._keys.name, error=str(error) or "no answer")
             await asyncio.sleep(min(RETRY_S, self._until_distrust()))
             return
+        self.on_renewed([lease.job_id for lease in leases if lease.job_id not in lost])
         for lease in leases:
             held = self._held.get(lease.job_id)
             if held is None or held.token != lease.token:

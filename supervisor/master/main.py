@@ -38,6 +38,7 @@ from supervisor.observe.log import gathered, get
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
+from supervisor.transport.subscription import Subscription
 
 log = get("master")
 
@@ -189,8 +190,7 @@ class Master:
         if connected:
             log.info("redis.connected", address=str(self._plan.address), why=why)
             for worker in self._workers:
-                # The pop whose reply was lost may have eaten the marker: ask once without waiting.
-                worker.fetcher.wake()
+                worker.reconnected()
         else:
             log.warning("redis.lost", address=str(self._plan.address), why=why)
 
@@ -220,6 +220,7 @@ class Master:
             self._workers.append(worker)
             slot = worker.open_slots(slot)
             self._spawn(worker.run())
+        self._spawn(self._subscription().keep())
         log.info(
             "master.started",
             queues=[each.name for each in settings],
@@ -238,6 +239,28 @@ class Master:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
         log.info("master.stopped", done=sum(w.dispatcher.done for w in self._workers))
+
+    def _subscription(self) -> Subscription:
+        """Where all workers hear of requests to cancel, on one connection."""
+        workers = {worker.keys.cancel: worker for worker in self._workers}
+
+        def heard(channel: str, payload: bytes) -> None:
+            workers[channel].cancelling.heard(payload)
+
+        return Subscription(
+            self._plan.address,
+            list(workers),
+            on_message=heard,
+            on_heard=self._hears_cancels,
+            connect_timeout_s=self._plan.config.redis.connect_timeout_ms / 1000,
+        )
+
+    def _hears_cancels(self, hears: bool, why: str) -> None:
+        if not hears:
+            log.warning("cancel.unheard", why=why)
+            return
+        for worker in self._workers:
+            worker.cancelling.look_at_all()  # what was asked while nobody listened
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -17,6 +17,7 @@ from supervisor.master.verdicts import (
     AskedForPause,
     Cause,
     Crashed,
+    GaveUp,
     Raised,
     Verdict,
 )
@@ -146,6 +147,11 @@ def _parent_of(job: FetchedJob) -> msgspec.Raw:
     return msgspec.Raw(encode(parent))
 
 
+def cancel_frame(reason: str) -> bytes:
+    """The body of a CANCEL frame."""
+    return _ENCODE({"reason": reason})
+
+
 def hook_frame(meta: HookMeta, data: bytes, result: bytes) -> bytes:
     """The body of a START frame that calls a hook. `data` and `result` are JSON text; empty for none."""
     encoded = _ENCODE(meta)
@@ -164,7 +170,7 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
             return AskedForDelay(delay_ms), failure.retire
         case FailureKind.RATE_LIMITED:
             return AskedForPause(delay_ms), failure.retire
-        case FailureKind.RAISED | FailureKind.TIME_LIMIT:
+        case FailureKind.RAISED | FailureKind.TIME_LIMIT | FailureKind.CANCELLED:
             final = False
         case FailureKind.UNRECOVERABLE | FailureKind.BAD_DATA | FailureKind.BAD_RESULT:
             final = True
@@ -178,6 +184,8 @@ def verdict_of_failure(body: bytes) -> tuple[Verdict, bool]:
     # I10: never an empty reason.
     reason = failure.reason[:REASON_CHARS] or "the processor failed without a reason"
     stack = failure.stack[:STACK_CHARS] if failure.stack is not None else None
+    if failure.kind == FailureKind.CANCELLED:
+        return GaveUp(reason, stack), failure.retire
     backoff_ms = failure.backoff_ms
     if backoff_ms is not None:
         backoff_ms = min(max(backoff_ms, -1), LONGEST_DELAY_MS)

@@ -37,6 +37,7 @@ class QueueSettings:
     per_runner        how many jobs a runner may have at a time: one, but for async processors.
     max_crashes       how many attempts may end by a crash before the job fails, whatever its attempts.
     bigger_on_memory  job names whose memory limit is doubled once, for a run alone.
+    cancel_grace_ms   what a cancelled job has before it is interrupted.
     """
 
     name: str
@@ -59,6 +60,7 @@ class QueueSettings:
     max_crashes: int = 2
     bigger_on_memory: frozenset[str | None] = frozenset()
     recycle: RecycleConfig = NO_RECYCLING
+    cancel_grace_ms: int = 1_000
 
     def limits_of(self, job_name: str, options: JobOptions) -> Limits:
         """The smallest of what queue, processor and the job's own `timeout` allow."""
@@ -183,6 +185,7 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
         max_crashes=min(each.max_crashes or own.policy.max_crashes for each in facts),
         bigger_on_memory=frozenset(each.name for each in facts if each.on_memory or own.policy.on_memory),
         recycle=plan.config.recycle,
+        cancel_grace_ms=own.policy.cancel_grace_ms,
     )
 
 

@@ -103,6 +103,14 @@ class AskedForChildren:
 
 
 @dataclass(frozen=True, slots=True)
+class GaveUp:
+    """`Cancelled` left the processor. Whether somebody has asked for that, cancelling.py knows."""
+
+    reason: str
+    stack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CutOff:
     """Ended by us for no fault of its own (I9): handed back unharmed.
 
@@ -127,4 +135,14 @@ def cause_of(verdict: Verdict) -> Cause | None:
     return Cause.LOST_LOCK if isinstance(verdict, LockGone) else None
 
 
-Verdict = Returned | Raised | Crashed | AskedForDelay | AskedForPause | AskedForChildren | CutOff | LockGone
+Verdict = (
+    Returned
+    | Raised
+    | Crashed
+    | AskedForDelay
+    | AskedForPause
+    | AskedForChildren
+    | GaveUp
+    | CutOff
+    | LockGone
+)

@@ -10,17 +10,19 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from sandbox.wire import Kind
 from supervisor.errors import RedisError
 from supervisor.master.alerts import Alerts
 from supervisor.master.asks import Asks
+from supervisor.master.attempt import Attempt
+from supervisor.master.cancelling import Cancelling
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
 from supervisor.master.hooks import Hooks
 from supervisor.master.lease import Leases
+from supervisor.master.messages import cancel_frame
 from supervisor.master.notify import Listener
 from supervisor.master.nursery import Nursery
 from supervisor.master.relay import Relay
@@ -32,6 +34,7 @@ from supervisor.master.stalled import watch_stalled
 from supervisor.master.watch import Watch
 from supervisor.observe.log import get
 from supervisor.protocol.commands.queue import WakeWorker
+from supervisor.protocol.commands.work import FetchedJob, Outcome
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
@@ -110,8 +113,16 @@ class Worker:
             loop=loop,
             watch=around.watch,
         )
-        if (hooks := around.hooks) is not None:
-            self.dispatcher.on_written = partial(hooks.written, keys.name)
+        self.cancelling = Cancelling(
+            around.redis,
+            keys,
+            self.dispatcher,
+            grace_ms=settings.cancel_grace_ms,
+            wall_clock=around.wall_clock,
+            loop=loop,
+        )
+        self.leases.on_renewed = self.cancelling.look
+        self.dispatcher.on_written = self._written
         self.fetcher = Fetcher(
             keys,
             marker,
@@ -131,7 +142,7 @@ class Worker:
             give_up=lambda: self.exchanger.give_up(),
             loop=loop,
         )
-        self.exchanger.on_fetched = self.scheduling.fetched
+        self.exchanger.on_fetched = self._fetched
         self.slots: list[Slot] = []
 
     def open_slots(self, first: int) -> int:
@@ -172,8 +183,23 @@ class Worker:
             for each in loops:
                 group.create_task(each)
 
+    def _fetched(self, job: FetchedJob) -> None:
+        self.scheduling.fetched(job)
+        self.cancelling.fetched(job.id)
+
+    def _written(self, attempt: Attempt, outcome: Outcome) -> None:
+        self.cancelling.written(attempt, outcome)
+        if self._around.hooks is not None:
+            self._around.hooks.written(self.keys.name, attempt, outcome)
+
+    def reconnected(self) -> None:
+        """Redis is back. The pop whose reply was lost may have eaten the marker: ask once without waiting."""
+        self.fetcher.wake()
+        self.cancelling.look_at_all()
+
     def _recovered(self, job_ids: list[str]) -> None:
         self.fetcher.wake()
+        self.cancelling.look(job_ids)
         if self._around.hooks is not None:
             self._around.hooks.stalled(self._around.redis, self.keys, job_ids)
 
@@ -201,6 +227,7 @@ class Worker:
                 log.info("slot.reported", **here, job_id=job_id, running_ms=running_ms)
 
     async def close(self) -> None:
+        await self.cancelling.close()
         await self._marker.close()
         if self.fetcher.cut_short and self._around.redis.connected:
             await self._wake_another()
@@ -234,7 +261,7 @@ class Worker:
         return not (self.dispatcher.attempts or self.exchanger.busy or self.scheduling.busy)
 
     def cancel(self, reason: str) -> None:
-        body = b'{"reason":"' + reason.encode() + b'"}'
+        body = cancel_frame(reason)
         for attempt in self.dispatcher.attempts.values():
             if attempt.verdict is None and attempt.runner is not None:
                 attempt.runner.pipe.send(Kind.CANCEL, body, attempt.number)

@@ -124,6 +124,22 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "relay.dropped": _event(
             "warning", "queue job_id what error", "Progress or log row that Redis refused."
         ),
+        # --- cancelling ---
+        "cancel.asked": _event("info", "queue job_id runner by", "Somebody cancels a job that runs here."),
+        "cancel.pressed": _event(
+            "debug", "queue job_id runner step", "It has not ended; the next step is taken."
+        ),
+        "cancel.enforced": _event(
+            "info", "queue job_id by", "A job that was cancelled and did not run has failed for it."
+        ),
+        "cancel.check_failed": _event(
+            "warning", "queue error", "Requests to cancel could not be read; looked again as usual."
+        ),
+        "cancel.unheard": _event(
+            "warning",
+            "why",
+            "No subscription: requests to cancel are found when locks are renewed, until there is one.",
+        ),
         # --- circuit breakers ---
         "breaker.opened": _event(
             "warning", "breaker queue job_id open_ms trips", "A dependency fails; its jobs are delayed."

@@ -71,6 +71,7 @@ class Link(asyncio.Protocol):
         """Resolves to the reason once the connection has ended."""
         self.on_lost: Callable[[Link, str], None] | None = None
         """Called at the end, before the waiting requests are told."""
+        self._on_push: Callable[[Reply], None] | None = None
         self.unanswered = 0
         """Requests that were sent and whose reply was lost with the connection."""
 
@@ -100,6 +101,15 @@ class Link(asyncio.Protocol):
         asked = _Asked(self._loop.create_future(), len(requests))
         self.send(b"".join(pack(request) for request in requests), asked)
         return await asked.future
+
+    def listen(self, on_push: Callable[[Reply], None]) -> None:
+        """From now on nothing is asked here, and whatever arrives is told to `on_push`: a subscription."""
+        self._on_push = on_push
+
+    def write(self, request: bytes) -> None:
+        """Send what nobody waits for the reply of; for who listens."""
+        if self._transport is not None and self.usable:
+            self._transport.write(request)
 
     async def room(self) -> None:
         """Return when a request would not have to wait for others first."""
@@ -155,6 +165,9 @@ class Link(asyncio.Protocol):
         self._heard_at = self._loop.time()
         self._reader.feed(data)
         while (reply := self._next_reply()) is not _NOTHING:
+            if self._on_push is not None:
+                self._on_push(reply)
+                continue
             if not self._in_flight:
                 self.abort(f"Redis said, unasked: {reply}")
                 return
