@@ -11,6 +11,7 @@ from supervisor.cli.command import Common, command
 from supervisor.cli.jobs import attempts, progress_text, ran, record
 from supervisor.cli.render import as_json, clean, moment, note, out, pairs, pretty_json, span
 from supervisor.cli.session import Session, converse
+from supervisor.cli.verdict import verdict_text
 from supervisor.client.job import Job
 from supervisor.errors import JobNotFound
 from supervisor.protocol import fields
@@ -27,6 +28,8 @@ from supervisor.protocol import fields
 def job(common: Common, queue: str, job_id: str, logs: bool) -> int:
     """Show all that is stored of the job ID of QUEUE, and the state it is in.
 
+    Attempts that did not end by their processor's own word have verdicts: the cause, what was measured, the
+    last of what was printed. With --json they are `verdicts`, the oldest first, as they are stored.
     Points in time are local; with --json they are epoch milliseconds.
     """
     return converse(common, lambda session: _job(session, queue, job_id, logs))
@@ -44,6 +47,10 @@ async def _job(session: Session, name: str, job_id: str, with_logs: bool) -> int
         return 0
     now_ms = time.time_ns() // 1_000_000
     out(pairs(_facts(found, state, now_ms)))
+    if found.verdicts:
+        out("\nverdicts")
+        for verdict in found.verdicts:
+            out("\n".join(f"  {line}" for line in verdict_text(verdict).splitlines()))
     for title, texts in (("stack traces", found.stacktrace), ("log", logs)):
         if texts:
             out(f"\n{title}")
@@ -73,6 +80,8 @@ def _facts(job: Job, state: str, now_ms: int) -> Iterator[tuple[str, str]]:
     yield "attempts", attempts(job) + (f", started {job.attempts_started}" if job.attempts_started else "")
     if job.priority:
         yield "priority", str(job.priority)
+    if job.crashes:
+        yield "crashes", str(job.crashes)
     if job.stalled_count:
         yield "stalled", f"{job.stalled_count} times"
     for name, text in _texts(job):
