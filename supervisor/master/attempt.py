@@ -33,6 +33,7 @@ class Attempt:
     verdict    the first fact that decided it (I4); later facts change nothing.
     ended_at   monotonic seconds of that fact.
     cancel     who wants that it ends, once that was asked.
+    alone      it met its memory limit before: it runs with twice as much, and nothing beside it.
     limits     those it was started under.
     heard_at   monotonic seconds of its last word, while silence is limited.
 
@@ -53,6 +54,7 @@ class Attempt:
     cpu_from_ns: int = 0  # CPU time of its runner before it
     evidence: Evidence | None = None  # of an abnormal end
     last_progress: bytes | None = None
+    alone: bool = False
     limits: Limits = NO_LIMITS
     heard_at: float = 0.0
     peak_bytes: int = 0

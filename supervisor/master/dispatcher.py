@@ -21,6 +21,7 @@ from typing import Final
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import evidence, finish
+from supervisor.master.alone import Alone
 from supervisor.master.attempt import Attempt
 from supervisor.master.attempt_log import facts_of, figures_of, log_outcome
 from supervisor.master.cancelling import verdict_of
@@ -99,9 +100,12 @@ class Dispatcher:
         rng: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
         watch: Watch | None = None,
+        alone: Alone | None = None,
     ) -> None:
         self._settings = settings
         self._watch = watch or Watch(loop, clock)
+        self._alone = alone or Alone(loop.call_soon)
+        self._alone.join(self)
         self._rules: FinishRules = replace(settings.finish_rules, max_crashes=settings.max_crashes)
         self._runners = runners
         self._exchanger = exchanger
@@ -123,6 +127,8 @@ class Dispatcher:
     # --- slots ------------------------------------------------------------------------------------------
 
     def free(self) -> int:
+        if self._alone.wanted:
+            return 0
         return len(self._idle) - len(self._unplaced)
 
     def on_ready(self, runner: Runner) -> None:
@@ -134,8 +140,16 @@ class Dispatcher:
             self._start(self._unplaced.popleft(), runner)
             return
         self._idle.append(runner)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """There may be room for a job now."""
         self._exchanger.fetcher.freed()
         self._exchanger.kick()
+
+    def at_work(self) -> int:
+        """Attempts that have a runner, or wait for one."""
+        return len(self._unplaced) + sum(each.runner is not None for each in self.attempts.values())
 
     # --- the way of a job -------------------------------------------------------------------------------
 
@@ -154,10 +168,19 @@ class Dispatcher:
             self._decide(attempt, Raised(str(error), final=True))
             return
         refusal = finish.refuse_to_run(job, self._rules, STARTED_TOO_OFTEN)
+        attempt.alone = job.bigger and self._settings.runs_bigger(job.name)
         if refusal is not None:
             self._decide(attempt, refusal)
+        elif attempt.alone and not self.stopping:
+            self._alone.wait(attempt, self)
+        elif self._alone.now is not None:
+            self._decide(attempt, CutOff())  # asked for before, and now somebody runs alone
         else:
             self._place(attempt)
+
+    def begin(self, attempt: Attempt) -> None:
+        """Nothing else runs: it may."""
+        self._place(attempt)
 
     def _place(self, attempt: Attempt) -> None:
         if self.stopping:
@@ -177,6 +200,8 @@ class Dispatcher:
     def _start(self, attempt: Attempt, runner: Runner) -> None:
         job = attempt.job
         limits = self._settings.limits_of(job.name, attempt.options)
+        if attempt.alone:
+            limits = replace(limits, memory_bytes=2 * limits.memory_bytes)
         attempt.runner = runner
         attempt.limits = limits
         attempt.started_at = self._clock()
@@ -349,12 +374,14 @@ class Dispatcher:
         attempt.verdict = verdict
         attempt.ended_at = self._clock()
         self._watch.forget(attempt)
+        if attempt.alone:
+            self._alone.forget(attempt)
+        elif self._alone.wanted:
+            self._alone.look()
         if attempt.deadline is not None:
             attempt.deadline.cancel()
         self._relay.finish(attempt)
-        outcome = finish.outcome_of(
-            attempt.job, attempt.options, verdict, self._rules, self._rng, attempt.evidence
-        )
+        outcome = self._outcome_of(attempt, verdict)
         if outcome is None:
             self._forget(attempt)
             why = verdict.why if isinstance(verdict, LockGone) else ""
@@ -364,6 +391,17 @@ class Dispatcher:
         if isinstance(outcome, RateLimited):
             self._exchanger.fetcher.hold(outcome.hold_ms / 1000)
         self._exchanger.finish(attempt, outcome)
+
+    def _outcome_of(self, attempt: Attempt, verdict: Verdict) -> Outcome | None:
+        job, options, known = attempt.job, attempt.options, attempt.evidence
+        if (
+            isinstance(verdict, Crashed)
+            and verdict.cause is Cause.MEMORY_LIMIT
+            and not job.bigger
+            and self._settings.runs_bigger(job.name)
+        ):
+            return finish.once_more(job, options, verdict, known or finish.NO_EVIDENCE)
+        return finish.outcome_of(job, options, verdict, self._rules, self._rng, known)
 
     def written(self, attempt: Attempt, outcome: Outcome, result: Written) -> None:
         """Redis answered for one outcome."""

@@ -21,6 +21,7 @@ from sandbox.policy import Policy
 from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
+from supervisor.master.alone import Alone
 from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
 from supervisor.master.cgroup import Groups
 from supervisor.master.hooks import Hooks, hook_targets
@@ -208,6 +209,7 @@ class Master:
             loop=loop,
             hooks=self._hooks,
             watch=Watch(loop, time.monotonic),
+            alone=Alone(loop.call_soon),
         )
         if self._hooks is not None:
             self._hooks.open()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sandbox.wire import Kind
 from supervisor.errors import RedisError
 from supervisor.master.alerts import Alerts
+from supervisor.master.alone import Alone
 from supervisor.master.asks import Asks
 from supervisor.master.attempt import Attempt
 from supervisor.master.cancelling import Cancelling
@@ -61,6 +62,7 @@ class Surroundings:
     loop: asyncio.AbstractEventLoop
     hooks: Hooks | None = None
     watch: Watch | None = None
+    alone: Alone | None = None
 
 
 class Worker:
@@ -112,6 +114,7 @@ class Worker:
             rng=around.rng,
             loop=loop,
             watch=around.watch,
+            alone=around.alone,
         )
         self.cancelling = Cancelling(
             around.redis,

@@ -142,3 +142,33 @@ def test_the_log_says_at_the_start_how_limits_are_kept(oxherd, queue):
     run = oxherd()
     line = run.until("limits.kept")
     assert line["by"] == "cgroup" or line["why"]
+
+
+# --- on_memory = "bigger" -----------------------------------------------------------------------------------
+
+
+def test_who_met_its_memory_limit_runs_once_more_alone_with_twice_as_much(oxherd, queue, raw):
+    """No attempt is burnt: this job has one only. Nothing of the master runs beside it."""
+    job = queue.add("grows", {"mb": 90})
+    naps = [queue.add("naps", {"s": 0.2}) for _ in range(20)]
+    run = oxherd("--burst", "--concurrency", "3", **HOGS)
+    assert run.ended() == 0, run.story()
+    record = queue.get(job.id)
+    began, ended, held = record.returned
+    assert (held, record.attempts_made) == (90, 1)
+    assert raw.hget(f"bull:work:{job.id}", "ats") == b"1"
+    for nap in (queue.get(each.id).returned for each in naps):
+        assert nap[1] <= began or nap[0] >= ended, "it ran beside the job that runs alone"
+    rows = queue.logs(job.id)
+    assert "memory limit of 60 MB exceeded" in rows[0]
+    assert rows[-1] == "run once more, alone, with twice the memory"
+
+
+def test_twice_as_much_is_a_limit_too_and_then_the_job_fails(oxherd, queue):
+    """Once more, not for ever."""
+    job = queue.add("grows", {"mb": 140})
+    after = queue.add("naps", {"s": 0})
+    run = oxherd("--concurrency", "2", **HOGS)
+    assert failed(queue, job).startswith("memory limit of 120 MB exceeded: ")
+    assert len(run.events("job.handed_back")) == 1
+    until(lambda: queue.state(after.id) == "completed", "the queue goes on")

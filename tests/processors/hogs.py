@@ -157,3 +157,20 @@ def writer(job):
 @processor("work", name="nothing")
 def nothing(job):
     return os.getpid()
+
+
+@processor("work", name="grows", memory="60M", on_memory="bigger")
+def grows(job):
+    """Says how much it may have, as far as a job can see."""
+    capped()
+    started = time.time()
+    held = taken(job.data["mb"])
+    time.sleep(0.8)
+    return [started, time.time(), len(held) // MB]
+
+
+@processor("work", name="naps")
+def naps(job):
+    started = time.time()
+    time.sleep(job.data["s"])
+    return [started, time.time(), os.getpid()]
