@@ -10,6 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +30,19 @@ if TYPE_CHECKING:
 EXIT_INTERNAL = 70  # our own failure, not the user's
 
 Outcome = tuple[Kind, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A processor and the job that it is to be called with."""
+
+    processor: Processor
+    job: Job[Any]
+    meta: dict[str, Any]
+
+    @property
+    def soft_timeout_ms(self) -> int:
+        return self.meta.get("soft_timeout_ms") or 0
 
 
 class Attempts:
@@ -54,6 +68,11 @@ class Attempts:
 
     def run(self, meta: dict[str, Any], raw: bytes, channel: Channel) -> Outcome:
         """One attempt at the job that `meta` describes, with its data still as it came."""
+        made = self.prepare(meta, raw, channel)
+        return self._call(made) if isinstance(made, Prepared) else made
+
+    def prepare(self, meta: dict[str, Any], raw: bytes, channel: Channel) -> Prepared | Outcome:
+        """What is to be called with which job; or the failure of a job that nobody can be called with."""
         queue, name = meta["queue"], meta["name"]
         processor = self._processors.get((queue, name)) or self._processors.get((queue, None))
         if processor is None:
@@ -75,18 +94,18 @@ class Attempts:
             except Exception as error:  # the border: a validator of the user's own
                 return _failed(judge(error))
         job: Job[Any] = Job(meta, data, channel, max_bytes=self._policy.result_bytes)
-        return self._call(processor, job, meta)
+        return Prepared(processor, job, meta)
 
     def close(self) -> None:
         self._event_loop.close()
 
-    def _call(self, processor: Processor, job: Job, meta: dict[str, Any]) -> Outcome:
-        limit = self._limit
+    def _call(self, made: Prepared) -> Outcome:
+        limit, job = self._limit, made.job
         try:
             # The order of these lines is explained in alarm.py.
             try:
-                limit.arm(meta.get("soft_timeout_ms") or 0)
-                result = processor.function(job)
+                limit.arm(made.soft_timeout_ms)
+                result = made.processor.function(job)
                 if type(result) is types.CoroutineType:
                     result = self._event_loop.run(result)
             finally:
@@ -97,17 +116,18 @@ class Attempts:
             if os.getpid() != self._pid:
                 _end_of_a_fork(error)
             job.end()
-            return _failed(self._failure(processor, job, error, meta))
+            return self.failed(made, error)
         if os.getpid() != self._pid:
             _end_of_a_fork(None)
         job.end()
-        return self._completed(result)
+        return self.completed(result)
 
     def let_threads_go(self) -> None:
         """End the threads that `asyncio.to_thread` and its like have started for a job that is over."""
         self._event_loop.let_threads_go()
 
-    def _completed(self, result: Any) -> Outcome:
+    def completed(self, result: Any) -> Outcome:
+        """The outcome of a processor that returned."""
         try:
             encoded = codec.encode(result)
         except codec.NotJson as error:
@@ -124,13 +144,18 @@ class Attempts:
             )
         return Kind.COMPLETED, encoded
 
-    def _failure(self, processor: Processor, job: Job, error: BaseException, meta: dict[str, Any]) -> Failure:
-        failure = judge(error, self._limit.limit_ms)
-        of_a_limit(failure, error, meta.get("limits") or {})
+    def failed(self, made: Prepared, error: BaseException, *, clean: bool = False) -> Outcome:
+        """The outcome of a processor that raised.
+
+        clean   it was cut off at an `await`: the process is whole, whatever the error.
+        """
+        processor, job = made.processor, made.job
+        failure = judge(error, made.soft_timeout_ms)
+        of_a_limit(failure, error, made.meta.get("limits") or {})
         ordinary = failure.kind in (FailureKind.RAISED, FailureKind.TIME_LIMIT)
         if self._event_loop.broken:
             failure.retire = True
-        if ordinary and processor.backoff is not None and meta.get("backoff", True):
+        if ordinary and processor.backoff is not None and made.meta.get("backoff", True):
             try:
                 failure.backoff_ms = _checked_backoff(processor.backoff(job.attempt, error, job))
             except Exception as broken:  # the border again: the backoff function is the user's code
@@ -139,7 +164,9 @@ class Attempts:
                     f" (and the backoff function of {processor.target} raised "
                     f"{type(broken).__name__}: {message_of(broken)})"
                 )
-        return failure
+        if clean:
+            failure.retire = False
+        return _failed(failure)
 
     def _nobody_for(self, queue: str, name: str) -> str:
         known = sorted(each for of, each in self._processors if of == queue and each is not None)

@@ -21,9 +21,17 @@ from sandbox import codec, wire
 from sandbox.alarm import Shield
 from sandbox.errors import AskFailed
 from sandbox.jobdir import Home
-from sandbox.wire import Kind
+from sandbox.wire import START_META, Kind
 
 CHUNK_BYTES = 64 * 1024
+
+
+def cut_start(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """What a START frame says of the job, and its data as they came."""
+    (length,) = START_META.unpack_from(body)
+    end = START_META.size + length
+    meta: dict[str, Any] = codec.decode(body[START_META.size : end])
+    return meta, body[end:]
 
 
 def _no_notice(value: Any) -> None:
@@ -83,6 +91,10 @@ class Link:
                 self._sock.sendall(whole)
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)  # the master has gone: nobody is left to work for
+
+    def hand_over(self) -> tuple[socket.socket, bytes]:
+        """The socket, and what was read of it beyond GO: another reads and writes it from now on."""
+        return self._sock, bytes(self._buffer)
 
     # --- the job's side: Channel ---
 

@@ -6,6 +6,7 @@ loader's decision; what the limits mean is the master's.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ def processor(
             raise LoadError(f"@processor({queue!r}) stands above {target}, which is no function")
         _check_queue(target, queue)
         _check_choices(target, name, concurrency, backoff)
+        _check_several(target, function, per_runner)
         _add(
             Processor(
                 queue=queue,
@@ -234,6 +236,14 @@ def _check_choices(target: str, name: Any, concurrency: Any, backoff: Any) -> No
         raise LoadError(f"{target}: concurrency must be a whole number, 1 or more, not {concurrency!r}")
     if backoff is not None and not callable(backoff):
         raise LoadError(f"{target}: backoff must be a function of (attempt, exception, job), not {backoff!r}")
+
+
+def _check_several(target: str, function: Any, per_runner: Any) -> None:
+    if per_runner not in (None, 1) and not inspect.iscoroutinefunction(function):
+        raise LoadError(
+            f"{target}: per_runner={per_runner!r} is for `async def` functions; "
+            f"others would wait for each other"
+        )
 
 
 def duration_ms(target: str, option: str, text: Any) -> int | None:

@@ -26,11 +26,11 @@ from sandbox.errors import LoadError
 from sandbox.hygiene import Findings, Hygiene
 from sandbox.isolation import Inherited, IsolationRefused, isolate_runner, refuse_runner
 from sandbox.jobdir import Home
-from sandbox.link import Link
+from sandbox.link import Link, cut_start
 from sandbox.policy import Limits, Policy
 from sandbox.processors import Processor
 from sandbox.titles import percentage
-from sandbox.wire import START_META, Kind
+from sandbox.wire import Kind
 
 EXIT_NOT_LOADED = 1
 
@@ -93,8 +93,11 @@ def live(birth: Birth) -> int:
     link.send(
         Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
     )
+    attempts = Attempts(processors, policy, limit)
     try:
-        return _serve(link, Attempts(processors, policy, limit), birth.set_title, title)
+        if go.get("at_once", 1) > 1:
+            return _serve_many(link, attempts, birth.set_title, title)
+        return _serve(link, attempts, birth.set_title, title)
     finally:
         with suppress(OSError):  # the master looks once more when we are dead
             link.home.remove()
@@ -122,7 +125,7 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
     while (found := link.next_frame()) is not None:
         kind, body, attempt = found
         if kind is Kind.START:
-            meta, raw = _cut_start(body)
+            meta, raw = cut_start(body)
             busy_title = f"{title} {meta['queue']}/{meta['id']}"
             set_title(busy_title)
             link.start_job(attempt)
@@ -130,7 +133,7 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
             outcome = attempts.run(meta, raw, link)
             rlimits.restore(kept)
             flush_output()
-            left = _tidy(link.home, hygiene.look(meta["id"]))
+            left = tidy(link.home, hygiene.look(meta["id"]))
             if left is not None:
                 link.send(Kind.LEFT, codec.encode(left.to_json()))
             link.send(*outcome)
@@ -144,7 +147,17 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
     return 0
 
 
-def _tidy(home: Home, left: Findings | None) -> Findings | None:
+def _serve_many(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:
+    import asyncio  # at the top they would cost every runner of plain functions 60 ms
+
+    from sandbox import many
+
+    asyncio.run(many.serve(link, attempts, set_title=set_title, title=title))
+    flush_output()
+    return 0
+
+
+def tidy(home: Home, left: Findings | None) -> Findings | None:
     """Empty the job's directory; who leaves in it what cannot be removed leaves a runner to be retired."""
     try:
         home.tidy()
@@ -152,13 +165,6 @@ def _tidy(home: Home, left: Findings | None) -> Findings | None:
         left = left or Findings()
         left.stays(f"files in its directory that cannot be removed ({error.strerror or error})")
     return left
-
-
-def _cut_start(body: bytes) -> tuple[dict[str, Any], bytes]:
-    (length,) = START_META.unpack_from(body)
-    end = START_META.size + length
-    meta: dict[str, Any] = codec.decode(body[START_META.size : end])
-    return meta, body[end:]
 
 
 def _confused(kind: Kind) -> int:

@@ -133,7 +133,8 @@ class Dispatcher:
 
     def on_ready(self, runner: Runner) -> None:
         self._watch.met(runner)
-        self._came_free(runner)
+        for _ in range(runner.slot.room):
+            self._came_free(runner)
 
     def _came_free(self, runner: Runner) -> None:
         if self._unplaced:
@@ -293,7 +294,10 @@ class Dispatcher:
             attempt.evidence = evidence.of_outcome(attempt, runner, self._clock())
         self._decide(attempt, verdict)
         attempt.runner = None  # which serves the next one from now on
-        if retire or runner.unclean:
+        runner.unclean = runner.unclean or retire
+        if runner.attempts and (runner.unclean or runner.draining):
+            self.on_leaving(runner)  # the last of its jobs ends it
+        elif runner.unclean:
             self._runners.kill(runner)  # and with it what its job left
         elif self._runners.finished(runner):
             self._came_free(runner)
@@ -305,11 +309,10 @@ class Dispatcher:
     def on_exit(self, runner: Runner, how: Exit) -> None:
         """The process is gone, and with it every attempt in it that nothing decided before.
 
-        When one of several was decided by a kill, the others only shared its process: they are handed back
+        When we killed it for one of several, the others only shared its process: they are handed back
         unharmed (I9). When it died by itself nobody knows whose doing it was, and all have failed.
         """
         attempts, runner.attempts = list(runner.attempts.values()), {}
-        killed_for_one = any(attempt.verdict is not None for attempt in attempts)
         for attempt in attempts:
             attempt.runner = None
             self._watch.forget(attempt)
@@ -318,7 +321,7 @@ class Dispatcher:
                 continue
             attempt.evidence = evidence.of_exit(attempt, runner, how, self._clock())
             if attempt.verdict is None:
-                attempt.verdict = CutOff() if killed_for_one else self._died(attempt, runner, how)
+                attempt.verdict = CutOff() if runner.was_killed else self._died(attempt, runner, how)
             self._decide(attempt, attempt.verdict)
 
     def _died(self, attempt: Attempt, runner: Runner, how: Exit) -> Crashed:

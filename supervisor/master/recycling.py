@@ -13,9 +13,7 @@ from typing import Final
 from sandbox.policy import size_text
 from supervisor.config.policy import RecycleConfig
 
-WARM_AFTER_JOBS: Final = (
-    3  # what it has grown by then are imports and caches: a successor needs them too
-)
+WARM_AFTER_JOBS: Final = 3  # what it has grown by then are imports and caches: a successor needs them too
 LOOK_EVERY_S: Final = 1.0  # how often its memory is read, at the end of a job
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")

@@ -66,6 +66,7 @@ class Slot:
     queue     for the log.
     fresh     every job has a runner of its own.
     recycle   how long a runner serves.
+    room      how many jobs a runner of it may have at a time: one, but for async processors.
     """
 
     UNTOLD: Final = -1  # the number of a slot whose births and deaths the log does not tell
@@ -80,6 +81,7 @@ class Slot:
         queue: str = "",
         fresh: bool = False,
         recycle: RecycleConfig = FOR_EVER,
+        room: int = 1,
     ) -> None:
         self.number = number
         self.owner = owner
@@ -88,6 +90,7 @@ class Slot:
         self.queue = queue
         self.fresh = fresh
         self.recycle = recycle
+        self.room = room
         self.runner: Runner | None = None
         self.successor: Runner | None = None  # born, and takes over when its turn comes
         self.filling = False  # a birth is under way
@@ -108,6 +111,7 @@ class Runner:
         self.was_ready = False
         self.wear: Wear | None = None  # None: it serves for ever
         self.replace_why = ""  # why a successor is to take over
+        self.draining = False  # it takes no more jobs; the last of those it has ends it
         self.unclean = False  # a job left in it what cannot be put back: it is given no other
         self.layers: Sequence[Sequence[object]] = ()
         self.born_at = 0.0  # monotonic seconds of its registration

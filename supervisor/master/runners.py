@@ -207,6 +207,7 @@ class Runners:
             "title": slot.title,
             "master_pid": os.getpid(),
             "limits": {},
+            "at_once": slot.room,
         }
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
         self._succession.born(runner)

@@ -62,6 +62,12 @@ class QueueSettings:
     recycle: RecycleConfig = NO_RECYCLING
     cancel_grace_ms: int = 1_000
 
+    def rooms(self) -> list[int]:
+        """How many jobs each runner may have at a time: `concurrency` shared out as evenly as can be."""
+        runners = -(-self.concurrency // self.per_runner)
+        least, more = divmod(self.concurrency, runners)
+        return [least + 1] * more + [least] * (runners - more)
+
     def limits_of(self, job_name: str, options: JobOptions) -> Limits:
         """The smallest of what queue, processor and the job's own `timeout` allow."""
         own = self.limits.get(job_name) or self.limits.get(None) or NO_LIMITS
@@ -164,6 +170,7 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
     concurrency = plan.concurrency or (configured and configured.concurrency) or declared or own.concurrency
     limiter = own.limiter
     profile = profile_of(plan, queue, facts)
+    fresh = _said(own.policy.fresh, *(each.fresh for each in facts), otherwise=profile == "strict")
     return QueueSettings(
         name=queue,
         concurrency=concurrency,
@@ -185,8 +192,8 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
         thresholds=Thresholds(own.alerts.max_waiting, own.alerts.max_failed_share, own.alerts.max_age_ms),
         look_interval_ms=own.alerts.interval_ms,
         limits={each.name: _limits_of(own.policy).and_smaller(each.limits) for each in facts},
-        fresh=_said(own.policy.fresh, *(each.fresh for each in facts), otherwise=profile == "strict"),
-        per_runner=min((each.per_runner or 1 for each in facts), default=1),
+        fresh=fresh,
+        per_runner=1 if fresh else min((each.per_runner or 1 for each in facts), default=1),
         max_crashes=min(each.max_crashes or own.policy.max_crashes for each in facts),
         bigger_on_memory=frozenset(each.name for each in facts if each.on_memory or own.policy.on_memory),
         recycle=plan.config.recycle,

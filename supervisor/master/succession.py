@@ -22,9 +22,7 @@ from supervisor.observe.log import get
 log = get("runners")
 
 LOOK_EVERY_S: Final = 1.0  # at idle runners, while any may be too old
-REPLACED_AT_ONCE: Final = (
-    4  # of the idle ones: hundreds that age together are not all forked again together
-)
+REPLACED_AT_ONCE: Final = 4  # of the idle ones: hundreds that age together are not all forked again together
 
 
 class Succession:
@@ -82,11 +80,15 @@ class Succession:
         if slot.fresh:
             self._take_over(slot, runner)
             return False
+        if runner.attempts:
+            # Of a runner of many jobs: it takes no more of them once its successor is ready.
+            runner.draining = bool(runner.replace_why) and _is_idle(slot.successor)
+            return not runner.draining
         if runner.wear is None:
             return True
         if not runner.replace_why:
             self._replace(runner, runner.wear.after_job(self._loop.time()))
-        if runner.replace_why and slot.successor is not None and slot.successor.phase is Phase.IDLE:
+        if runner.replace_why and _is_idle(slot.successor):
             self._take_over(slot, runner)
             return False
         return True
@@ -144,3 +146,7 @@ class Succession:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _is_idle(runner: Runner | None) -> bool:
+    return runner is not None and runner.phase is Phase.IDLE

@@ -151,7 +151,7 @@ class Worker:
     def open_slots(self, first: int) -> int:
         """Ask for a runner for each slot; returns the number after the last slot's."""
         nursery = self._around.nursery_of(self.settings.name)
-        for number in range(first, first + self.settings.concurrency):
+        for number, room in enumerate(self.settings.rooms(), first):
             slot = Slot(
                 number,
                 self.dispatcher,
@@ -159,10 +159,11 @@ class Worker:
                 queue=self.settings.name,
                 fresh=self.settings.fresh,
                 recycle=self.settings.recycle,
+                room=room,
             )
             self.slots.append(slot)
             self._around.runners.open(slot)
-        return first + self.settings.concurrency
+        return first + len(self.slots)
 
     async def run(self) -> None:
         """The worker's loops; ends by cancellation, or with the error of the first that breaks."""

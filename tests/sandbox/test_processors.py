@@ -98,3 +98,8 @@ def test_a_second_processor_for_the_same_jobs_is_refused_with_both_names():
     processor("q", name="n")(work)
     with pytest.raises(LoadError, match=rf"{__name__}:work and .*:.*other"):
         processor("q", name="n")(other)
+
+
+def test_several_at_a_time_are_for_async_functions_alone():
+    with pytest.raises(LoadError, match="per_runner=5 is for `async def` functions"):
+        processor("work", per_runner=5)(lambda job: None)

@@ -80,6 +80,7 @@ BORDERS = {
     "sandbox/failures.py": "the user's exceptions: their __str__ may fail",
     "sandbox/hygiene.py": "a library's pool that is closed after the job: what is left of it is found",
     "sandbox/loader.py": "the import of the user's module",
+    "sandbox/many.py": "the processor call",
     "sandbox/runner.py": "the end of a forked process",
     "sandbox/saga.py": "the user's compensations: one that fails does not stop the others",
     "sandbox/template.py": "the end of a forked process",
