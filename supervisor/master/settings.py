@@ -75,7 +75,6 @@ class QueueSettings:
             return own
         return own.and_smaller(Limits(timeout_ms=max(1, int(options.timeout_ms))))
 
-
     def runs_bigger(self, job_name: str) -> bool:
         """Is a job of this name that met its memory limit run once more, with twice as much?"""
         return (job_name if job_name in self.limits else None) in self.bigger_on_memory
