@@ -59,6 +59,18 @@ def test_a_soft_limit_reaches_one_job_at_its_next_await(oxherd, queue):
         queue.result(guilty, timeout_ms=20_000)
 
 
+def test_a_job_that_is_cancelled_leaves_the_others_alone(oxherd, queue):
+    running = crowd(oxherd)
+    guilty, other = queue.add("any", {"do": "wait"}), queue.add("any", {"do": "meet", "s": 4})
+    until(lambda: queue.counts()["active"] == 2, "both are at work")
+    queue.cancel(guilty.id, reason="enough")
+
+    with pytest.raises(JobFailed, match="enough"):
+        queue.result(guilty, timeout_ms=20_000)
+    pid = queue.result(other, timeout_ms=20_000)["pid"]
+    assert [each.pid for each in running.runners()] == [pid]
+
+
 def test_a_crash_has_failed_all_that_were_in_the_process(oxherd, queue):
     crowd(oxherd)
     jobs = [queue.add("any", {"do": "wait"})]
