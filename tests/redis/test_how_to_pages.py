@@ -25,6 +25,7 @@ PAGES = (
     "hooks",
     "circuit-breaker",
     "saga",
+    "limits",
 )
 FILE = re.compile(r"`(\w+\.(?:py|sh|toml))`:\n\n```(?:python|sh|toml)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
