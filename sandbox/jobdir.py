@@ -57,8 +57,11 @@ def make(jobs_dir: str, name: str) -> str:
 
 
 def is_empty(path: str) -> bool:
-    with os.scandir(path) as found:
-        return next(found, None) is None
+    try:
+        with os.scandir(path) as found:
+            return next(found, None) is None
+    except PermissionError:  # it has taken its own rights from itself
+        return False
 
 
 def empty(path: str) -> None:

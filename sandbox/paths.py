@@ -49,19 +49,16 @@ class Root:
 
 
 def roots(policy: Policy, here: str) -> list[Root]:
-    """Everything that may be read, none of it within another. `here`: where the user's module is."""
-    prefixes = _distinct([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix])
+    """Everything that may be read. `here`: where the user's module is."""
     interpreter = os.path.realpath(sys.executable)
-    whole = [*SYSTEM, *KERNEL, *(f"/etc/{name}" for name in ETC), *policy.readable]
+    ours = os.path.dirname(os.path.abspath(__file__))
+    whole = [*SYSTEM, *KERNEL, *(f"/etc/{name}" for name in ETC), *policy.readable, interpreter, ours]
     if policy.network:
         whole += RESOLVER
-    # A prefix of / is a Python below /usr in disguise.
-    whole += [path for path in prefixes if path != "/"]
-    whole += [interpreter, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/sandbox"]
     found = [Root(path) for path in _distinct(map(_real, whole))]
-    covered = [root.path for root in found]
-    for path in _distinct(_real(path) for path in [here, *sys.path] if path):
-        if not any(within(path, other) for other in covered):
+    prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+    for path in sorted({_real(path) for path in (here, *prefixes, *sys.path) if path}):
+        if not any(within(path, other.path) for other in found if not other.by_entry):
             found.append(Root(path, by_entry=os.path.isdir(path)))
     return found
 
@@ -71,7 +68,11 @@ def template_rules(policy: Policy, here: str) -> list[Rule]:
 
     It writes where each of its runners may write its own. In /proc it may write what is its own there.
     """
-    rules = [rule for root in roots(policy, here) for rule in _rules_of(root)]
+    known = roots(policy, here)
+    by_entry = [root.path for root in known if root.by_entry]
+    rules = [Rule(root.path, READ) for root in known if not root.by_entry]
+    for path in by_entry:
+        rules += _by_entry(path, by_entry)
     rules += [Rule("/proc", WRITE), *_written(policy)]
     return [*rules, Rule(policy.jobs_dir, OWN)] if policy.jobs_dir else rules
 
@@ -97,15 +98,16 @@ def _written(policy: Policy) -> list[Rule]:
     ]
 
 
-def _rules_of(root: Root) -> list[Rule]:
-    if not root.by_entry:
-        return [Rule(root.path, READ)]
-    rules = [Rule(root.path, LIST)]
-    for entry in _entries(root.path):
-        if entry.name.startswith(".") or entry.name in SECRET_NAMES:
+def _by_entry(path: str, others: Sequence[str]) -> list[Rule]:
+    """An entry in which another such directory lies is not opened whole, but on the way there listed."""
+    rules = [Rule(path, LIST)]
+    for entry in _entries(path):
+        if entry.name.startswith(".") or entry.name in SECRET_NAMES or entry.path in others:
             continue
+        if any(within(other, entry.path) for other in others):
+            rules += _by_entry(entry.path, others)
         # Of / itself only files: a module there must not open everything that is below.
-        if root.path != "/" or entry.is_file():
+        elif path != "/" or entry.is_file():
             rules.append(Rule(entry.path, READ))
     return rules
 

@@ -7,15 +7,19 @@ started is killed and reaped by pid when the test ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +270,96 @@ def runner(master: Master) -> Runner:
     """A ready runner with the processors of tests/processors/simple.py."""
     assert master.load("simple")["what"] == "ready"
     return master.runner()
+
+
+# --- confined runners -------------------------------------------------------------------------------------
+
+AS_ROOT = os.geteuid() == 0
+UID = 65534 if AS_ROOT else 0
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+class Place:
+    """Where confined runners live, for whoever runs the tests. As root they are `nobody`, who must be able to
+    read an interpreter and our package: Debian's own, and a copy. As anybody else they are that user, in the
+    checkout itself. `home` has our package, `processors` the modules, `jobs_dir` their directories."""
+
+    def __init__(self) -> None:
+        self.made = Path(tempfile.mkdtemp(prefix="oxherd-confined-"))
+        self.made.chmod(0o755)
+        self.jobs_dir = self.made / "jobs"
+        self.jobs_dir.mkdir(0o700)
+        self.outside = self.made / "outside"
+        self.outside.mkdir(0o777)
+        self.outside.chmod(0o777)
+        self.home, self.processors = ROOT, PROCESSORS
+        if AS_ROOT:
+            os.chown(self.jobs_dir, UID, UID)
+            self.home = self.made / "home"
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "sandbox", self.home / "sandbox", ignore=ignored)
+            self.processors = self.home / "processors"
+            shutil.copytree(PROCESSORS, self.processors, ignore=ignored)
+            for path in [self.home, *self.home.rglob("*")]:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+
+    def jobs(self) -> list[str]:
+        return sorted(os.listdir(self.jobs_dir))
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made.made, ignore_errors=True)
+
+
+@pytest.fixture
+def confined(place: Place, new_master: Callable[..., Master]) -> Callable[..., Master]:
+    """A master that has loaded `confined`, or another target, under a profile."""
+
+    def start(
+        target: str = "confined",
+        *,
+        profile: str = "strict",
+        host_without: Collection[str] = (),
+        expected: str = "ready",
+        **policy: Any,
+    ) -> Any:
+        if AS_ROOT and not os.path.exists(SYSTEM_PYTHON):
+            pytest.skip("no system Python")
+        master = new_master(
+            python=SYSTEM_PYTHON if AS_ROOT else sys.executable,
+            cwd=place.processors,
+            home=place.home,
+            **({"preexec_fn": lambda: _be_without(host_without)} if host_without else {}),
+        )
+        policy = {"uid": UID, "gid": UID, "jobs_dir": str(place.jobs_dir), **policy}
+        packet = master.load(target, profile=profile, **policy)
+        assert packet["what"] == expected, packet
+        return master if expected == "ready" else packet
+
+    return start
+
+
+# What a host may lack, by numbers for x86_64 and aarch64; prctl and seccomp(2) only as far as filters go.
+LACKING = {"unshare": (272, 97), "landlock_create_ruleset": (444, 444), "seccomp": (157, 167)}
+
+
+def _be_without(names: Collection[str]) -> None:
+    """As in a container whose own filter denies these calls."""
+    place = os.uname().machine == "aarch64"
+    lines = [(0x20, 0, 0, 0)]  # load the number
+    for name in names:
+        first_argument = [(0x20, 0, 0, 16), (0x15, 0, 1, linux.PR_SET_SECCOMP)] if name == "seccomp" else []
+        deny = (0x06, 0, 0, 0x0005_0000 | errno.EPERM)
+        lines += [(0x15, 0, len(first_argument) + 1, LACKING[name][place]), *first_argument, deny]
+    lines.append((0x06, 0, 0, 0x7FFF_0000))
+    linux.set_no_new_privs()
+    linux.set_seccomp_filter(b"".join(struct.pack("=HBBI", *line) for line in lines))
+
+
+def in_force(ready: dict[str, Any]) -> set[str]:
+    return {name for name, applied, _ in ready["layers"] if applied}
