@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from running import until
 
@@ -172,3 +174,17 @@ def test_twice_as_much_is_a_limit_too_and_then_the_job_fails(oxherd, queue):
     assert failed(queue, job).startswith("memory limit of 120 MB exceeded: ")
     assert len(run.events("job.handed_back")) == 1
     until(lambda: queue.state(after.id) == "completed", "the queue goes on")
+
+
+def test_a_stop_hands_back_who_waits_to_run_alone(oxherd, queue, raw):
+    """I9. It keeps its mark, so the next master runs it with twice as much."""
+    nap = queue.add("naps", {"s": 25})
+    job = queue.add("grows", {"mb": 90})
+    run = oxherd("--concurrency", "2", **HOGS)
+    run.until("job.handed_back")
+    until(lambda: queue.state(job.id) == "active", "it is fetched again")
+    assert queue.state(nap.id) == "active"
+    run.signal(signal.SIGQUIT)
+    assert run.ended() == 0, run.story()
+    assert (queue.state(nap.id), queue.state(job.id)) == ("waiting", "waiting")
+    assert raw.hget(f"bull:work:{job.id}", "ox:bigger") == b"1"
