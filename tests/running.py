@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from unprivileged import User
 
 from supervisor.blocking import Queue
 
@@ -103,7 +104,9 @@ def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
         target: str = "deeds",
         queue: str | None = "work",
         env: dict[str, str] | None = None,
+        user: User | None = None,
     ) -> Running:
+        """`user`: who it runs as, with what limits; None: who the tests run as."""
         paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         ours = [
             "--redis",
@@ -115,9 +118,13 @@ def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
             "debug",
         ]
         process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "run", target, *ours, *flags],
-            cwd=TESTS / "processors",
-            env={**os.environ, "PYTHONPATH": paths, **(env or {})},
+            [
+                *(user.prefix if user else ()),
+                user.python if user else sys.executable,
+                *("-m", "supervisor", "run", target, *ours, *flags),
+            ],
+            cwd=user.home if user else TESTS / "processors",
+            env={**os.environ, "PYTHONPATH": user.paths if user else paths, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

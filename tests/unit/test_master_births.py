@@ -132,7 +132,7 @@ async def test_a_runner_that_is_killed_before_it_was_ready_counts_as_a_failure(r
     assert runner.slot.failures == 1
 
 
-async def test_who_cannot_be_killed_gives_up_its_slot_and_its_job_has_an_end(registry, monkeypatch):
+async def test_who_cannot_be_killed_gives_up_its_slot(registry, monkeypatch):
     """Stuck in the kernel it is neither dead nor at work; buried it is all the same when it goes."""
     monkeypatch.setattr("supervisor.master.runners.end_tree", lambda runner: None)
     monkeypatch.setattr("supervisor.master.runners.UNKILLABLE_AFTER_S", 0.01)
