@@ -140,7 +140,10 @@ class PolicyConfig:
         None,
         choices=("bigger",),
         shown="as any crash",
-        doc="bigger: a job that hit its memory limit is run once more, alone, with twice as much.",
+        doc="""
+        bigger: a job that hit its memory limit is run once more, with twice as much, and no attempt counted.
+        Alone: the master lets what runs end and fetches nothing on any queue until it is over.
+        """,
     )
 
     def mistakes(self) -> Mapping[str, str]:
