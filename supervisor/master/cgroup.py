@@ -236,6 +236,7 @@ class Groups:
     def leaf_for(self, pid: int) -> Leaf | None:
         """A leaf with this process in it; None when the kernel refuses, which the log says."""
         leaf = None
+        self._sweep()
         try:
             leaf = self.leaf(str(pid))
             leaf.attach(pid)
@@ -248,10 +249,14 @@ class Groups:
 
     def give_up(self, leaf: Leaf) -> None:
         """Its runner is dead: whatever is left in it is killed, and it is taken away when that has ended."""
-        self._dying = [each for each in self._dying if not each.remove()]
+        self._sweep()
         if not leaf.remove():
             leaf.kill()
             self._dying.append(leaf)
+
+    def _sweep(self) -> None:
+        """At every birth and burial: who was killed takes a moment to die, and a birth follows a death."""
+        self._dying = [each for each in self._dying if not each.remove()]
 
     def leaf(self, name: str) -> Leaf:
         """A new, empty group. Raises OSError."""
