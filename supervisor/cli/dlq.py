@@ -23,6 +23,7 @@ from supervisor.cli.render import (
     table,
 )
 from supervisor.cli.session import Session, converse
+from supervisor.cli.verdict import verdicts_text
 from supervisor.client.dead_letter import (
     DeadLetter,
     Replayed,
@@ -111,6 +112,8 @@ async def _show(session: Session, name: str, letter_id: str) -> int:
             ]
         )
     )
+    for text in verdicts_text(letter.verdicts):
+        out(text)
     if letter.stacktrace:
         out("\nstack traces")
     for number, trace in enumerate(letter.stacktrace):

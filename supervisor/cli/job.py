@@ -11,7 +11,7 @@ from supervisor.cli.command import Common, command
 from supervisor.cli.jobs import attempts, progress_text, ran, record
 from supervisor.cli.render import as_json, clean, moment, note, out, pairs, pretty_json, span
 from supervisor.cli.session import Session, converse
-from supervisor.cli.verdict import verdict_text
+from supervisor.cli.verdict import verdicts_text
 from supervisor.client.job import Job
 from supervisor.errors import JobNotFound
 from supervisor.protocol import fields
@@ -47,10 +47,8 @@ async def _job(session: Session, name: str, job_id: str, with_logs: bool) -> int
         return 0
     now_ms = time.time_ns() // 1_000_000
     out(pairs(_facts(found, state, now_ms)))
-    if found.verdicts:
-        out("\nverdicts")
-        for verdict in found.verdicts:
-            out("\n".join(f"  {line}" for line in verdict_text(verdict).splitlines()))
+    for text in verdicts_text(found.verdicts):
+        out(text)
     for title, texts in (("stack traces", found.stacktrace), ("log", logs)):
         if texts:
             out(f"\n{title}")

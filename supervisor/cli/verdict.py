@@ -5,7 +5,7 @@ A record comes from Redis, where anybody may have written it: what is missing or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from supervisor.cli.render import clean, pairs, span
@@ -13,8 +13,18 @@ from supervisor.cli.render import clean, pairs, span
 LINES_OF_OUTPUT: Final = 10
 
 
-def verdict_text(record: Mapping[str, Any]) -> str:
-    """One verdict, on several lines; the stacks of its threads are with the stack traces."""
+def verdicts_text(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A title and each verdict, the oldest first; nothing for none.
+
+    The stacks of their threads are with the stack traces.
+    """
+    if records:
+        yield "\nverdicts"
+    for record in records:
+        yield "\n".join(f"  {line}" for line in _verdict(record).splitlines())
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
     attempt = _number(record, "attempt")
     title = f"attempt {attempt}" if attempt else "not an attempt"
     rows = "\n".join(f"  {line}" for line in pairs(_rows(record)).splitlines())

@@ -45,7 +45,8 @@ class DeadLetter:
                   how it failed.
     timestamp, finished_on
                   epoch milliseconds: made, failed for good.
-    extra         fields of Oxherd's own in the job's hash, as text.
+    verdicts      as those of a `Job`.
+    extra         other fields of Oxherd's own in the job's hash, as text.
     problems      one sentence for each thing that could not be understood; one for a job that is no letter.
     """
 
@@ -60,6 +61,7 @@ class DeadLetter:
     attempts_made: int = 0
     timestamp: int = 0
     finished_on: int = 0
+    verdicts: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -139,12 +141,19 @@ def _letter_of(record: JobRecord) -> DeadLetter:
     if not (isinstance(told, dict) and all(isinstance(told.get(name), str) for name in _TEXTS)):
         return DeadLetter(id=record.id, name=record.name, problems=("it is no dead letter",))
     # Data, options and stack traces are read as any job's are, with the same sentences for what is broken.
+    stacktrace, found = told.get(fields.STACKTRACE), told.get(fields.LETTER_EXTRA)
+    extra = found if isinstance(found, dict) else {}
+    verdicts = extra.pop(fields.VERDICTS, None)
     job: Job = job_of(
         told[fields.LETTER_QUEUE],
-        JobRecord(id=told[fields.LETTER_ID], data=_raw(told[fields.DATA]), opts=_raw(told[fields.OPTS])),
+        JobRecord(
+            id=told[fields.LETTER_ID],
+            data=_raw(told[fields.DATA]),
+            opts=_raw(told[fields.OPTS]),
+            verdicts=_raw(verdicts) if isinstance(verdicts, str) else None,
+        ),
     )
     unread = {problem.split()[1] for problem in job.problems}
-    stacktrace, extra = told.get(fields.STACKTRACE), told.get(fields.LETTER_EXTRA)
     return DeadLetter(
         id=record.id,
         queue=job.queue,
@@ -157,7 +166,8 @@ def _letter_of(record: JobRecord) -> DeadLetter:
         attempts_made=_number(told.get(fields.ATTEMPTS_MADE_LEGACY)),
         timestamp=_number(told.get(fields.TIMESTAMP)),
         finished_on=_number(told.get(fields.FINISHED_ON)),
-        extra=extra if isinstance(extra, dict) else {},
+        verdicts=job.verdicts,
+        extra=extra,
         problems=job.problems,
     )
 

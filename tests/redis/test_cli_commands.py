@@ -439,6 +439,38 @@ def test_job_shows_what_is_stored(oxherd: Oxherd, raw: redis.Redis) -> None:
     assert record["finished_on"] is None
 
 
+def test_the_verdicts_of_a_job_are_shown_whoever_wrote_them(oxherd: Oxherd, raw: redis.Redis) -> None:
+    oxherd("add", "work", "a")
+    known = {
+        "cause": "signal", "reason": "it \x1b[31mdied", "attempt": 2, "ended": "signal 9 (SIGKILL)",
+        "killed_by": "oxherd", "peak_bytes": 314572800, "peak_of": "attempt", "ran_ms": 2500, "cpu_ms": 40,
+        "runner": 71, "runner_age_ms": 9000, "runner_jobs": 1, "progress": "41", "no_stack": "it was stopped",
+        "output": "\n".join(f"row {n}" for n in range(30)),
+    }  # fmt: skip
+    nonsense = {"cause": 7, "peak_bytes": "much", "output": ["x"], "runner": True}
+    stored = json.dumps([nonsense, "no record", known])
+    raw.hset("bull:work:1", mapping={"ox:verdict": stored, "ox:crashes": "2"})
+
+    shown = oxherd("job", "work", "1")
+    assert "crashes   2" in shown.lines
+    at = shown.lines.index("verdicts")
+    assert shown.lines[at + 1 : at + 10] == [
+        "  not an attempt, no cause:",
+        "  attempt 2, signal: it \\x1b[31mdied",
+        "    ended     signal 9 (SIGKILL), sent by oxherd",
+        "    memory    300 MB at most",
+        "    time      2.5 s, CPU 40 ms",
+        "    runner    71, 9.0 s old, 1 job before this one",
+        "    progress  41",
+        "    no stack  it was stopped",
+        "    output    ... 20 lines before",
+    ]
+    assert shown.lines[-1].strip() == "row 29"
+    (record,) = oxherd("job", "work", "1", "--json").records
+    assert record["verdicts"] == [nonsense, known]
+    assert (record["crashes"], record["extra"]) == (2, {})
+
+
 def test_a_job_that_is_not_there_is_exit_1(oxherd: Oxherd) -> None:
     refused(oxherd("job", "work", "17"), 1, "there is no job 17 in work")
 
