@@ -78,7 +78,7 @@ def test_a_failed_test_that_passes_the_second_time_is_called_flaky_and_still_fai
 ) -> None:
     total = suites.Total(counts=Counter(failed=1, passed=2), bad=[TEST])
     monkeypatch.setattr(suites, "pytest", lambda arguments, seed: (0, {"passed": [TEST]}))
-    suites.run_again(total, [], seed=7)
+    suites.run_again(total, total.bad, [], seed=7)
     assert suites.close(total, 0.0, seed=7) == 1
     assert f"FLAKY     {TEST}, seed 7" in capsys.readouterr().out
 
