@@ -7,9 +7,10 @@ here are set above its own, for what happens between two of its looks.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from sandbox.policy import Limits
@@ -22,33 +23,36 @@ PROCESSES_GRACE = 256  # the kernel counts all of the user's, the other runners'
 Kept = list[tuple[int, tuple[int, int]]]
 
 
-def set_for(limits: Limits, *, own_user: bool = False) -> Kept:
-    """Set what the attempt may use; what `restore` is to be given.
+def set_for(limits: Limits, *, own_user: bool) -> Kept:
+    """Set what the attempt may use; answers what `restore` is to be given.
 
     own_user   the uid belongs to runners alone, so that its processes may be counted.
     """
-    wanted: list[tuple[int, int]] = []
+    kept: Kept = []
+    for which, value in _wanted(limits, own_user):
+        soft, hard = resource.getrlimit(which)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        # More descriptors than the host gives unasked are given; of all else there is enough without us.
+        if which == resource.RLIMIT_NOFILE or soft == resource.RLIM_INFINITY or value < soft:
+            resource.setrlimit(which, (value, hard))
+            kept.append((which, (soft, hard)))
+    return kept
+
+
+def _wanted(limits: Limits, own_user: bool) -> Iterator[tuple[int, int]]:
     if limits.open_files:
-        wanted.append((resource.RLIMIT_NOFILE, limits.open_files))
+        yield resource.RLIMIT_NOFILE, limits.open_files
     if limits.file_size_bytes:
-        wanted.append((resource.RLIMIT_FSIZE, limits.file_size_bytes))
+        yield resource.RLIMIT_FSIZE, limits.file_size_bytes
     if limits.cpu_ms:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = used.ru_utime + used.ru_stime + limits.cpu_ms / 1000 + CPU_GRACE_S
-        wanted.append((resource.RLIMIT_CPU, int(seconds) + 1))
+        seconds = used.ru_utime + used.ru_stime + limits.cpu_ms / 1000
+        yield resource.RLIMIT_CPU, math.ceil(seconds) + CPU_GRACE_S
     if limits.memory_bytes:
-        size = _data_bytes() + MEMORY_FACTOR * limits.memory_bytes + MEMORY_GRACE_BYTES
-        wanted.append((resource.RLIMIT_DATA, size))
+        yield resource.RLIMIT_DATA, _data_bytes() + MEMORY_FACTOR * limits.memory_bytes + MEMORY_GRACE_BYTES
     if limits.processes and own_user:
-        wanted.append((resource.RLIMIT_NPROC, _tasks_of(os.getuid()) + limits.processes + PROCESSES_GRACE))
-    kept: Kept = []
-    for which, value in wanted:
-        before = resource.getrlimit(which)
-        if _lower(value, before[0]):
-            value = min(value, before[1]) if before[1] != resource.RLIM_INFINITY else value
-            resource.setrlimit(which, (value, before[1]))
-            kept.append((which, before))
-    return kept
+        yield resource.RLIMIT_NPROC, _tasks_of(os.getuid()) + limits.processes + PROCESSES_GRACE
 
 
 def restore(kept: Iterable[tuple[int, tuple[int, int]]]) -> None:
@@ -56,10 +60,6 @@ def restore(kept: Iterable[tuple[int, tuple[int, int]]]) -> None:
         # The job may have lowered the hard limit; a runner that differs is retired elsewhere.
         with suppress(OSError, ValueError):
             resource.setrlimit(which, before)
-
-
-def _lower(value: int, soft: int) -> bool:
-    return soft == resource.RLIM_INFINITY or value < soft
 
 
 def _data_bytes() -> int:

@@ -97,7 +97,7 @@ def live(birth: Birth) -> int:
     try:
         if go.get("at_once", 1) > 1:
             return _serve_many(link, attempts, birth.set_title, title)
-        return _serve(link, attempts, birth.set_title, title)
+        return _serve(link, attempts, birth.set_title, title, own_user=policy.uid != 0)
     finally:
         with suppress(OSError):  # the master looks once more when we are dead
             link.home.remove()
@@ -113,7 +113,9 @@ def _reseed() -> None:
         numpy_random.seed()
 
 
-def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:
+def _serve(
+    link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str, *, own_user: bool
+) -> int:
     busy_title = title
     hygiene = Hygiene(let_threads_go=attempts.let_threads_go)
 
@@ -129,7 +131,8 @@ def _serve(link: Link, attempts: Attempts, set_title: Callable[[str], None], tit
             busy_title = f"{title} {meta['queue']}/{meta['id']}"
             set_title(busy_title)
             link.start_job(attempt)
-            kept = rlimits.set_for(Limits.from_json(meta["limits"])) if meta.get("limits") else ()
+            limits = meta.get("limits")
+            kept = rlimits.set_for(Limits.from_json(limits), own_user=own_user) if limits else ()
             outcome = attempts.run(meta, raw, link)
             rlimits.restore(kept)
             flush_output()

@@ -186,6 +186,7 @@ def burn(job):
 
 @processor("work", name="lower_hard")
 def lower_hard(job):
+    os.umask(0)  # makes the runner look closely
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, soft))
 
