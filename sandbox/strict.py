@@ -10,7 +10,8 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from sandbox import identity, jobdir, landlock, linux, namespaces, paths, seccomp
 from sandbox.layers import Applied, Layer, Refused, apply, check
@@ -46,17 +47,19 @@ def confine_template(policy: Policy, here: str) -> list[Layer]:
 def _landlock(policy: Policy, here: str) -> list[Layer]:
     names = ["file_rules", "signals_scoped", "abstract_sockets_scoped"]
     names += [] if policy.network else ["tcp_denied"]
-    try:
-        known = landlock.can()
-        landlock.restrict(paths.template_rules(policy, here), tcp=policy.network, known=known)
-    except OSError as error:
-        reason = f"no Landlock: {error.strerror or error}"
-        return [Refused(name, reason) for name in names]
-    layers = [apply("file_rules", lambda: _file_rules_hold(policy))]
-    if not known.scopes:
-        layers += [Refused(name, _too_old(known, "6.12")) for name in names[1:3]]
-    else:
-        layers += [apply("signals_scoped", _signals_are_scoped), Applied("abstract_sockets_scoped")]
+    with _somebody_outside() as outsider:
+        try:
+            known = landlock.can()
+            landlock.restrict(paths.template_rules(policy, here), tcp=policy.network, known=known)
+        except OSError as error:
+            reason = f"no Landlock: {error.strerror or error}"
+            return [Refused(name, reason) for name in names]
+        layers = [apply("file_rules", lambda: _file_rules_hold(policy))]
+        if not known.scopes:
+            layers += [Refused(name, _too_old(known, "6.12")) for name in names[1:3]]
+        else:
+            layers.append(apply("signals_scoped", lambda: _signals_are_scoped(outsider)))
+            layers.append(Applied("abstract_sockets_scoped"))
     if not policy.network:
         layers.append(
             apply("tcp_denied", _tcp_is_denied)
@@ -81,9 +84,29 @@ def _file_rules_hold(policy: Policy) -> None:
     check(False, "the file rules")
 
 
-def _signals_are_scoped() -> None:
+@contextmanager
+def _somebody_outside() -> Iterator[int]:
+    """A process of our own user that the rules to come do not hold for. The master may be another user's."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(write_end)
+            os.read(read_end, 1)  # until we are done with it, or dead
+        finally:
+            os._exit(0)
+    os.close(read_end)
     try:
-        os.kill(os.getppid(), 0)
+        yield pid
+    finally:
+        os.close(write_end)
+        with suppress(ChildProcessError):  # SIGCHLD was inherited as ignored
+            os.waitpid(pid, 0)
+
+
+def _signals_are_scoped(outsider: int) -> None:
+    try:
+        os.kill(outsider, 0)
     except PermissionError:
         return
     check(False, "the scope of signals")

@@ -256,6 +256,51 @@ def test_strict_stops_it_and_by_the_layer_named(
         assert layer not in process.layers
 
 
+# How a copy of our package is made that lacks one layer: file, what stands there, what stands there then.
+WITHOUT = {
+    FILES: ("landlock.py", "linux.landlock_restrict(ruleset_fd)", "pass"),
+    SIGNALS: ("landlock.py", "SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS if known.scopes else 0", "0"),
+    SOCKETS: ("linux.py", "def set_seccomp_filter(program: bytes) -> None:", "{}\n    return"),
+    CALLS: ("linux.py", "def set_seccomp_filter(program: bytes) -> None:", "{}\n    return"),
+}
+# What Landlock stops too, when nobody else does.
+STOPPED_TWICE = {"tcp": "tcp_denied", "listen": "tcp_denied"}
+
+
+@pytest.mark.parametrize("layer", WITHOUT)
+def test_without_that_layer_the_same_deeds_are_not_stopped(
+    home: Path, outside: Path, place: dict[str, Any], layer: str
+):
+    """The layer named is the one: a copy of our package that lacks it, and nothing else, lets them pass."""
+    file, there, instead = WITHOUT[layer]
+    lacking = home / f"without-{layer}"
+    shutil.copytree(home / "sandbox", lacking / "sandbox")
+    shutil.copytree(home / "work", lacking / "work")
+    (lacking / "work").chmod(0o777)
+    _edit(lacking / "sandbox" / file, there, instead.format(there))
+    _edit(lacking / "sandbox" / "layers.py", "    lacking = [", "    return None\n    lacking = [")
+    jails = Jails(lacking, outside, place)
+    try:
+        jail = jails("strict")
+        assert layer not in jail.layers
+        for deed, aim, stopped, by, elsewhere in ESCAPES:
+            if by == layer and elsewhere == DONE:
+                jails("strict")  # what the deed before it did is undone
+                became = jail.tries(deed, aim)
+                if deed in STOPPED_TWICE:
+                    assert STOPPED_TWICE[deed] in jail.layers
+                else:
+                    assert became != stopped or became in UNKNOWN_HERE.get(deed, ()), (deed, aim)
+    finally:
+        jails.close()
+
+
+def _edit(path: Path, there: str, instead: str) -> None:
+    text = path.read_text()
+    assert text.count(there) == 1, f"{path.name} has changed; so must this test"
+    path.write_text(text.replace(there, instead))
+
+
 @pytest.mark.skipif(AS_ROOT, reason="who has changed its user is not dumpable anyway")
 @pytest.mark.parametrize(
     ("deed", "aim"),
