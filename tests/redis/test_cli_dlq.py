@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.cli import main
 from supervisor.protocol.commands.job import RetryJob
-from supervisor.protocol.commands.work import Failed
+from supervisor.protocol.commands.work import Failed, Told
 from supervisor.protocol.job_options import KEEP_ALL
 from supervisor.protocol.keys import QueueKeys
 
@@ -76,6 +76,18 @@ def test_a_letter_is_shown_whole(oxherd, three):
     assert "paint/3" in out and '{"n": 1}' in out and "  at y" in out
     assert json.loads(oxherd("show", "paint-dead", "3", "--json")[1])["stacktrace"] == ["at x\nat y"]
     assert oxherd("show", "paint-dead", "9")[0] == 1
+
+
+def test_a_letter_tells_the_verdicts_of_its_job(oxherd, wire):
+    wire.add(wire.job())
+    (job,) = wire.fetch()
+    told = Told(b'{"cause":"signal","reason":"it died","attempt":1}', is_crash=True)
+    wire.exchange([Failed(job.id, job.token, "it died", None, KEEP_ALL, 1, dead_letter=DEAD, told=told)])
+
+    assert "\nverdicts\n  attempt 1, signal: it died\n" in oxherd("show", "paint-dead", "1")[1]
+    record = json.loads(oxherd("show", "paint-dead", "1", "--json")[1])
+    assert record["verdicts"] == [{"cause": "signal", "reason": "it died", "attempt": 1}]
+    assert record["extra"] == {"ox:crashes": "1"}
 
 
 def test_named_letters_are_replayed_and_each_is_told_of(oxherd, three, wire):
