@@ -26,6 +26,7 @@ PAGES = (
     "circuit-breaker",
     "saga",
     "limits",
+    "cancel",
 )
 FILE = re.compile(r"`(\w+\.(?:py|sh|toml))`:\n\n```(?:python|sh|toml)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
