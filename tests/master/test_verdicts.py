@@ -110,6 +110,27 @@ def test_a_loop_that_never_lets_go_tells_the_stacks_of_all_its_threads(run, queu
 
 
 @pytest.mark.parametrize(
+    ("name", "cause", "sentence", "frame"),
+    [
+        ("greedy", "cpu_time", r"CPU time limit of 300 ms exceeded: .* used", "in spin"),
+        ("silent", "no_progress", r"silence limit of 300 ms exceeded: .* for \d+", "in sleep"),
+    ],
+)
+def test_every_limit_tells_its_cause_what_was_measured_and_where_it_was(
+    oxherd, redis_url, name, cause, sentence, frame
+):
+    with Queue(name, url=redis_url) as queue:
+        oxherd(target="crashing", queue=name)
+        job = ended(queue, queue.add("any", {}))
+        (verdict,) = job.verdicts
+        assert verdict["cause"] == cause
+        assert re.match(sentence, job.failed_reason)
+        assert frame in verdict["python_stack"]
+        assert verdict["killed_by"] == "oxherd"
+        assert job.crashes == 1
+
+
+@pytest.mark.parametrize(
     ("do", "why"),
     [
         ("stop_itself", "it was stopped (state T)"),

@@ -24,6 +24,17 @@ def patient(job: Job):
     return WAYS[data["do"]](job, data)
 
 
+@processor("greedy", cpu="300ms")
+def greedy(job: Job):
+    spin(job, {})
+
+
+@processor("silent", silence="300ms")
+def silent(job: Job):
+    job.progress(7)
+    sleep(job, {})
+
+
 def segfault(job, data):
     print("about to crash", flush=True)
     job.progress(40)
