@@ -288,6 +288,7 @@ class _Settled:
 
     worker: InlineWorker
     keys: QueueKeys
+    hopeless: str = ""  # there is no runner that a job could lose
 
     def settled(self) -> bool:
         return self.worker.settled()

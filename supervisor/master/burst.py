@@ -31,6 +31,12 @@ class QueueBroken(OxherdError):
     code = "queue_broken"
 
 
+class QueueDegraded(OxherdError):
+    """A burst cannot end on a queue whose jobs all lose their runner."""
+
+    code = "queue_degraded"
+
+
 class Redis(Protocol):
     async def execute(self, command: Command[Any]) -> Any: ...
 
@@ -38,11 +44,17 @@ class Redis(Protocol):
 class BurstWorker(Protocol):
     keys: QueueKeys
 
+    @property
+    def hopeless(self) -> str: ...
+
     def settled(self) -> bool: ...
 
 
 async def until_nothing_left(redis: Redis, workers: Sequence[BurstWorker]) -> None:
-    """Return when, seen twice one second apart, nothing is left. Raises `QueuePaused` and `QueueBroken`."""
+    """Return when, seen twice one second apart, nothing is left.
+
+    Raises `QueuePaused`, `QueueBroken` and `QueueDegraded`.
+    """
     seen_empty = False
     while True:
         if await _empty(redis, workers):
@@ -57,6 +69,11 @@ async def until_nothing_left(redis: Redis, workers: Sequence[BurstWorker]) -> No
 
 async def _empty(redis: Redis, workers: Sequence[BurstWorker]) -> bool:
     for worker in workers:
+        if worker.hopeless:
+            raise QueueDegraded(
+                f"queue {worker.keys.name!r} is degraded, a burst would take very long: {worker.hopeless}. "
+                "The jobs that were not tried are still waiting"
+            )
         if not worker.settled():
             return False
         try:

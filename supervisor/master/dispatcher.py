@@ -27,6 +27,7 @@ from supervisor.master.attempt_log import facts_of, figures_of, log_outcome
 from supervisor.master.cancelling import verdict_of
 from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
+from supervisor.master.health import Health
 from supervisor.master.lease import Leases
 from supervisor.master.messages import BadMessage, Left, read_left, start_frame, verdict_of_failure
 from supervisor.master.notify import Listener
@@ -100,10 +101,12 @@ class Dispatcher:
         rng: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
         watch: Watch | None = None,
+        health: Health | None = None,
         alone: Alone | None = None,
     ) -> None:
         self._settings = settings
         self._watch = watch or Watch(loop, clock)
+        self._health = health or Health(settings.name, loop=loop, wake=lambda: None, stands=lambda: True)
         self._alone = alone or Alone(loop.call_soon)
         self._alone.join(self)
         self._rules: FinishRules = replace(settings.finish_rules, max_crashes=settings.max_crashes)
@@ -129,7 +132,7 @@ class Dispatcher:
     def free(self) -> int:
         if self._alone.wanted:
             return 0
-        return len(self._idle) - len(self._unplaced)
+        return self._health.room(len(self._idle) - len(self._unplaced))
 
     def on_ready(self, runner: Runner) -> None:
         self._watch.met(runner)
@@ -162,6 +165,7 @@ class Dispatcher:
             self.end(earlier, LockGone("the lock was lost: the job was fetched again"))
         attempt = Attempt(job, fetched_at)
         self.attempts[job.id] = attempt
+        self._health.took(job.id)
         self._leases.hold(job.id, job.token, fetched_at)
         try:
             attempt.options = decode_options(job.opts)
@@ -376,6 +380,7 @@ class Dispatcher:
             verdict = LockGone("the lock was lost: trust in it had ended before the outcome was known")
         attempt.verdict = verdict
         attempt.ended_at = self._clock()
+        self._health.ended(attempt.job.id, verdict, attempt.started_at, attempt.ended_at)
         self._watch.forget(attempt)
         if attempt.alone:
             self._alone.forget(attempt)

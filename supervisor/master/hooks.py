@@ -222,6 +222,7 @@ class Hooks:
         runner.drain_output()
         self._over()
         self._deaths = 0
+        runner.served += 1
         if runner.advance(Fact.OUTCOME) is not Phase.IDLE:
             return
         self._idle = runner

@@ -22,13 +22,14 @@ from sandbox.titles import find_setter
 from supervisor.errors import OxherdError
 from supervisor.master import signals
 from supervisor.master.alone import Alone
-from supervisor.master.burst import QueueBroken, QueuePaused, until_nothing_left
+from supervisor.master.burst import QueueBroken, QueueDegraded, QueuePaused, until_nothing_left
 from supervisor.master.cgroup import Groups
+from supervisor.master.health import Bucket
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.plan import Plan
 from supervisor.master.profiles import Profiles
 from supervisor.master.proof import Proof
-from supervisor.master.runners import Runners
+from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
 from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
@@ -222,6 +223,7 @@ class Master:
             self._workers.append(worker)
             slot = worker.open_slots(slot)
             self._spawn(worker.run())
+        self._runners.bucket = Bucket(2 * slot + SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self._spawn(self._subscription().keep())
         log.info(
             "master.started",
@@ -289,7 +291,7 @@ class Master:
     async def _burst(self, redis: Redis) -> None:
         try:
             await until_nothing_left(redis, self._workers)
-        except (QueueBroken, QueuePaused) as error:
+        except (QueueBroken, QueueDegraded, QueuePaused) as error:
             self._sentence = error
         self._inbox.put_nowait(Request.DONE)
 

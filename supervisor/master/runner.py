@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from supervisor.master.attempt import Attempt
 
 FOR_EVER = RecycleConfig()
+STANDS_AFTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Slot:
     fresh     every job has a runner of its own.
     recycle   how long a runner serves.
     room      how many jobs a runner of it may have at a time: one, but for async processors.
+
+    on_failed_birth   is told why a runner did not come up, or died before it had a job.
     """
 
     UNTOLD: Final = -1  # the number of a slot whose births and deaths the log does not tell
@@ -81,6 +84,7 @@ class Slot:
         queue: str = "",
         fresh: bool = False,
         recycle: RecycleConfig = FOR_EVER,
+        on_failed_birth: Callable[[str], None] = lambda why: None,
         room: int = 1,
     ) -> None:
         self.number = number
@@ -93,9 +97,16 @@ class Slot:
         self.room = room
         self.runner: Runner | None = None
         self.successor: Runner | None = None  # born, and takes over when its turn comes
+        self.on_failed_birth = on_failed_birth
         self.filling = False  # a birth is under way
+        self.owes = False  # its last runner came to nothing: the next one waits for its turn
         self.failures = 0  # starts in a row that came to nothing
         self.closed = False  # no new runner is started for it
+
+    def stands(self, now: float) -> bool:
+        """It has a runner that was ready and has lived for a while."""
+        runner = self.runner
+        return runner is not None and runner.was_ready and now - runner.born_at >= STANDS_AFTER_S
 
 
 class Runner:
@@ -109,6 +120,8 @@ class Runner:
         self.attempts: dict[int, Attempt] = {}  # at work in it, by the number their frames carry
         self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
+        self.let_go = False  # told to leave when it had no job
+        self.useless_why = ""  # what is known of why it did not come up
         self.wear: Wear | None = None  # None: it serves for ever
         self.replace_why = ""  # why a successor is to take over
         self.draining = False  # it takes no more jobs; the last of those it has ends it
@@ -124,9 +137,9 @@ class Runner:
         self.cpu_ns = 0  # its own CPU time, read once it has ended
         self.pipe: Pipe
         self.outputs: list[OutputPipe] = []
+        self.budget: OutputBudget | None = None  # of both
         self.leaf: Leaf | None = None  # its cgroup, where there is one
         self.meter: Meter | None = None  # what its whole tree uses, from READY on
-        self.budget: OutputBudget | None = None  # of both
         self.kill_timer: asyncio.TimerHandle | None = None
 
     def advance(self, fact: Fact) -> Phase:

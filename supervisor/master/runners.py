@@ -31,6 +31,7 @@ from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Groups
 from supervisor.master.evidence import cpu_ns
 from supervisor.master.faults import Faults
+from supervisor.master.health import Bucket
 from supervisor.master.killing import children_of, end_tree, kill_tree, stuck_below
 from supervisor.master.layers import Degraded
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
@@ -44,6 +45,9 @@ from supervisor.observe.log import get
 log = get("runners")
 
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
+STEADY_AFTER_S = 10.0  # who has been ready for so long has not died of its birth
+FAILURES_TOLD_EVERY_S = 10.0
+SPAWN_BURST, SPAWNS_PER_S = 8, 10.0  # of runners that replace one that was of no use
 LEAVES_WITHIN_S = 5.0  # one that was told to
 UNKILLABLE_AFTER_S = 2.0
 BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
@@ -84,6 +88,8 @@ class Runners:
         # Children from before us (the embedded server) are somebody else's to end.
         self._spared = set(children_of(os.getpid()))
         self._sweep_wanted = False
+        self._failures: dict[str, int] = {}  # why births came to nothing lately -> how many
+        self.bucket = Bucket(SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self.stopping = False
         self.strays = 0
 
@@ -138,6 +144,9 @@ class Runners:
         while not (slot.closed or self.stopping):
             if slot.failures:
                 await asyncio.sleep(pause_after(slot.failures))
+            if slot.owes:
+                slot.owes = False
+                await asyncio.sleep(self.bucket.take())
             if (reviving := slot.nursery.reviving) is not None:
                 await asyncio.wait([reviving])
             if slot.closed or self.stopping:
@@ -146,8 +155,21 @@ class Runners:
                 await self._start(slot)
                 return
             except (SandboxError, OSError) as error:
-                slot.failures += 1
-                log.error("runner.failed", slot=slot.number, error=str(error), failures=slot.failures)
+                self._birth_failed(slot, str(error))
+
+    def _birth_failed(self, slot: Slot, why: str) -> None:
+        """Said once in a while of all slots together: a host without room refuses hundreds at a time."""
+        slot.failures += 1
+        self._failures[why] = more = self._failures.get(why, 0) + 1
+        if more == 1:
+            log.error("runner.failed", slot=slot.number, error=why, failures=slot.failures)
+            self._loop.call_later(FAILURES_TOLD_EVERY_S, self._tell_more, why)
+        slot.on_failed_birth(why)
+
+    def _tell_more(self, why: str) -> None:
+        more = self._failures.pop(why) - 1
+        if more:
+            log.error("runner.failed", error=why, more=more)
 
     async def _start(self, slot: Slot) -> None:
         """Have one runner forked, register it, and let it speak."""
@@ -227,19 +249,13 @@ class Runners:
             return
         runner.was_ready = True
         if runner.advance(Fact.READY) is Phase.IDLE:
-            runner.slot.failures = 0
             if runner.slot.number != Slot.UNTOLD:
                 log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
             self._degraded.tell(runner.slot.nursery.policy.profile, runner.layers)
             self._succession.ready(runner)
 
     def _never_ready(self, runner: Runner) -> None:
-        log.error(
-            "runner.failed",
-            slot=runner.slot.number,
-            error="it was not ready in time",
-            failures=runner.slot.failures,
-        )
+        runner.useless_why = "it was not ready in time"
         self.kill(runner)
 
     def bad_frame(self, runner: Runner, error: str) -> None:
@@ -268,6 +284,7 @@ class Runners:
     def _let_go(self, runner: Runner) -> None:
         """End a runner that has no job: it exits by itself, or is killed."""
         runner.slot.owner.on_leaving(runner)
+        runner.let_go = True
         runner.leave()
         runner.kill_timer = self._loop.call_later(LEAVES_WITHIN_S, self.kill, runner)
 
@@ -323,8 +340,26 @@ class Runners:
             log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
         if runner.abandoned:
             return
+        self._judge(runner, how)
         runner.slot.owner.on_exit(runner, how)
         self._succession.gone(runner)
+
+    def _judge(self, runner: Runner, how: Exit) -> None:
+        """What its life says of the next: who was of no use is not replaced at the speed of its death."""
+        slot = runner.slot
+        if runner.served or runner.let_go or self.stopping:
+            slot.failures = 0
+            return
+        slot.owes = True
+        if runner.attempts:
+            return  # judged with its job
+        if not runner.was_ready:
+            said = "killed" if runner.was_killed else f"it ended with {how}"
+            self._birth_failed(slot, runner.useless_why or f"{said} before it was ready")
+        elif not runner.was_killed and self._loop.time() - runner.born_at < STEADY_AFTER_S:
+            self._birth_failed(slot, f"it ended with {how} before it had a job")
+        else:
+            slot.failures = 0
 
     def _bury(self, runner: Runner) -> None:
         # By pid, for its rusage: nobody else reaps it, so the number is its own until here.
@@ -341,8 +376,6 @@ class Runners:
             output.close()
         if runner.faults is not None:
             runner.faults.close()
-        if not runner.was_ready:
-            runner.slot.failures += 1
 
     def on_sigchld(self) -> None:
         """Reap whatever ended: the template, a runner whose pidfd was not read yet, a stray.

@@ -21,6 +21,7 @@ from supervisor.master.cancelling import Cancelling
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
+from supervisor.master.health import Health
 from supervisor.master.hooks import Hooks
 from supervisor.master.lease import Leases
 from supervisor.master.messages import cancel_frame
@@ -42,6 +43,7 @@ from supervisor.transport.marker import MarkerWaiter
 
 log = get("worker")
 
+HOPELESS_AFTER_S = 8.0  # a pause of the degraded queue: three jobs were tried alone by then
 WAKE_WITHIN_S = 0.5  # at the end of a stop; a hint is not worth more
 
 
@@ -96,6 +98,12 @@ class Worker:
             clock=around.clock,
             on_lost=lambda job_id, why: self.dispatcher.lock_lost(job_id, why),
         )
+        self.health = Health(
+            keys.name,
+            loop=loop,
+            wake=lambda: self.fetcher.wake(),
+            stands=lambda: any(slot.stands(loop.time()) for slot in self.slots),
+        )
         self.dispatcher = Dispatcher(
             settings,
             runners=around.runners,
@@ -113,6 +121,7 @@ class Worker:
             clock=around.clock,
             rng=around.rng,
             loop=loop,
+            health=self.health,
             watch=around.watch,
             alone=around.alone,
         )
@@ -159,6 +168,7 @@ class Worker:
                 queue=self.settings.name,
                 fresh=self.settings.fresh,
                 recycle=self.settings.recycle,
+                on_failed_birth=self.health.birth_failed,
                 room=room,
             )
             self.slots.append(slot)
@@ -223,6 +233,8 @@ class Worker:
                 "runner": runner.pid if runner is not None else None,
                 "phase": runner.phase.value if runner is not None else "empty",
             }
+            if self.health.why:
+                here["degraded"] = self.health.why
             for attempt in (runner.attempts.values() if runner is not None else ()) or (None,):
                 job_id = running_ms = None
                 if attempt is not None:
@@ -250,6 +262,7 @@ class Worker:
     # --- stopping ---------------------------------------------------------------------------------------
 
     def quiet(self) -> None:
+        self.health.close()
         self.fetcher.interrupt()
         self.dispatcher.stopping = True
 
@@ -259,6 +272,11 @@ class Worker:
     def unfinished(self) -> int:
         """Jobs that run, or whose outcome is not written."""
         return len(self.dispatcher.attempts)
+
+    @property
+    def hopeless(self) -> str:
+        """Why it makes no sense to wait for this queue; empty while it does."""
+        return self.health.why if self.health.pause_s >= HOPELESS_AFTER_S else ""
 
     def settled(self) -> bool:
         """Nothing runs, and everything that was decided is written or given up."""

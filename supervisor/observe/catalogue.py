@@ -46,7 +46,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
         "master.broken": _event("error", "error", "A bug of ours: jobs are handed back, the master ends."),
         "slot.reported": _event(
-            "info", "queue slot runner phase job_id running_ms", "On request, one a slot."
+            "info", "queue slot runner phase job_id running_ms degraded", "On request, one a slot."
         ),
         # --- template and runners ---
         "template.started": _event("info", "pid profile processors hooks", "So many of them are imported."),
@@ -72,7 +72,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "info", "queue slot runner why", "Replaced after it had served; its successor was ready before."
         ),
         "runner.failed": _event(
-            "error", "slot error failures", "A runner did not come up; tried again later."
+            "error",
+            "slot error failures more",
+            "A runner did not come up; tried again later. Of many with one cause one is told.",
         ),
         "runner.died": _event("error", "queue job_id runner how", "A runner died with a job."),
         "runner.bad_frame": _event(
@@ -181,6 +183,12 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "stalled.check_failed": _event("warning", "queue error", "The next check is due as usual."),
         "queue.held": _event("info", "queue why", "Paused, or at its limit: nothing is fetched meanwhile."),
+        "queue.degraded": _event(
+            "error",
+            "queue why pause_s",
+            "Its jobs lose their runners, or it has none: fetching pauses, then one job alone is tried.",
+        ),
+        "queue.recovered": _event("info", "queue", "A job was heard to its end, or there are runners again."),
         "queue.call_failed": _event("error", "queue error outcomes", "Redis refused a whole call."),
         "queue.fetch_failed": _event("error", "queue error", "Redis refused to give jobs; asked again."),
         # --- the log itself ---

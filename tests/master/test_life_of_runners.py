@@ -133,3 +133,40 @@ def test_a_required_layer_that_is_missing_ends_the_start_before_anything_is_fetc
     assert run.ended() == 2, run.story()
     assert "profile none requires what is not in force here: subreaper" in "".join(run.other)
     assert queues("who").state(job.id) == "waiting"
+
+
+# --- a bad release -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queue", ["exits", "segfaults"])
+def test_a_queue_whose_every_job_crashes_is_degraded_and_others_go_on(oxherd, queues, queue):
+    """One bad release must not fail all the jobs that wait."""
+    doomed = queues(queue).add_bulk([("any", None)] * 300)
+    run = oxherd("--concurrency", "3", target="lives", queue=None)
+    first = run.until("queue.degraded")
+    assert first["queue"] == queue and "different jobs in a row have lost their runner" in first["why"]
+    healthy = queues("who").add_bulk([("any", None)] * 50)
+    assert all(queues("who").result(job, timeout_ms=20_000) for job in healthy)
+    second = run.until("queue.degraded", 2)
+    assert second["pause_s"] == 2 * first["pause_s"]
+    assert queues(queue).counts()["failed"] <= 15
+    assert queues(queue).state(doomed[-1].id) == "waiting"
+    assert not [line for line in run.events("queue.degraded") if line["queue"] != queue]
+
+
+def test_a_degraded_queue_opens_when_a_job_works_again(oxherd, queues, tmp_path):
+    mended = tmp_path / "mended"
+    jobs = queues("segfaults").add_bulk([("any", {"unless": str(mended)})] * 40)
+    run = oxherd("--concurrency", "2", target="lives", queue="segfaults")
+    run.until("queue.degraded")
+    mended.touch()
+    run.until("queue.recovered")
+    assert queues("segfaults").result(jobs[-1], timeout_ms=20_000) == "it worked"
+
+
+def test_a_burst_on_a_queue_whose_every_job_crashes_ends_with_a_sentence(oxherd, queues):
+    queues("exits").add_bulk([("any", None)] * 100)
+    run = oxherd("--burst", "--concurrency", "2", target="lives", queue="exits")
+    assert run.ended() == 1
+    assert "queue 'exits' is degraded" in "".join(run.other)
+    assert queues("exits").counts()["waiting"] > 70

@@ -125,7 +125,9 @@ async def test_who_is_killed_is_idle_no_more_before_it_is_dead(registry):
     assert "SIGKILL" in runner.slot.owner.told[-1]
 
 
-async def test_a_runner_that_is_killed_before_it_was_ready_counts_as_a_failure(registry):
+async def test_a_runner_that_is_killed_before_it_was_ready_counts_as_a_failure(registry, monkeypatch):
+    monkeypatch.setattr(registry, "open", lambda slot: None)
+    registry.stopping = False
     runner = child(registry, "time.sleep(60)")
     registry._never_ready(runner)
     await until(lambda: runner.phase is Phase.GONE)

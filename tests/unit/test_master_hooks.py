@@ -39,6 +39,7 @@ class FakePipe:
 class FakeRunner:
     pid = 7
     unclean = False
+    served = 0
 
     def __init__(self) -> None:
         self.phase, self.pipe = Phase.IDLE, FakePipe()
