@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from sandbox.linux import set_child_subreaper, set_dumpable
@@ -26,6 +27,7 @@ from supervisor.master.burst import QueueBroken, QueueDegraded, QueuePaused, unt
 from supervisor.master.cgroup import Groups
 from supervisor.master.health import Bucket
 from supervisor.master.hooks import Hooks, hook_targets
+from supervisor.master.jobs_dir import JobsDir, remove_abandoned
 from supervisor.master.plan import Plan
 from supervisor.master.profiles import Profiles
 from supervisor.master.proof import Proof
@@ -86,6 +88,9 @@ class Master:
         self._runners = runners = self._make_runners(loop)
         runners.groups = self._groups()
         base = policy_of(self._plan.config.policy)
+        runners.jobs_dir = jobs_dir = JobsDir(base.uid, base.gid)
+        loop.run_in_executor(None, remove_abandoned, base.uid)
+        base = replace(base, jobs_dir=jobs_dir.path)
         self._profiles = Profiles(self._plan, runners, base)
         self._hooks = self._make_hooks(loop, base)
         # Before there is a child: the end of one that dies at once would never be told.
@@ -99,6 +104,7 @@ class Master:
                 await self._work_with(loop, *ready)
         finally:
             await runners.close()
+            await loop.run_in_executor(None, jobs_dir.close)
             signals.uninstall(loop)
         return self._outcome()
 

@@ -32,6 +32,7 @@ from supervisor.master.cgroup import Groups
 from supervisor.master.evidence import cpu_ns
 from supervisor.master.faults import Faults
 from supervisor.master.health import Bucket
+from supervisor.master.jobs_dir import JobsDir
 from supervisor.master.killing import children_of, end_tree, kill_tree, stuck_below
 from supervisor.master.layers import Degraded
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
@@ -81,6 +82,7 @@ class Runners:
             rng=rng,
         )
         self.began, self.finished = self._succession.began, self._succession.finished
+        self.jobs_dir: JobsDir | None = None  # where runners have their directories
         self.groups: Groups | None = None  # where each runner gets a cgroup of its own
         self.no_groups = ""  # why there are none
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
@@ -371,6 +373,8 @@ class Runners:
         os.close(runner.pidfd)
         if self.groups is not None and runner.leaf is not None:
             self.groups.give_up(runner.leaf)
+        if self.jobs_dir is not None and not self.jobs_dir.removed(runner.pid):
+            self._loop.run_in_executor(None, self.jobs_dir.remove, runner.pid)
         runner.pipe.close()
         for output in runner.outputs:
             output.close()
