@@ -197,9 +197,9 @@ def test_05_it_reads_the_masters_memory(harmless):
 
 
 def test_06_it_reads_its_own_environment(oxherd, queue, redis_url, tmp_path):  # noqa: F811
-    run = oxherd(
-        "--concurrency", "2", target="behaviours", env={"OXHERD_REDIS_URL": redis_url, "PW": redis_url}
-    )
+    (tmp_path / "tmp").mkdir()
+    env = {"OXHERD_REDIS_URL": redis_url, "PASSWORD": redis_url, "TMPDIR": str(tmp_path / "tmp")}
+    run = oxherd("--concurrency", "2", target="behaviours", env=env)
     world = World(run, queue, tmp_path / "mark", tmp_path / "tmp")
     text = world.do("own environment").returned
     assert redis_url not in text and "OXHERD_REDIS_URL" not in text
