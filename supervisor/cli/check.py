@@ -205,6 +205,11 @@ def _warnings(checked: Checked) -> Iterator[str]:
                 "type custom"
             )
     for profile, trial in checked.trials.items():
+        if trial.threads:
+            yield (
+                f"each runner imports for itself, in {trial.fork_ms:.0f} ms, and shares no memory with the "
+                f"others: {trial.threads}"
+            )
         for layer in trial.layers:
             if not layer.in_force:
                 yield f"{profile}: {layer.name} is not in force: {layer.reason}; see oxherd doctor"
@@ -242,6 +247,7 @@ def _records(checked: Checked) -> Iterator[dict[str, Any]]:
             "fork_ms": round(trial.fork_ms, 2),
             "first_line_ms": round(trial.first_line_ms, 2),
             "template_bytes": trial.template_bytes,
+            "threads": trial.threads or None,
             "runner_pss_bytes": trial.seen.pss_bytes,
             "runner_private_bytes": trial.seen.private_bytes,
             "layers": [each.name for each in trial.layers if each.in_force],

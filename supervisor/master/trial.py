@@ -27,7 +27,7 @@ from supervisor.master.killing import kill_tree
 from supervisor.master.messages import start_frame
 from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
 from supervisor.master.plan import Target
-from supervisor.master.template import ProcessorFacts, Template
+from supervisor.master.template import ImportStartsThreads, ProcessorFacts, Template
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import decode_options
 
@@ -35,7 +35,11 @@ LOOK_QUEUE: Final = "oxherd-trial"
 LOOK: Final = Target(name="sandbox.trial:look", queue=LOOK_QUEUE)
 ANSWERS_WITHIN_S: Final = 20.0
 ENDS_WITHIN_S: Final = 2.0
+TITLE: Final = "oxherd: trial template"
 BESIDE: Final = (Kind.PROGRESS, Kind.LOG, Kind.LEFT)  # what comes before an outcome
+
+
+OnLine = Callable[[str, str], None]
 
 
 def _unheard(_stream: str, _text: str) -> None:
@@ -73,6 +77,7 @@ class Trial:
     fork_ms          from asking it for a runner until that has said that it is ready
     first_line_ms    the same until the first line of a processor, the job sent at once
     template_bytes   what the template holds in memory; by PSS where the kernel lets us read it
+    threads          why nothing could be forked after the import; each runner imports for itself then
     """
 
     processors: Sequence[ProcessorFacts]
@@ -82,6 +87,7 @@ class Trial:
     first_line_ms: float
     template_bytes: int
     seen: Seen
+    threads: str = ""
 
 
 def run_trial(
@@ -89,7 +95,7 @@ def run_trial(
     policy: Policy,
     env: Mapping[str, str],
     *,
-    on_line: Callable[[str, str], None] = _unheard,
+    on_line: OnLine = _unheard,
 ) -> Trial:
     """`try_out` with a loop of its own, and a place for the runner's directory."""
     with tempfile.TemporaryDirectory(prefix="oxherd-trial-") as jobs_dir:
@@ -99,7 +105,7 @@ def run_trial(
 
 
 async def try_out(
-    targets: Sequence[Target], policy: Policy, env: Mapping[str, str], *, on_line: Callable[[str, str], None]
+    targets: Sequence[Target], policy: Policy, env: Mapping[str, str], *, on_line: OnLine
 ) -> Trial:
     """Start a template with `targets` under `policy`, have one runner look about, and end both.
 
@@ -112,19 +118,40 @@ async def try_out(
     if policy.profile != "none":
         set_dumpable(False)  # as the master does, so that the runner tries what it would meet there
     started_at = time.monotonic()
+    threads, facts = "", []
     async with a_template(loop, env, on_line) as template:
-        facts = await _loaded(template, targets, policy)
-        imported_at = time.monotonic()
-        template_bytes = _memory_of(template.pid)
-        forked_at = time.monotonic()
-        async with a_runner(loop, template, policy, on_line) as runner:
-            layers = await runner.ready()
-            ready_at = time.monotonic()
-            seen = await runner.look()
+        try:
+            facts = await _loaded(template, targets, policy)
+        except ImportStartsThreads as found:
+            threads, facts = str(found), found.processors
+        else:
+            import_ms = 1000 * (time.monotonic() - started_at)
+            return await _seen(loop, template, policy, on_line, facts, import_ms)
+    import_ms = 1000 * (time.monotonic() - started_at)
+    async with a_template(loop, env, on_line) as template:
+        await template.load([*targets, LOOK], policy, TITLE, bare=True)
+        trial = await _seen(loop, template, policy, on_line, facts, import_ms)
+    return replace(trial, threads=threads)
+
+
+async def _seen(
+    loop: asyncio.AbstractEventLoop,
+    template: Template,
+    policy: Policy,
+    on_line: OnLine,
+    facts: Sequence[ProcessorFacts],
+    import_ms: float,
+) -> Trial:
+    template_bytes = _memory_of(template.pid)
+    forked_at = time.monotonic()
+    async with a_runner(loop, template, policy, on_line) as runner:
+        layers = await runner.ready()
+        ready_at = time.monotonic()
+        seen = await runner.look()
     return Trial(
         processors=[each for each in facts if each.queue != LOOK_QUEUE],
         layers=layers,
-        import_ms=1000 * (imported_at - started_at),
+        import_ms=import_ms,
         fork_ms=1000 * (ready_at - forked_at),
         first_line_ms=1000 * (seen.first_line_at - forked_at),
         template_bytes=template_bytes,
@@ -134,7 +161,7 @@ async def try_out(
 
 async def _loaded(template: Template, targets: Sequence[Target], policy: Policy) -> list[ProcessorFacts]:
     try:
-        return await template.load([*targets, LOOK], policy, "oxherd: trial template")
+        return await template.load([*targets, LOOK], policy, TITLE)
     except TemplateFailed as error:
         ours = f" {LOOK.name}:" if targets else f"cannot load {LOOK.name}: "
         raise TemplateFailed(str(error).replace(ours, ":" if targets else "")) from None
@@ -142,7 +169,7 @@ async def _loaded(template: Template, targets: Sequence[Target], policy: Policy)
 
 @asynccontextmanager
 async def a_template(
-    loop: asyncio.AbstractEventLoop, env: Mapping[str, str], on_line: Callable[[str, str], None]
+    loop: asyncio.AbstractEventLoop, env: Mapping[str, str], on_line: OnLine
 ) -> AsyncIterator[Template]:
     template = Template(loop, on_line)
     template.spawn(env)
@@ -166,7 +193,7 @@ async def _notice_the_end(template: Template) -> None:
 
 @asynccontextmanager
 async def a_runner(
-    loop: asyncio.AbstractEventLoop, template: Template, policy: Policy, on_line: Callable[[str, str], None]
+    loop: asyncio.AbstractEventLoop, template: Template, policy: Policy, on_line: OnLine
 ) -> AsyncIterator[TrialRunner]:
     ours, theirs = new_ends(socket.SOCK_STREAM)
     try:
@@ -192,7 +219,7 @@ class TrialRunner:
         pid: int,
         ends: Ends,
         policy: Policy,
-        on_line: Callable[[str, str], None],
+        on_line: OnLine,
     ) -> None:
         self._loop = loop
         self.pid = pid

@@ -65,6 +65,14 @@ def test_what_cannot_be_imported_is_exit_2_with_its_traceback_and_nothing_of_our
     assert "trial" not in done.stderr
 
 
+def test_an_import_that_starts_threads_is_told_with_their_names():
+    """I5: no fork beside them; each runner imports for itself, and what that costs is measured."""
+    done = check("threaded")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "warning: each runner imports for itself, in " in done.stdout
+    assert "1 thread running (nightly-refresh)" in done.stdout
+
+
 def test_nothing_to_check_is_one_sentence(tmp_path: Path):
     done = check(cwd=tmp_path)
     assert done.returncode == 2
