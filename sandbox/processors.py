@@ -67,6 +67,7 @@ class Processor:
     target_number: int = 0
 
     def to_json(self) -> dict[str, Any]:
+        kind = self.data_type if self.read_data is not None else None
         return {
             "queue": self.queue,
             "name": self.name,
@@ -80,6 +81,7 @@ class Processor:
             "max_crashes": self.max_crashes,
             "on_memory": self.on_memory,
             "target_number": self.target_number,
+            "data_type": None if kind is None else getattr(kind, "__name__", str(kind)),
         }
 
 

@@ -141,7 +141,7 @@ def _text(checked: Checked) -> Iterator[str]:
             [
                 clean(each.target),
                 clean(each.queue),
-                "any" if each.name is None else clean(each.name),
+                _jobs(each),
                 str(checked.settings[each.queue].concurrency),
                 _limits(checked.settings[each.queue].limits[each.name]),
             ]
@@ -168,6 +168,12 @@ def _text(checked: Checked) -> Iterator[str]:
         )
     if warnings := list(_warnings(checked)):
         yield "\n".join(f"warning: {clean(text)}" for text in warnings)
+
+
+def _jobs(processor: ProcessorFacts) -> str:
+    """Which jobs of its queue it takes, and what their data must be."""
+    typed = f" ({processor.data_type})" if processor.data_type else ""
+    return clean(f"{'any' if processor.name is None else processor.name}{typed}")
 
 
 def _mb(count: int) -> str:
@@ -233,6 +239,7 @@ def _records(checked: Checked) -> Iterator[dict[str, Any]]:
             "target": each.target,
             "queue": each.queue,
             "name": each.name,
+            "data_type": each.data_type,
             "concurrency": settings.concurrency,
             "profile": checked.profiles[each.queue],
             "fresh": settings.fresh,

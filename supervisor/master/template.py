@@ -64,6 +64,7 @@ class ProcessorFacts(msgspec.Struct, frozen=True):
     """What the template found out about one processor.
 
     target_number   which of the targets has brought it, from 0.
+    data_type       what a job's data are made into, if anything.
     """
 
     queue: str
@@ -78,6 +79,7 @@ class ProcessorFacts(msgspec.Struct, frozen=True):
     max_crashes: int | None = None
     on_memory: str | None = None
     target_number: int = 0
+    data_type: str | None = None
 
 
 class ImportStartsThreads(Exception):

@@ -79,6 +79,17 @@ def test_nothing_to_check_is_one_sentence(tmp_path: Path):
     assert done.stderr.startswith("oxherd: there is nothing to check: name a TARGET")
 
 
+def test_the_type_that_data_are_made_into_is_told(tmp_path: Path):
+    (tmp_path / "shapes.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from oxherd import Job\n"
+        "@dataclass\n"
+        "class Resize:\n    width: int\n"
+        "def work(job: Job[Resize]): pass\n"
+    )
+    assert "any (Resize)" in check("shapes:work", "--queue", "q", cwd=tmp_path).stdout
+
+
 def test_what_the_import_prints_is_told(tmp_path: Path):
     (tmp_path / "loud.py").write_text("print('hello')\ndef work(job): pass\n")
     done = check("loud:work", "--queue", "q", cwd=tmp_path)
