@@ -164,8 +164,10 @@ def cpu_ns(pid: int) -> int:
 
 
 def begin(attempt: Attempt, runner: Runner) -> None:
-    """The only job of this runner is about to be sent to it."""
+    """It is about to be sent to its runner, which may have others."""
     attempt.cpu_from_ns = cpu_ns(runner.pid)
+    if runner.attempts:
+        return
     runner.tail = None
     if runner.faults is not None:
         runner.faults.clear()

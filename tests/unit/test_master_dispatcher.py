@@ -174,14 +174,13 @@ async def test_a_job_for_which_no_runner_is_born_is_handed_back_unharmed(world, 
     assert not world.runner().attempts
 
 
-async def test_a_job_that_has_found_another_runner_is_not_handed_back_for_want_of_one(world, monkeypatch):
-    monkeypatch.setattr(dispatcher, "NO_RUNNER_AFTER_S", 0.02)
+async def test_a_job_that_has_found_another_runner_is_not_handed_back_for_want_of_one(world):
     corpse = world.runner(there=False)
-    world.take()
+    attempt = world.take()
     world.dies(corpse)
+    waiting = attempt.deadline
     other = world.runner()
-    await asyncio.sleep(0.05)
-    assert other.attempts and not world.outcomes
+    assert other.attempts and waiting.cancelled()
 
 
 async def test_a_crash_is_written_with_what_was_printed_last_and_the_next_job_has_none_of_it(world):
