@@ -212,8 +212,7 @@ class Dispatcher:
         attempt.started_at = self._clock()
         if attempt.deadline is not None:
             attempt.deadline.cancel()
-        if not runner.attempts:
-            evidence.begin(attempt, runner)
+        evidence.begin(attempt, runner)
         runner.attempts[attempt.number] = attempt
         if runner.budget is not None:
             runner.budget.begin()
