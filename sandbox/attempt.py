@@ -263,17 +263,8 @@ class EventLoop:
             self._limit.cancel_task = None
 
     def let_threads_go(self) -> None:
-        """End the threads of the loop's own pool; those that have nothing to do are gone at once."""
-        if self._runner is None:
-            return
-        # At the top it would cost every template some ms; whoever has such threads has it imported already.
-        from concurrent.futures import ThreadPoolExecutor
-
-        loop = self._runner.get_loop()
-        executor = getattr(loop, "_default_executor", None)
-        if executor is not None:
-            loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
-            executor.shutdown(wait=False, cancel_futures=True)
+        if self._runner is not None:
+            let_threads_go(self._runner.get_loop())
 
     def close(self) -> None:
         runner, self._runner = self._runner, None
@@ -282,3 +273,14 @@ class EventLoop:
                 runner.close()
             except Exception:  # tasks of the user's that fail when cancelled
                 self.broken = True
+
+
+def let_threads_go(loop: asyncio.AbstractEventLoop) -> None:
+    """End the threads of the loop's own pool; those that have nothing to do are gone at once."""
+    # At the top it would cost every template some ms; whoever has such threads has it imported already.
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = getattr(loop, "_default_executor", None)
+    if executor is not None:
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        executor.shutdown(wait=False, cancel_futures=True)

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox import codec, wire
-from sandbox.attempt import Attempts, Outcome, Prepared, flush_output
+from sandbox.attempt import Attempts, Outcome, Prepared, flush_output, let_threads_go
 from sandbox.errors import AskFailed, Cancelled, TimeLimit
 from sandbox.hygiene import Hygiene
 from sandbox.link import CHUNK_BYTES, Link, cut_start
@@ -159,7 +159,7 @@ class Many:
     async def serve(self) -> None:
         self._loop.add_signal_handler(signal.SIGUSR2, self._end_cancelled)
         self._loop.add_reader(self._link, self._link.read)
-        self._hygiene = Hygiene()
+        self._hygiene = Hygiene(let_threads_go=lambda: let_threads_go(self._loop))
         self._loop.call_soon(self._link.read)  # what came with GO
         await self._leaving.wait()
         while self._at_work:

@@ -128,6 +128,11 @@ async def to_thread(job):
     return await asyncio.to_thread(int, "3")
 
 
+@processor("work", name="thread of a coroutine")
+async def thread_of_a_coroutine(job):
+    threading.Thread(target=time.sleep, args=(300,), name="Straggler", daemon=True).start()
+
+
 # --- descriptors ---
 
 

@@ -166,6 +166,19 @@ def test_processes_and_threads_may_be_used_freely(master, name, data, result):
     assert left_by(runner, "nothing") == (None, runner.pid)
 
 
+def test_a_runner_of_several_jobs_lets_the_threads_of_its_loop_go(master):
+    """asyncio.to_thread is not the job's to clean up."""
+    master.load("leavings")
+    runner = master.fork()
+    go = {"slot": 2, "title": "oxherd: runner 2", "master_pid": os.getpid(), "limits": {}, "at_once": 5}
+    runner.send(Kind.GO, go)
+    assert runner.take()[0] is Kind.READY
+    assert left_by(runner, "to_thread") == (None, 3)
+    assert left_by(runner, "to_thread") == (None, 3)
+    told, _ = left_by(runner, "thread of a coroutine")
+    assert told == {"left": ["thread Straggler"], "retire": True}
+
+
 def test_where_the_kernel_counts_no_descriptors_a_leak_is_found_all_the_same(monkeypatch):
     monkeypatch.setattr(Hygiene, "_childless", lambda self: True)  # the tests have children of their own
     look = Hygiene()
