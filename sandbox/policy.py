@@ -33,7 +33,7 @@ class Limits:
 
     def to_json(self) -> dict[str, int]:
         """Only what is set."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {name: value for name in LIMITS if (value := getattr(self, name))}
 
     @property
     def watched(self) -> bool:
@@ -51,6 +51,9 @@ class Limits:
         """Of each limit the smaller one that is set."""
         pairs = ((name, value, getattr(other, name)) for name, value in asdict(self).items())
         return Limits(**{name: min(filter(None, (mine, theirs)), default=0) for name, mine, theirs in pairs})
+
+
+LIMITS = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ The raw bodies (data, progress, result) are not for this module: they pass throu
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -45,7 +46,7 @@ class _StartMeta(msgspec.Struct, frozen=True):
     priority: int
     parent: msgspec.Raw
     soft_timeout_ms: int
-    limits: dict[str, int] | None
+    limits: msgspec.Raw
     started: int
 
 
@@ -128,11 +129,17 @@ def start_frame(queue: str, job: FetchedJob, options: JobOptions, limits: Limits
             job.priority,
             _parent_of(job),
             limits.soft_timeout_ms,
-            limits.to_json() or None,
+            _text_of(limits),
             job.attempts_started,
         )
     )
     return START_META.pack(len(meta)) + meta + job.data
+
+
+@lru_cache(maxsize=256)
+def _text_of(limits: Limits) -> msgspec.Raw:
+    """JSON of what is set, or null. There are few of them, and one is asked for with each job."""
+    return msgspec.Raw(_ENCODE(limits.to_json() or None))
 
 
 def _parent_of(job: FetchedJob) -> msgspec.Raw:
