@@ -19,7 +19,7 @@ ASKED = "asked"
 CANCELLED = "cancelled"
 
 
-def cancel(job: Job | str, *, reason: str = "", by: str | None = None) -> Action[str]:
+def cancel(job: Job | str, reason: str = "", *, by: str | None = None) -> Action[str]:
     """What `Queue.cancel` does.
 
     by   who asks, for the job's failed reason; the user and host of this process if not given.

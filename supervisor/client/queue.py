@@ -212,12 +212,12 @@ class Queue:
             edit.retry(job_id, state=state, reset_attempts=reset_attempts, reset_started=reset_started)
         )
 
-    async def cancel(self, job: Job | str, *, reason: str = "", by: str | None = None) -> str:
-        """See to it that a job is not done, wherever it is; returns what happened.
+    async def cancel(self, job: Job | str, reason: str = "", *, by: str | None = None) -> str:
+        """See to it that a job is not done, wherever it is; what happened to it.
 
-        `cancelled`   it was not running, and has failed now: it will never run.
-        `asked`       it is running, and its worker was told: it ends within 5 s, if that worker is Oxherd's.
-                      `result` waits for the end and raises `JobFailed` then.
+        Returns `cancelled` when it was not running: it has failed now and will never run. Returns `asked`
+        when it is running: its worker was told, and if that is Oxherd's the job ends within 5 s. `result`
+        waits for the end and raises `JobFailed` then.
 
         reason   why, for the job's failed reason: "cancelled by <by>: <reason>".
         by       who asks; the user and host of this process if not given.

@@ -53,6 +53,7 @@ class Subscription:
         self._missing: set[bytes] = set()  # asked for, and not yet confirmed
         self._heard_any = False
         self._refused: str | None = None
+        self._link: Link | None = None
 
     async def keep(self) -> None:
         """Listen for ever; ends by being cancelled."""
@@ -82,6 +83,7 @@ class Subscription:
     async def _listen(self, link: Link) -> str:
         """Until the connection has ended; why."""
         self._missing = set(self._channels)
+        self._link = link
         link.listen(self._push)
         link.write(pack(("SUBSCRIBE", *self._channels.values())))
         while True:
@@ -89,8 +91,6 @@ class Subscription:
             await asyncio.wait([link.lost], timeout=self._ping_every_s)
             if link.lost.done():
                 return link.lost.result()
-            if self._refused is not None:
-                return self._refused
             if not self._heard_any:
                 # Nothing since the last PING, or no answer to SUBSCRIBE.
                 return f"Redis at {self._address} was silent for {self._ping_every_s:g} s"
@@ -98,8 +98,9 @@ class Subscription:
 
     def _push(self, reply: Reply) -> None:
         self._heard_any = True
-        if isinstance(reply, hiredis.ReplyError):
+        if isinstance(reply, hiredis.ReplyError) and self._link is not None:
             self._refused = str(reply)
+            self._link.abort(self._refused)
         elif isinstance(reply, list) and len(reply) == 3:
             kind, channel, payload = reply
             if kind == b"message" and channel in self._channels:
