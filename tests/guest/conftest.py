@@ -4,7 +4,7 @@ On the host the tests of this directory are only collected. Their guest is start
 those that were selected; inside, pytest runs them as it runs any test, and sends each report over a serial
 line. Here the reports are passed on as if the tests had run here: same names, same tracebacks, and -k works.
 
-`oxherd` and `queue` are those of every suite, but the master is a unit of systemd (units.py).
+`oxherd` and `queue` are those of every suite, but a master is a unit of systemd (units.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATIENCE_S: Final = 100.0  # for the next report; below pytest's own limit for a
 LOGS: Final = HERE.parents[1] / ".state" / "guest"
 import image  # noqa: E402 (found through the path above)
 from machine import Guest  # noqa: E402
-from units import oxherd, queue, redis_server, who  # noqa: E402, F401
+from units import herd, oxherd, queue, redis_server, who  # noqa: E402, F401
 
 
 def ours(item: pytest.Item) -> bool:
@@ -62,6 +62,7 @@ class Outside:
         self._image: Path | None = None
         self._obstacle: str | None = None
         self._reports: dict[str, list[pytest.TestReport]] = {}
+        self._wanted: set[str] = set()
         self._complete: set[str] = set()
 
     @pytest.hookimpl(tryfirst=True)
@@ -89,8 +90,10 @@ class Outside:
             return [no_guest(item, self._obstacle or "the image was not built")]
         if self._guest is None:
             names = [each.nodeid for each in item.session.items if ours(each)]
-            long = ["--long"] if self._config.getoption("--long", default=False) else []
-            self._guest = Guest(self._image, [*long, *names], LOGS)
+            options = ["--long"] if self._config.getoption("--long", default=False) else []
+            options += ["-x"] if self._config.option.maxfail == 1 else []
+            self._guest = Guest(self._image, [*options, *names], LOGS)
+            self._wanted = set(names)
         try:
             while item.nodeid not in self._complete:
                 line = self._guest.line(PATIENCE_S)
@@ -112,7 +115,11 @@ class Outside:
             self._complete.add(report.nodeid)
 
     def pytest_sessionfinish(self) -> None:
-        if self._guest is not None and not self._guest.close():
+        if self._guest is None:
+            return
+        if not self._wanted <= self._complete:  # stopped early
+            self._guest.close(0)
+        elif not self._guest.close():
             print(f"\nthe guest did not power off and was ended; its console is in {self._guest.log}")
 
     def pytest_unconfigure(self) -> None:

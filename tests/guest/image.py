@@ -128,7 +128,9 @@ def make(home: Path, target: Path) -> None:
     command += [f'--customize-hook=chroot "$1" useradd --create-home {USER}']
     run([*command, SUITE, str(tree), *mirror()])
     (tree / "vmlinuz").rename(draft / "vmlinuz")
-    install_python_packages(tree / f"usr/local/lib/python{PYTHON}/dist-packages")
+    packages = f"usr/local/lib/python{PYTHON}/dist-packages"
+    install_python_packages(tree / packages)
+    run(["chroot", str(tree), "python3", "-m", "compileall", "-q", f"/{packages}"])
     shutil.copytree(HERE / "image", tree, dirs_exist_ok=True)
     arrange(tree)
     run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(tree), f"{draft}/disk.img", SIZE])

@@ -26,7 +26,7 @@ from typing import Final
 
 from image import ROOT
 
-LIMIT_S: Final = 240
+LIMIT_S: Final = 300
 MEMORY_MB: Final = 1024
 POWER_OFF_S: Final = 20.0
 TAIL: Final = 60  # lines of the console in a message

@@ -42,7 +42,7 @@ def hog() -> None:
 def family_of_hogs() -> None:
     for _ in range(2):
         if os.fork() == 0:
-            time.sleep(1000)
+            signal.pause()
     hog()
 
 

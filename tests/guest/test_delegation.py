@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from units import HERE, systemd_run
+from units import systemd_run
 
 MEGABYTE = 1 << 20
 
 
 def probed(who: str) -> dict[str, Any]:
-    command = systemd_run(f"probe-{who}.service", who, [sys.executable, str(HERE / "probe.py")])
+    command = systemd_run(
+        f"probe-{who}.service", who, [sys.executable, str(Path(__file__).parent / "probe.py")]
+    )
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -2,7 +2,9 @@
 
 `who`           "root" and the user: each test of a master runs as both
 `redis_server`  Debian's Redis, on a socket that every user may use
-`oxherd`        starts a master; what is left of its unit when the test is over is a failure of the test
+`herd`          one master for all tests of a file that do not need one of their own, with its queue: whatever
+                a job did, it must be as good as before
+`oxherd`        starts a master of the test's own; what is left of its unit after it is a failure of the test
 `queue`         the queue `work`
 """
 
@@ -20,10 +22,12 @@ import pytest
 from image import USER
 from running import Running, queue, until
 
-__all__ = ["Unit", "oxherd", "queue", "redis_server", "systemd_run", "who"]
+from supervisor.blocking import Queue
+
+__all__ = ["Unit", "herd", "oxherd", "queue", "redis_server", "systemd_run", "who"]
 
 CGROUPS = Path("/sys/fs/cgroup")
-HERE = Path(__file__).parent
+PROCESSORS = Path(__file__).parents[1] / "processors"
 DELEGATED = ("Delegate=cpu memory pids", "KillMode=mixed", "OOMPolicy=continue", "TimeoutStopSec=20")
 
 
@@ -44,8 +48,8 @@ def systemd_run(name: str, who: str, command: list[str], *properties: str) -> li
     """The command that runs this one as a service with a delegated cgroup, its output passed on."""
     given = [f"--property={each}" for each in (*DELEGATED, f"User={who}", "Type=exec", *properties)]
     paths = f"--setenv=PYTHONPATH={os.environ['PYTHONPATH']}"
-    ours = ["--pipe", "--wait", "--collect", "--quiet", f"--unit={name}", f"--working-directory={HERE}"]
-    return ["systemd-run", *ours, paths, "--setenv=PYTHONDONTWRITEBYTECODE=1", *given, "--", *command]
+    ours = ["--pipe", "--wait", "--collect", "--quiet", f"--unit={name}", f"--working-directory={PROCESSORS}"]
+    return ["systemd-run", *ours, paths, *given, "--", *command]
 
 
 def shown(unit: str, what: str) -> str:
@@ -76,7 +80,7 @@ class Unit(Running):
         return [int(pid) for file in files for pid in file.read_text().split()]
 
 
-@pytest.fixture(params=["root", USER])
+@pytest.fixture(scope="module", params=["root", USER])
 def who(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -92,30 +96,56 @@ def redis_server() -> Iterator[Server]:
     process.wait()
 
 
-@pytest.fixture
-def oxherd(redis_url: str, who: str) -> Iterator[Callable[..., Unit]]:
-    started: list[Unit] = []
+class Units:
+    """Starts units, and ends them."""
 
-    def start(*flags: str, target: str = "harms", properties: tuple[str, ...] = ()) -> Unit:
-        ours = ["--redis", redis_url, "--queue", "work", "--log-format", "json", "--log-level", "debug"]
+    def __init__(self, name: str, who: str, redis_url: str) -> None:
+        self._name = name
+        self._who = who
+        self._redis_url = redis_url
+        self.started: list[Unit] = []
+
+    def start(
+        self, *flags: str, queue: str = "work", target: str = "harms", properties: tuple[str, ...] = ()
+    ) -> Unit:
+        ours = ["--redis", self._redis_url, "--queue", queue, "--log-format", "json", "--log-level", "debug"]
         command = [sys.executable, "-m", "supervisor", "run", target, *ours, *flags]
-        name = f"oxherd-test-{len(started)}-{os.getpid()}.service"
+        name = f"oxherd-{self._name}-{len(self.started)}.service"
         process = subprocess.Popen(
-            systemd_run(name, who, command, *properties),
+            systemd_run(name, self._who, command, *properties),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        started.append(Unit(process, name))
-        return started[-1]
+        self.started.append(Unit(process, name))
+        return self.started[-1]
 
-    yield start
-    left = []
-    for each in started:
-        if each.process.poll() is None:
-            each.signal(signal.SIGTERM)
-            each.ended()
-        left += each.processes() if each.cgroup.exists() else []
-        each.process.stderr.close()
-    assert not left, f"processes were left behind: {left}"
+    def end(self) -> None:
+        left = []
+        for each in self.started:
+            if each.process.poll() is None:
+                each.signal(signal.SIGTERM)
+                each.ended()
+            left += each.processes() if each.cgroup.exists() else []
+            each.process.stderr.close()
+        assert not left, f"processes were left behind: {left}"
+
+
+@pytest.fixture
+def oxherd(redis_url: str, who: str) -> Iterator[Callable[..., Unit]]:
+    units = Units("test", who, redis_url)
+    yield units.start
+    units.end()
+
+
+@pytest.fixture(scope="module")
+def herd(redis_server: Server, who: str) -> Iterator[tuple[Unit, Queue]]:
+    """A master of two runners. Its disk for what jobs write is small."""
+    # A database of its own: the other tests empty theirs.
+    url = f"{redis_server.url}?db=1"
+    units = Units("herd", who, url)
+    run = units.start("--concurrency", "2", properties=("TemporaryFileSystem=/tmp:size=16M,mode=1777",))
+    with Queue("work", url=url) as queue:
+        yield run, queue
+    units.end()

@@ -1,0 +1,172 @@
+"""What the kernel keeps in a delegated cgroup: memory, processes, and that a whole tree ends at one stroke.
+
+Numbers are of the behaviours in isolation.md, section 7. Each harm is followed by what must hold after all of
+them: the next job of the queue succeeds, no process of the job is left, and each runner alive has one leaf.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from running import until
+from units import Unit
+
+from supervisor.blocking import Queue
+
+MEGABYTE = 1 << 20
+MASTER_AND_TEMPLATE = 2
+
+
+@pytest.fixture
+def fails(herd: tuple[Unit, Queue]) -> Callable[[str], Any]:
+    """Run a job that fails, and look at what must hold whatever it did."""
+    run, queue = herd
+
+    def fail(name: str) -> Any:
+        template = run.until("template.started")["pid"]
+        neighbour = queue.add("echo", "neighbour")
+        job = queue.add(name, {})
+        wait(run, lambda: queue.state(job.id) == "failed", f"{name} fails")
+        after = [queue.add("echo", number) for number in range(4)]
+        for each in (neighbour, *after):
+            wait(run, lambda each=each: queue.state(each.id) == "completed", "the next job runs")
+        wait(run, lambda: len(run.leaves()) == 2, f"two runners, two leaves; but: {run.leaves()}")
+        wait(run, lambda: len(run.processes()) == MASTER_AND_TEMPLATE + 2, "nobody else is left")
+        assert {run.pid, template} < set(run.processes()), "both are those of the beginning"
+        return queue.get(job.id)
+
+    return fail
+
+
+@pytest.fixture
+def tidy(herd: tuple[Unit, Queue]) -> Iterator[None]:
+    """The disk is as it was, afterwards."""
+    yield
+    run, queue = herd
+    job = queue.add("tidies", {})
+    wait(run, lambda: queue.state(job.id) == "completed", "the file is removed")
+
+
+def wait(run: Unit, fact: Callable[[], Any], what: str) -> None:
+    try:
+        until(fact, what)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; in its unit are {run.processes()}\n{run.story()}") from None
+
+
+def verdict(job: Any) -> dict[str, Any]:
+    assert job.verdicts, job
+    return job.verdicts[-1]
+
+
+# --- leaves --------------------------------------------------------------------------------------------
+
+
+def test_each_runner_has_a_leaf_of_its_own_and_the_log_says_so(oxherd, queue):
+    run = oxherd("--concurrency", "2")
+    kept = run.until("limits.kept")
+    assert (kept["by"], kept["group"]) == ("cgroup", str(run.cgroup))
+    until(lambda: len(run.leaves()) == 2, "two runners, two leaves")
+    until(lambda: all((leaf / "cgroup.procs").read_text().split() for leaf in run.leaves()), "lived in")
+    assert [len((leaf / "cgroup.procs").read_text().split()) for leaf in run.leaves()] == [1, 1]
+    assert (run.cgroup / "cgroup.procs").read_text() == ""
+    assert str(run.pid) in (run.cgroup / "supervisor/cgroup.procs").read_text().split()
+
+
+def test_limits_of_a_job_are_in_its_leaf_while_it_runs_and_not_in_the_next(oxherd, queue):
+    run = oxherd("--concurrency", "1")
+    jobs = [queue.add(name, {}) for name in ("where", "limited_where", "where")]
+    wait(run, lambda: queue.state(jobs[-1].id) == "completed", "they run")
+    before, limited, after = (queue.get(job.id).returned for job in jobs)
+    assert before["group"] == limited["group"] == after["group"]
+    assert before["memory.oom.group"] == "1"
+    assert (before["memory.max"], before["pids.max"]) == ("max", "max")
+    assert 64 * MEGABYTE <= int(limited["memory.max"]) <= 128 * MEGABYTE, "what the runner had comes on top"
+    assert limited["pids.max"] == "16"
+    assert (after["memory.max"], after["pids.max"]) == ("max", "max")
+
+
+def test_no_leaf_is_left_when_the_runners_have_gone(oxherd, queue):
+    run = oxherd("--concurrency", "2", "--burst")
+    queue.add("echo", 1)
+    groups = until(run.leaves, "there are leaves")
+    assert run.ended() in (0, 1), run.story()
+    assert not [path for path in groups if path.exists()]
+
+
+# --- memory --------------------------------------------------------------------------------------------
+
+
+def test_2_a_hog_is_ended_at_its_memory_limit_and_the_verdict_has_limit_and_peak(fails):
+    job = fails("hog")
+    assert job.failed_reason.startswith("memory limit of 64 MB exceeded: ")
+    assert verdict(job)["cause"] == "memory_limit"
+    assert 60 * MEGABYTE <= verdict(job)["peak_bytes"] <= 72 * MEGABYTE
+    assert verdict(job)["peak_of"] == "attempt"
+
+
+def test_2_the_memory_of_a_whole_family_is_counted_and_all_of_it_is_ended(fails):
+    job = fails("family_of_hogs")
+    assert job.failed_reason.startswith("memory limit of 64 MB exceeded: ")
+    assert verdict(job)["cause"] == "memory_limit"
+    assert 60 * MEGABYTE <= verdict(job)["peak_bytes"] <= 72 * MEGABYTE
+
+
+def test_23_a_recursion_without_end_is_ended_at_the_memory_limit(fails):
+    job = fails("deep")
+    assert verdict(job)["cause"] == "memory_limit", job.failed_reason
+
+
+def test_a_job_below_its_limit_is_left_alone_however_often_it_comes(herd):
+    run, queue = herd
+    jobs = [queue.add("eater", {"megabytes": 48}) for _ in range(4)]
+    wait(run, lambda: all(queue.state(job.id) == "completed" for job in jobs), "they stay below")
+
+
+def test_a_unit_that_has_no_memory_left_loses_a_runner_and_no_master(oxherd, queue):
+    """The limit of the whole unit, which systemd set: nobody's fault, and said so."""
+    run = oxherd("--concurrency", "1", properties=("MemoryMax=160M", "MemorySwapMax=0"))
+    job, after = queue.add("unlimited_hog", {}), queue.add("echo", "after")
+    wait(run, lambda: queue.state(after.id) == "completed", "the next job runs")
+    job = queue.get(job.id)
+    assert verdict(job)["cause"] == "host_out_of_memory", job.failed_reason
+    assert verdict(job)["peak_bytes"] > 60 * MEGABYTE
+    assert run.process.poll() is None
+
+
+# --- processes -----------------------------------------------------------------------------------------
+
+
+def test_1_a_fork_bomb_is_refused_by_the_kernel_and_ended(fails):
+    job = fails("bomb")
+    assert job.failed_reason.startswith("limit of 16 processes and threads exceeded: ")
+    assert verdict(job)["cause"] == "processes"
+
+
+def test_14_who_is_in_another_process_every_5_ms_is_ended_all_the_same(fails):
+    job = fails("flees")
+    assert verdict(job)["cause"] == "wall_time", job.failed_reason
+
+
+def test_daemons_that_refuse_to_die_are_ended_with_their_job(fails):
+    job = fails("daemons")
+    assert verdict(job)["cause"] == "wall_time", job.failed_reason
+
+
+# --- disk ----------------------------------------------------------------------------------------------
+
+
+def test_4_a_full_disk_fails_the_job_that_filled_it_and_no_other(fails, tidy):
+    job = fails("fills")
+    assert job.failed_reason == f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}"
+    assert job.data["written"] > 8 * MEGABYTE
+
+
+def test_4_a_file_grows_to_its_limit_and_no_further(fails, tidy):
+    job = fails("fills_by_limit")
+    assert job.data["written"] == 4 * MEGABYTE
+    assert "file" in job.failed_reason and "4 MB" in job.failed_reason
