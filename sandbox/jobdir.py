@@ -7,11 +7,13 @@ taken apart by moving its branches to the top, two descriptors at a time however
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from itertools import count
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # the tree has such a name itself
 MOST_PASSES = 100_000  # who goes on writing while we remove is ended by then, or the directory is left
 
 
@@ -145,10 +147,9 @@ def _lift(directory: int, name: str, top: int, numbers: count[int]) -> None:
         try:
             os.rename(name, fresh, src_dir_fd=directory, dst_dir_fd=top)
             return
-        except FileExistsError:
-            continue  # the tree had such a name itself
-        except NotADirectoryError:
-            continue
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
 
 
 def _opened(parent: int, name: str) -> int:
