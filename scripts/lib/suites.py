@@ -39,6 +39,8 @@ TWICE: Final = (
     "tests/master/test_limits.py",
     "tests/master/test_secrets.py",
     "tests/master/test_verdicts.py",
+    "tests/unit/test_cli_check.py",
+    "tests/unit/test_cli_doctor.py",
 )
 AS_THAT_USER: Final = f"as uid {unprivileged.UID}"
 NO_TESTS: Final = 5  # pytest's exit status when nothing was selected
