@@ -40,7 +40,8 @@ def retry(
 ) -> int:
     """Put jobs of QUEUE that have ended back to be run again: these, or --all that are in the state.
 
-    One line for each ID says what became of it, and one for all how many they are.
+    One line for each ID says what became of it, and one for all how many they are. Their crashes are
+    forgotten, so that each may have as many again; their verdicts stay.
     """
     if some_or_all(job_ids, everything, limit):
         action = manage.retry_all(state, limit=limit, reset_attempts=reset_attempts)
