@@ -28,6 +28,7 @@ from supervisor.master.cgroup import Groups
 from supervisor.master.health import Bucket
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
+from supervisor.master.orphans import end_orphans, mark
 from supervisor.master.plan import Plan
 from supervisor.master.profiles import Profiles
 from supervisor.master.proof import Proof
@@ -64,6 +65,11 @@ async def _run(plan: Plan) -> int:
         return await Master(plan).run()
 
 
+def _tell_orphans(ended: asyncio.Future[list[int]]) -> None:
+    if not ended.cancelled() and ended.result():
+        log.warning("orphans.killed", pids=ended.result())
+
+
 class Master:
     """One run of one master."""
 
@@ -90,6 +96,7 @@ class Master:
         base = policy_of(self._plan.config.policy)
         runners.jobs_dir = jobs_dir = JobsDir(base.uid, base.gid)
         loop.run_in_executor(None, remove_abandoned, base.uid)
+        loop.run_in_executor(None, end_orphans, base.uid).add_done_callback(_tell_orphans)
         base = replace(base, jobs_dir=jobs_dir.path)
         self._profiles = Profiles(self._plan, runners, base)
         self._hooks = self._make_hooks(loop, base)
@@ -138,7 +145,7 @@ class Master:
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
         secrets = [text for text in (self._plan.address.password, self._plan.config.redis.url) if text]
-        return Runners(loop, env=scrubbed(os.environ, secrets), rng=random.random)
+        return Runners(loop, env={**scrubbed(os.environ, secrets), **mark()}, rng=random.random)
 
     def _groups(self) -> Groups | None:
         """The cgroup that was delegated to us; taken before there is a child, which would live in it."""

@@ -91,6 +91,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
             "slot runner stuck",
             "Killed, and still there: stuck in the kernel. Its slot gets another.",
         ),
+        "orphans.killed": _event(
+            "warning", "pids", "Processes that jobs of a dead master had started and left on this host."
+        ),
         "stray.killed": _event("warning", "pid below", "A process left behind by a dead runner."),
         # --- jobs ---
         "job.completed": _event("info", _ATTEMPT, "The processor returned, and it is written."),
