@@ -81,6 +81,21 @@ def test_a_death_is_told_in_one_sentence(how, known, sentence):
     assert "perhaps" not in reason and "probably" not in reason
 
 
+class Measured:
+    """Of an attempt, what the kernel's books have told."""
+
+    def __init__(self, peak_bytes):
+        self.peak_bytes = peak_bytes
+
+
+def test_whom_the_kernel_killed_is_told_to_be_killed_by_it_with_the_peak_of_its_books():
+    died = Evidence(killed_by="nobody of ours", peak_bytes=7, peak_of="runner", ended="signal 9 (SIGKILL)")
+    known = evidence.of_kernel_kill(died, Measured(300 * 2**20))
+    assert (known.killed_by, known.peak_bytes, known.peak_of) == ("the kernel", 300 * 2**20, "attempt")
+    assert "sent by the kernel, peak memory 300 MB, " in known.rows("host_out_of_memory", "x")[1]
+    assert evidence.of_kernel_kill(died, Measured(0)).peak_bytes == 7
+
+
 # --- the record and the rows ----------------------------------------------------------------------
 
 
