@@ -27,6 +27,7 @@ PAGES = (
     "saga",
     "limits",
     "cancel",
+    "async-processors",
 )
 FILE = re.compile(r"`(\w+\.(?:py|sh|toml))`:\n\n```(?:python|sh|toml)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
