@@ -156,8 +156,8 @@ class Leaf:
     def read(self) -> Usage | None:
         """Who was refused a fork counts as if it were there, so that it is seen to be over the limit."""
         used = self._table("cpu.stat").get("usage_usec")
-        if used is None:
-            return None
+        if used is None or not self._text("memory.current"):
+            return None  # gone, or the controllers were taken away from us
         refused = self.events().refused_forks - self._refused_before
         return Usage(
             max(0, self._number("memory.current") - self._memory_before),

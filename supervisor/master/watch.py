@@ -22,7 +22,7 @@ from sandbox.policy import Limits, size_text, time_text
 from supervisor.master.attempt import Attempt
 from supervisor.master.cgroup import Leaf
 from supervisor.master.kernel_kills import KernelKills
-from supervisor.master.meter import TreeMeter, Usage
+from supervisor.master.meter import Meter, TreeMeter, Usage
 from supervisor.master.runner import Runner
 from supervisor.master.verdicts import Cause, Crashed, Raised, Verdict
 from supervisor.observe.log import get
@@ -139,12 +139,20 @@ class Watch:
             runner = attempt.runner
             if runner is not None and runner.meter is not None:
                 if runner not in seen:
-                    seen[runner] = runner.meter.read()
+                    seen[runner] = self._read(runner, runner.meter)
                 self._note(attempt, seen[runner])
         took_s = self._clock() - began_at
         self._timer = None
         if any(kept.looked_at for kept in self._watched.values()):
             self._timer = self._loop.call_later(max(LOOK_EVERY_S, took_s / LARGEST_SHARE), self._look)
+
+    def _read(self, runner: Runner, meter: Meter) -> Usage | None:
+        usage = meter.read()
+        if usage is None and runner.leaf is not None and meter is runner.leaf:
+            # Whoever gave us the group has taken it back. What the runner has now is not seen any more.
+            log.warning("cgroup.refused", runner=runner.pid, error="its group tells nothing any more")
+            runner.meter = TreeMeter(runner.pid)
+        return usage
 
     def look_at(self, attempt: Attempt) -> None:
         """Measure it now and remember the most that was seen; ends it when it is over a limit."""

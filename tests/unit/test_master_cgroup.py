@@ -192,5 +192,10 @@ def test_a_leaf_that_has_gone_uses_nothing_and_tells_nothing(host):
     leaf.remove()
 
 
+def test_a_leaf_without_its_controllers_is_no_meter(leaf):
+    (leaf.path / "memory.current").unlink()
+    assert leaf.read() is None
+
+
 def test_killing_is_one_write(leaf):
     assert leaf.kill() and (leaf.path / "cgroup.kill").read_text() == "1"

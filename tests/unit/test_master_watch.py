@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sandbox.policy import Limits, size_text, time_text
@@ -281,3 +283,14 @@ def test_sizes_and_times_are_said_in_few_digits():
 
 def test_looks_are_four_times_a_second():
     assert LOOK_EVERY_S == 0.25
+
+
+def test_a_group_that_is_taken_away_is_replaced_by_looking(world):
+    """systemd may take controllers back from a group that it did not delegate."""
+    attempt = world.begin(memory_bytes=MB)
+    runner = attempt.runner
+    runner.leaf, runner.pid, runner.usage = runner, os.getpid(), None
+    world.loop.go_on(0.3)
+    assert runner.meter is not runner and runner.meter.read() is not None
+    world.loop.go_on(0.3)
+    assert not world.ended
