@@ -23,6 +23,7 @@ from supervisor.master.asks import Asks
 from supervisor.master.messages import read_ask
 from supervisor.master.scheduling import add_following
 from supervisor.protocol.commands.base import Command
+from supervisor.protocol.commands.cancel import CancelRequest, GetCancelRequests
 from supervisor.protocol.commands.job import AddLog, UpdateData, UpdateProgress
 from supervisor.protocol.commands.work import Exchange, FetchedJob, FinishAndFetch
 from supervisor.protocol.keys import QueueKeys
@@ -31,6 +32,7 @@ from supervisor.transport.aio import Redis
 T = TypeVar("T")
 
 PROGRESS_EVERY_S: Final = 0.1
+LOOK_EVERY_S: Final = 0.25
 
 
 class Behind:
@@ -99,6 +101,8 @@ class Telling:
     keep_logs: int | None
     unsent: bytes | None = None
     sent_at: float = field(default=0.0)
+    cancel: CancelRequest | None = None
+    looked_at: float = field(default=0.0)
 
     def listening(self) -> Listening:
         return Listening(
@@ -106,7 +110,7 @@ class Telling:
             on_log=lambda row: self.line.tell(AddLog(self.keys, self.job.id, row, self.keep_logs)),
             on_data=lambda data: self.line.tell(UpdateData(self.keys, self.job.id, data)),
             on_ask=self.ask,
-            why_cancelled=lambda: None,
+            why_cancelled=self.why_cancelled,
         )
 
     def progress(self, value: bytes) -> None:
@@ -119,6 +123,17 @@ class Telling:
         if value is not None:
             self.sent_at = time.monotonic()
             self.line.tell(UpdateProgress(self.keys, self.job.id, value))
+
+    def why_cancelled(self) -> str | None:
+        """Looked for while the job asks, and no more often than it matters; nobody interrupts it here."""
+        if self.cancel is None and time.monotonic() - self.looked_at >= LOOK_EVERY_S:
+            self.looked_at = time.monotonic()
+            try:
+                look = self.line.redis.execute(GetCancelRequests(self.keys, [self.job.id]))
+                self.cancel = self.line.behind.call(look).get(self.job.id)
+            except RedisError as error:
+                note(f"oxherd: whether {self.job.id} is cancelled is not known: {error}")
+        return None if self.cancel is None else self.cancel.sentence
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
         asks = Asks(self.line.redis, self.keys, wall_clock=time.time)

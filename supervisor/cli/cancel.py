@@ -6,7 +6,7 @@ import click
 
 from supervisor.cli.acting import act_on
 from supervisor.cli.command import Common, command
-from supervisor.cli.session import converse
+from supervisor.cli.session import Session, converse
 from supervisor.client.cancel import ASKED
 from supervisor.client.queue import Queue
 from supervisor.errors import JobError, JobFailed, JobNotFound, ResultTimeout
@@ -37,11 +37,27 @@ def cancel(
     by itself, by an exception, or with its processes killed, and is not tried again.
     """
 
-    async def act(of: Queue, job_id: str) -> str:
-        said = await of.cancel(job_id, reason=reason, by=by)
-        return await _ended(of, job_id) if wait and said == ASKED else said
+    async def talk(session: Session) -> int:
+        async with session.queue(queue) as of:
+            asked = {job_id: await _ask(of, job_id, reason, by) for job_id in dict.fromkeys(job_ids)}
 
-    return converse(common, lambda session: act_on(session, queue, job_ids, act))
+        async def act(of: Queue, job_id: str) -> str:
+            said = asked[job_id]
+            if isinstance(said, JobError):
+                raise said
+            return await _ended(of, job_id) if wait and said == ASKED else said
+
+        return await act_on(session, queue, job_ids, act)
+
+    return converse(common, talk)
+
+
+async def _ask(queue: Queue, job_id: str, reason: str, by: str | None) -> str | JobError:
+    """All are asked before the first is waited for."""
+    try:
+        return await queue.cancel(job_id, reason, by=by)
+    except JobError as error:
+        return error
 
 
 PATIENCE_MS = 30_000

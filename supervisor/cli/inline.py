@@ -33,6 +33,7 @@ from supervisor.cli.render import clean, note, span
 from supervisor.errors import InvalidOptions, OxherdError, RedisError, TemplateFailed
 from supervisor.master import finish
 from supervisor.master.burst import until_nothing_left
+from supervisor.master.cancelling import verdict_of
 from supervisor.master.dispatcher import STATES
 from supervisor.master.messages import start_frame, verdict_of_failure
 from supervisor.master.plan import Plan
@@ -228,7 +229,8 @@ class InlineWorker:
         finally:
             self._in_processor = False
         telling.flush()
-        return Returned(said) if kind is Kind.COMPLETED else verdict_of_failure(said)[0]
+        verdict = Returned(said) if kind is Kind.COMPLETED else verdict_of_failure(said)[0]
+        return verdict_of(verdict, telling.cancel, stopping=self._stop.is_set())
 
     def _written(
         self, settings: QueueSettings, job: FetchedJob, options: JobOptions, outcome: Outcome

@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from oxherd import Cancelled, processor
+from sandbox.errors import Cancelled
+from sandbox.processors import processor
 
 
 def named(name):

@@ -33,6 +33,11 @@ def work(job):
         end = time.monotonic() + data["s"]
         while time.monotonic() < end:  # keeps the main thread to itself
             pass
+    if "until_cancelled" in data:
+        print("waiting", flush=True)
+        while not job.cancelled:
+            time.sleep(0.01)
+        raise OSError("in the middle of something")
     if "why" in data:
         raise ValueError(data["why"])
     return {"pid": os.getpid()}
@@ -176,3 +181,15 @@ def test_a_paused_queue_ends_a_burst_with_a_sentence(inline: Start, queue: Queue
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "oxherd resume work" in err
+
+
+def test_a_job_that_looks_sees_that_it_is_cancelled(inline: Start, queue: Queue) -> None:
+    process = inline("--burst")
+    job = queue.add("a", {"until_cancelled": True}, attempts=3)
+    assert process.stdout.readline() == "waiting\n"
+
+    assert queue.cancel(job, "wrong size", by="ann") == "asked"
+
+    assert process.wait(30) == 1
+    assert queue.state(job.id) == "failed"
+    assert queue.get(job.id).failed_reason == "cancelled by ann: wrong size"

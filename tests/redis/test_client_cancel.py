@@ -129,7 +129,7 @@ def test_the_command_can_wait_for_the_end(oxherd, redis_url: str, raw: redis.Red
         raw.lpush("bull:work:active", "3")
         return "asked"
 
-    async def cancel(self: Any, job_id: str, **_: Any) -> str:
+    async def cancel(self: Any, job_id: str, *_: Any, **__: Any) -> str:
         return after_the_request()
 
     monkeypatch.setattr("supervisor.client.queue.Queue.cancel", cancel)

@@ -79,6 +79,16 @@ def test_a_job_that_is_interrupted_may_clean_up_in_peace(runner):
     assert runner.outcome()[1]["kind"] == "cancelled"
 
 
+@pytest.mark.parametrize("policy", [{}, {"pid_namespace": True}], ids=["strict", "first of a namespace"])
+def test_who_is_locked_away_is_interrupted_all_the_same(confined, policy):
+    """Denied to signal others, another user's, and number 1 where signals without a handler do nothing."""
+    runner = confined("stubborn", **policy).runner()
+    begin(runner, "sleep")
+    press(runner)
+
+    assert runner.outcome()[1]["reason"] == WHY
+
+
 def test_the_signal_alone_raises_nothing(runner):
     begin(runner, "returns")
     for _ in range(20):
