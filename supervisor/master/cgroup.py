@@ -166,6 +166,9 @@ class Leaf:
             len(self.pids()),
         )
 
+    def cpu_ms(self) -> int:
+        return self._table("cpu.stat").get("usage_usec", 0) // 1000
+
     def remove(self) -> bool:
         """Take it away, once all in it are dead; False while one is not. What it told last it tells again."""
         if self._last is None:

@@ -1,9 +1,9 @@
 """Limits that are kept by looking: memory, CPU and processes of an attempt's whole tree, silence, output.
 
 Decides when an attempt is over a limit, and the sentence that says so; ending it is the dispatcher's. Looks
-four times a second, and only while an attempt runs that has such a limit: one timer for all of them, none
-when there is nothing to look at. Silence has a timer of its own for each attempt, which is not moved at every
-word but looks, when it fires, how long ago the last was.
+four times a second, and only while an attempt runs that has such a limit: one timer for all of them, which
+lapses when there is nothing left to look at. Silence has a timer of its own for each attempt, which is not
+moved at every word but looks, when it fires, how long ago the last was.
 
 The kernel keeps what it can beside this: a cgroup's memory.max (cgroup.py), a runner's own RLIMIT_DATA, so
 that a job which takes a gigabyte between two looks does not get it.
@@ -104,8 +104,8 @@ class Watch:
         looked_at = bool(limits.memory_bytes or limits.cpu_ms or limits.processes)
         kept = _Watched(end, looked_at, printed_before=runner.printed_bytes)
         self._watched[attempt] = kept
-        if looked_at and runner.meter is not None and (usage := runner.meter.read()) is not None:
-            kept.cpu_before_ms = usage.cpu_ms
+        if looked_at and runner.meter is not None:
+            kept.cpu_before_ms = runner.meter.cpu_ms()
         if looked_at and self._timer is None:
             self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
         if limits.silence_ms:
@@ -126,9 +126,6 @@ class Watch:
             return
         if kept.silence is not None:
             kept.silence.cancel()
-        if self._timer is not None and not any(each.looked_at for each in self._watched.values()):
-            self._timer.cancel()
-            self._timer = None
 
     # --- memory, CPU, processes -------------------------------------------------------------------------
 

@@ -26,6 +26,9 @@ class Meter:
     def read(self):
         return self.usage
 
+    def cpu_ms(self):
+        return self.usage.cpu_ms
+
 
 class Limited(World):
     def runner(self, **how):

@@ -103,6 +103,9 @@ def test_cpu_time_is_that_of_all_and_of_the_children_they_have_reaped(proc):
     meter = proc.meter()
     proc.put(11, ticks=(10, 0, 0, 20))
     assert meter.read().cpu_ms == 40 * TICK_MS
+    assert meter.cpu_ms() == 10 * TICK_MS, "its own and of those it has reaped"
+    proc.end(10)
+    assert meter.cpu_ms() == 0
 
 
 def test_threads_count_beside_processes(proc):

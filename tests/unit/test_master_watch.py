@@ -63,6 +63,9 @@ class Runner:
             self.loop.now += self.cost_s
         return self.usage
 
+    def cpu_ms(self):
+        return self.usage.cpu_ms
+
 
 class World:
     def __init__(self) -> None:
@@ -174,6 +177,7 @@ def test_one_timer_serves_all_and_none_is_left_when_the_last_has_ended(world):
     for attempt in attempts:
         world.watch.forget(attempt)
         world.watch.forget(attempt)
+    world.loop.go_on(0.25)
     assert not world.loop.waiting()
 
 
@@ -199,7 +203,7 @@ def test_looking_takes_a_small_share_of_the_masters_time_whatever_there_is_to_se
     attempt = world.begin(memory_bytes=MB)
     attempt.runner.loop, attempt.runner.cost_s = world.loop, 0.1
     world.loop.go_on(20)
-    assert attempt.runner.reads <= 1 + 20 / (0.1 / 0.05)
+    assert attempt.runner.reads <= 20 / (0.1 / 0.05)
 
 
 def test_a_runner_that_has_gone_is_no_usage(world):
