@@ -6,7 +6,7 @@ has answered enough to be killed, and who need not be asked; whom to kill is the
 `runners.py`'s. The text is a stranger's (I7): bounded, and nothing but text.
 
 Reads    the pipe; /proc/PID/status
-Writes   SIGUSR1 to a runner that is about to be killed
+Writes   SIGUSR1 to a runner that is about to be killed, or whose stacks somebody wants to see
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 ANSWER_WITHIN_S: Final = 0.15  # from the question to the kill, at most
@@ -36,7 +37,7 @@ class Faults:
         self._fd = fd
         self._on_line = on_line
         self._unasked: asyncio.TimerHandle | None = None
-        self._told = 0  # as output
+        self._told = 0  # bytes, as output of this job; they are no part of the text any more
         self._text = bytearray()
         self._dumps_from = 0  # where the answer to our question begins
         self._answered: Callable[[], None] | None = None
@@ -50,7 +51,7 @@ class Faults:
 
     @property
     def text(self) -> str:
-        """All that it wrote since `clear`."""
+        """What it wrote since `clear`, but for what was told as output."""
         return self._text.decode("utf-8", "backslashreplace")
 
     def clear(self) -> None:
@@ -76,6 +77,12 @@ class Faults:
             return
         self._timers.append(self._loop.call_later(ANSWER_WITHIN_S, self._too_late))
 
+    def dump(self, pid: int, pidfd: int) -> None:
+        """Have it write the stacks of its threads as output of its job; it lives on."""
+        if self._answered is None and not why_silent(pid):
+            with suppress(OSError):
+                signal.pidfd_send_signal(pidfd, DUMP_SIGNAL)
+
     def _readable(self) -> None:
         self._read_once()
         if self._answered is None:
@@ -92,8 +99,10 @@ class Faults:
     def _tell_unasked(self) -> None:
         """It lives on. Had it crashed itself, its end would have been noticed by now."""
         self._unasked = None
-        text, self._told = self._text[self._told :], len(self._text)
-        for line in text.decode("utf-8", "backslashreplace").splitlines():
+        lines = self.text.splitlines()
+        self._told += len(self._text)
+        self._text.clear()
+        for line in lines:
             self._on_line(line)
 
     def _too_late(self) -> None:
@@ -119,7 +128,7 @@ class Faults:
             return False
         except OSError:
             data = b""
-        room = KEPT_BYTES - len(self._text)
+        room = KEPT_BYTES - self._told - len(self._text)
         self._text += data[:room]
         if not data or len(data) > room:
             # Closed; or somebody writes there who is no faulthandler. Its end does not block when it is full.

@@ -224,7 +224,7 @@ class Worker:
         )  # a hint; losing it costs latency
 
     def report(self) -> None:
-        """One log line for each job at work, and for each slot without one."""
+        """One log line for each job at work, and for each slot without one; and the stacks of who works."""
         for slot in self.slots:
             runner = slot.runner
             here = {
@@ -241,6 +241,8 @@ class Worker:
                     job_id = attempt.job.id
                     running_ms = round((self._around.clock() - attempt.started_at) * 1000)
                 log.info("slot.reported", **here, job_id=job_id, running_ms=running_ms)
+            if runner is not None and runner.faults is not None and runner.attempts:
+                runner.faults.dump(runner.pid, runner.pidfd)
 
     async def close(self) -> None:
         await self.cancelling.close()

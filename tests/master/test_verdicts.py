@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -190,6 +191,23 @@ def test_a_crash_of_a_process_below_is_told_as_output_and_is_no_crash_of_the_job
         lambda: [line for line in run.events("job.output") if "in segfault_without_stderr" in line["line"]],
         "the stack of the child",
     )
+
+
+def test_whoever_asks_the_master_sees_what_a_job_does_and_the_job_goes_on(oxherd, redis_url):
+    with Queue("patient", url=redis_url) as queue:
+        run = oxherd(target="crashing", queue="patient")
+        job = queue.add("any", {"do": "spin"})
+        until(lambda: queue.state(job.id) == "active", "the job to run")
+        run.signal(signal.SIGUSR1)
+        until(
+            lambda: [line for line in run.events("job.output") if "in spin" in line["line"]],
+            "its stack in the log",
+        )
+        assert queue.state(job.id) == "active"
+        (runner,) = [line["runner"] for line in run.events("job.output") if "in spin" in line["line"]]
+        os.kill(runner, signal.SIGSEGV)
+        verdict = ended(queue, job).verdicts[0]
+        assert verdict["python_stack"].startswith("Fatal Python error: Segmentation fault")
 
 
 # --- what was measured ----------------------------------------------------------------------------
