@@ -13,7 +13,7 @@ class Request(Enum):
     HAND_BACK = "hand back"  # every job goes back now, then exit
     QUIET = "quiet"  # fetch nothing more
     RESUME = "resume"
-    REPORT = "report"  # one log line for each slot
+    REPORT = "report"  # one log line for each slot, and the stacks of who works
     HANGUP = "hangup"  # stop when the terminal went away
     DONE = "done"  # nothing is left to do (--burst)
     BROKEN = "broken"  # a part of the master has failed: stop, and say so
