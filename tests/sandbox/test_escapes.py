@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Master, Runner
+from small_master import ROOT, Master, Runner
 
 from sandbox import linux
 

@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from conftest import wait_until
+from small_master import wait_until
 
 from sandbox import hygiene
 from sandbox.hygiene import Hygiene

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from conftest import PROCESSORS
+from small_master import PROCESSORS
 
 from sandbox import processors
 from sandbox.errors import AskFailed, LoadError

@@ -11,7 +11,7 @@ import resource
 import signal
 
 import pytest
-from conftest import AS_ROOT, Runner
+from small_master import AS_ROOT, Runner
 
 from sandbox.rlimits import CPU_GRACE_S, MEMORY_FACTOR, MEMORY_GRACE_BYTES, PROCESSES_GRACE
 from sandbox.wire import Kind

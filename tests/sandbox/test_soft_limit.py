@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import wait_until
+from small_master import wait_until
 
 from sandbox import wire
 from sandbox.alarm import SoftLimit

@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from conftest import AS_ROOT, SYSTEM_PYTHON, UID, Master, Place, Runner, in_force, wait_until
+from small_master import AS_ROOT, SYSTEM_PYTHON, UID, Master, Place, Runner, in_force, wait_until
 
 from sandbox import linux
 from sandbox.landlock import can
@@ -248,6 +249,23 @@ def test_a_path_of_the_policy_may_be_read_or_written(confined: Confined, place: 
     assert closed.run("read_beside", [path]) == {path: "PermissionError"}
     for policy in ({"readable": (str(place.outside),)}, {"writable": (str(place.outside),)}):
         assert confined(**policy).runner().run("read_beside", [path]) == {path: "read"}
+
+
+def test_a_master_in_the_root_directory_does_not_open_everything_below(
+    new_master: Callable[..., Master], place: Place
+):
+    """As in a container without a WORKDIR: files that lie there are opened, no directory is."""
+    outside = place.outside / "file"
+    outside.write_text("x")
+    outside.chmod(0o644)
+    python = SYSTEM_PYTHON if AS_ROOT else sys.executable
+    master = new_master(python=python, cwd=Path("/"), home=f"{place.home}:{place.processors}")
+    answer = master.load("confined", profile="strict", uid=UID, gid=UID, jobs_dir=str(place.jobs_dir))
+    assert answer["what"] == "ready", answer
+    runner, layers = fork(master)
+    assert "file_rules" in layers
+    read = runner.run("read_beside", ["confined.py", str(outside)])
+    assert read == {"confined.py": "read", str(outside): "PermissionError"}
 
 
 def test_the_master_may_still_signal_its_runners(confined: Confined):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROCESSORS, ROOT, wait_until
+from small_master import PROCESSORS, ROOT, wait_until
 
 from sandbox.wire import Kind
 
@@ -335,7 +335,7 @@ def test_a_request_without_its_descriptors_is_refused(master):
 MASTER_TO_BE_KILLED = """
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from conftest import Master
+from small_master import Master
 from sandbox import linux
 linux.set_child_subreaper(True)
 master = Master()
