@@ -200,6 +200,9 @@ async def a_runner(
         with theirs:
             async with asyncio.timeout(ANSWERS_WITHIN_S):
                 pid = await template.fork(1, theirs.fds())
+    except TimeoutError:
+        ours.close()
+        raise SandboxError(f"the template did not fork within {ANSWERS_WITHIN_S:g} s") from None
     except BaseException:
         ours.close()
         raise
