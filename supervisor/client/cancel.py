@@ -26,10 +26,9 @@ def cancel(job: Job | str, reason: str = "", *, by: str | None = None) -> Action
     """
     job_id = job.id if isinstance(job, Job) else job
     check_job_ref(job_id)
-    for value, what in ((reason, "the reason"), (by, "by")):
-        if value is not None:
-            _check(value, what)
     who = _myself() if by is None else by
+    for value, what in ((reason, "the reason"), (who, "by")):
+        _check(value, what)
 
     def steps(context: Context) -> Steps[str]:
         now_ms = context.clock()

@@ -37,6 +37,7 @@ ROWS: dict[str, list[str]] = {
     "retry": ["work", "4"],
     "remove": ["work", "1"],
     "promote": ["work", "2"],
+    "cancel": ["work", "2"],
     "drain": ["work", "--yes"],
     "clean": ["work", "--yes"],
     "obliterate": ["work", "--yes"],
