@@ -104,10 +104,12 @@ def _by_entry(path: str, others: Sequence[str]) -> list[Rule]:
     for entry in _entries(path):
         if entry.name.startswith(".") or entry.name in SECRET_NAMES or entry.path in others:
             continue
-        if any(within(other, entry.path) for other in others):
+        if path == "/":
+            # Only files: a module there must not open everything that is below.
+            rules += [Rule(entry.path, READ)] if entry.is_file() else []
+        elif any(within(other, entry.path) for other in others):
             rules += _by_entry(entry.path, others)
-        # Of / itself only files: a module there must not open everything that is below.
-        elif path != "/" or entry.is_file():
+        else:
             rules.append(Rule(entry.path, READ))
     return rules
 

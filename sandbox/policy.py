@@ -64,7 +64,7 @@ class Policy:
     result_bytes    largest encoded result or progress value.
     network         strict: sockets of the network families may be made.
     unix_sockets    strict: so may unix sockets.
-    pid_namespace   strict: a runner sees no process but its own.
+    pid_namespace   strict: a runner can name no process but its own.
     uid, gid        whom template and runners become, when the master is root; 0 for nobody else.
     readable        strict: paths that may be read besides interpreter, libraries and the user's module.
     writable        strict: paths that may be written besides the runner's own directory.

@@ -54,7 +54,7 @@ def _landlock(policy: Policy, here: str) -> list[Layer]:
         except OSError as error:
             reason = f"no Landlock: {error.strerror or error}"
             return [Refused(name, reason) for name in names]
-        layers = [apply("file_rules", lambda: _file_rules_hold(policy))]
+        layers = [apply("file_rules", lambda: _file_rules_hold(policy, here))]
         if not known.scopes:
             layers += [Refused(name, _too_old(known, "6.12")) for name in names[1:3]]
         else:
@@ -73,14 +73,18 @@ def _too_old(known: landlock.Can, since: str) -> str:
     return f"the kernel's Landlock is of generation {known.abi}; Linux {since} has it"
 
 
-def _file_rules_hold(policy: Policy) -> None:
-    """The root directory may be listed by anybody, but for the rules."""
-    if "/" in map(os.path.realpath, (*policy.readable, *policy.writable)):
+def _file_rules_hold(policy: Policy, here: str) -> None:
+    """The root directory may be listed by anybody, but for the rules; a terminal is opened or is none."""
+    allowed = {os.path.realpath(path) for path in (*policy.readable, *policy.writable)}
+    if "/" in allowed:
         return
+    tried = "/dev/tty" if os.path.realpath(here) == "/" else "/"
     try:
-        os.close(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except PermissionError:
+        os.close(os.open(tried, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except (PermissionError, FileNotFoundError):
         return
+    except OSError:
+        pass
     check(False, "the file rules")
 
 

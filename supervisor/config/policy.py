@@ -102,7 +102,12 @@ class PolicyConfig:
     network: bool = option(False, per_queue=False, doc="In strict: may sockets of the network be made.")
     unix_sockets: bool = option(False, per_queue=False, doc="In strict: may unix sockets be made.")
     pid_namespace: bool = option(
-        False, per_queue=False, doc="In strict: a runner sees no process but its own. About 1 ms a runner."
+        False,
+        per_queue=False,
+        doc="""
+        In strict: a runner can name no process but its own, so it can signal none, whatever the kernel's age.
+        About 1 ms a runner.
+        """,
     )
     user: str = option(
         "",
