@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from unprivileged import User
+from ordinary_user import User
 
 from supervisor.blocking import Queue
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 import pytest
+from ordinary_user import unprivileged  # noqa: F401
 from running import ROOT, Running, oxherd, queue, until  # noqa: F401
-from unprivileged import unprivileged  # noqa: F401
 
 pytestmark = [
     pytest.mark.parametrize("redis_server", ["redis"], indirect=True),
