@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from running import until
-from units import Unit
+from units import Unit, pids_in
 
 from supervisor.blocking import Queue
 
@@ -66,36 +66,32 @@ def verdict(job: Any) -> dict[str, Any]:
 # --- leaves --------------------------------------------------------------------------------------------
 
 
-def test_each_runner_has_a_leaf_of_its_own_and_the_log_says_so(oxherd, queue):
-    run = oxherd("--concurrency", "2")
+def test_each_runner_has_a_leaf_of_its_own_and_the_log_says_so(herd):
+    run, _ = herd
     kept = run.until("limits.kept")
     assert (kept["by"], kept["group"]) == ("cgroup", str(run.cgroup))
-    until(lambda: len(run.leaves()) == 2, "two runners, two leaves")
-    until(lambda: all((leaf / "cgroup.procs").read_text().split() for leaf in run.leaves()), "lived in")
-    assert [len((leaf / "cgroup.procs").read_text().split()) for leaf in run.leaves()] == [1, 1]
-    assert (run.cgroup / "cgroup.procs").read_text() == ""
-    assert str(run.pid) in (run.cgroup / "supervisor/cgroup.procs").read_text().split()
+    wait(run, lambda: [len(pids_in(leaf)) for leaf in run.leaves()] == [1, 1], "two runners, each in a leaf")
+    assert not pids_in(run.cgroup)
+    assert run.pid in pids_in(run.cgroup / "supervisor")
 
 
-def test_limits_of_a_job_are_in_its_leaf_while_it_runs_and_not_in_the_next(oxherd, queue):
-    run = oxherd("--concurrency", "1")
-    jobs = [queue.add(name, {}) for name in ("where", "limited_where", "where")]
-    wait(run, lambda: queue.state(jobs[-1].id) == "completed", "they run")
-    before, limited, after = (queue.get(job.id).returned for job in jobs)
-    assert before["group"] == limited["group"] == after["group"]
-    assert before["memory.oom.group"] == "1"
-    assert (before["memory.max"], before["pids.max"]) == ("max", "max")
+def test_limits_of_a_job_are_in_its_leaf_while_it_runs_and_not_in_the_next(herd):
+    run, queue = herd
+
+    def kernel_says(name: str) -> dict[str, str]:
+        job = queue.add(name, {})
+        wait(run, lambda: queue.state(job.id) == "completed", f"{name} runs")
+        return queue.get(job.id).returned
+
+    limited = kernel_says("limited_where")
+    assert limited["memory.oom.group"] == "1"
     assert 64 * MEGABYTE <= int(limited["memory.max"]) <= 128 * MEGABYTE, "what the runner had comes on top"
     assert limited["pids.max"] == "16"
-    assert (after["memory.max"], after["pids.max"]) == ("max", "max")
-
-
-def test_no_leaf_is_left_when_the_runners_have_gone(oxherd, queue):
-    run = oxherd("--concurrency", "2", "--burst")
-    queue.add("echo", 1)
-    groups = until(run.leaves, "there are leaves")
-    assert run.ended() in (0, 1), run.story()
-    assert not [path for path in groups if path.exists()]
+    next_in_it = until(
+        lambda: (found := kernel_says("where"))["group"] == limited["group"] and found,
+        "the same runner again",
+    )
+    assert (next_in_it["memory.max"], next_in_it["pids.max"]) == ("max", "max")
 
 
 # --- memory --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from running import Running, queue, until
 
 from supervisor.blocking import Queue
 
-__all__ = ["Unit", "herd", "oxherd", "queue", "redis_server", "systemd_run", "who"]
+__all__ = ["Unit", "herd", "oxherd", "pids_in", "queue", "redis_server", "systemd_run", "who"]
 
 CGROUPS = Path("/sys/fs/cgroup")
 PROCESSORS = Path(__file__).parents[1] / "processors"
@@ -71,13 +72,26 @@ class Unit(Running):
 
     def leaves(self) -> list[Path]:
         """The groups of runners, which is all below the unit's but the master's own."""
-        found = [path.parent for path in self.cgroup.rglob("cgroup.procs")]
-        return [path for path in found if path != self.cgroup and path.name != "supervisor"]
+        return [group for group in groups_below(self.cgroup) if group.name != "supervisor"]
 
     def processes(self) -> list[int]:
         """Every process that systemd counts as this unit's."""
-        files = self.cgroup.rglob("cgroup.procs")
-        return [int(pid) for file in files for pid in file.read_text().split()]
+        return [pid for group in (self.cgroup, *groups_below(self.cgroup)) for pid in pids_in(group)]
+
+
+def groups_below(group: Path) -> list[Path]:
+    """All of them; not `rglob`, which fails when one goes away under its eyes."""
+    return [Path(path) for path, _, _ in os.walk(group)][1:]
+
+
+def pids_in(group: Path) -> list[int]:
+    """Nobody is in a group that is being taken away."""
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOENT):
+            raise
+        return []
 
 
 @pytest.fixture(scope="module", params=["root", USER])
