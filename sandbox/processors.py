@@ -7,8 +7,10 @@ loader's decision; what the limits mean is the master's.
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -83,6 +85,11 @@ class Processor:
             "target_number": self.target_number,
             "data_type": None if kind is None else getattr(kind, "__name__", str(kind)),
         }
+
+
+def identity_of(processors: Iterable[Processor]) -> str:
+    """Stands for what these are: a runner that has others than its template told of takes no job (I10)."""
+    return f"{zlib.crc32(json.dumps([each.to_json() for each in processors]).encode()):08x}"
 
 
 _registered: list[Processor] = []

@@ -28,7 +28,7 @@ from sandbox.isolation import Inherited, IsolationRefused, isolate_runner, refus
 from sandbox.jobdir import Home
 from sandbox.link import Link, cut_start
 from sandbox.policy import Limits, Policy
-from sandbox.processors import Processor
+from sandbox.processors import Processor, identity_of
 from sandbox.titles import percentage
 from sandbox.wire import Kind
 
@@ -86,13 +86,14 @@ def live(birth: Birth) -> int:
     if first[0] is not Kind.GO:
         return _confused(first[0])
     go: dict[str, Any] = codec.decode(first[1])
-    policy = Policy.from_json({**birth.policy.to_json(), **(go.get("limits") or {})})
+    policy = birth.policy
+    if go.get("limits"):
+        policy = Policy.from_json({**policy.to_json(), **go["limits"]})
     title = go.get("title") or f"oxherd: runner {birth.slot}"
     birth.set_title(f"{title} idle")
     reported = [*birth.inherited.layers, *isolated.layers]
-    link.send(
-        Kind.READY, codec.encode({"pid": os.getpid(), "layers": [layer.to_json() for layer in reported]})
-    )
+    ready = {"pid": os.getpid(), "identity": identity_of(processors)}
+    link.send(Kind.READY, codec.encode({**ready, "layers": [layer.to_json() for layer in reported]}))
     attempts = Attempts(processors, policy, limit)
     try:
         if go.get("at_once", 1) > 1:

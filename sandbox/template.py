@@ -13,6 +13,7 @@ or `refused` per request. End of file: exit 0.
 
 from __future__ import annotations
 
+import array
 import gc
 import inspect
 import os
@@ -25,6 +26,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, NoReturn
 
 from sandbox import codec, linux, runner, threads, titles, wire
@@ -44,11 +46,15 @@ from sandbox.isolation import (
 )
 from sandbox.loader import ModuleBroken, load
 from sandbox.policy import Policy
-from sandbox.processors import Processor
+from sandbox.processors import Processor, identity_of
 
 EXIT_FAILED = 1  # the targets cannot be loaded; the master has been told why
 MAX_CAUSE = 4 * 1024  # characters
 MAX_TRACEBACK = 8 * 1024
+
+FORKS_AT_ONCE = 16  # by one middle process: its own fork costs as much as that of a runner
+
+Request = tuple[dict[str, Any], list[int]]  # of the master: a packet and its descriptors
 
 _BIRTH_NOTE = struct.Struct("!i")  # from the middle process: the runner's pid, or an errno below zero
 
@@ -72,8 +78,15 @@ def main(control_fd: int) -> int:
         return 0
 
 
-def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    data, fds, _, _ = socket.recv_fds(control, wire.MAX_CONTROL, 4, socket.MSG_CMSG_CLOEXEC)
+def _receive(control: socket.socket, flags: int = 0) -> tuple[dict[str, Any] | None, list[int]]:
+    # Not by socket.recv_fds, which forgets its flags (tried, Python 3.11).
+    fds_read = array.array("i")
+    room = socket.CMSG_LEN(4 * fds_read.itemsize)
+    data, ancillary, _, _ = control.recvmsg(wire.MAX_CONTROL, room, socket.MSG_CMSG_CLOEXEC | flags)
+    for level, kind, raw in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds_read.frombytes(raw[: len(raw) - len(raw) % fds_read.itemsize])
+    fds = list(fds_read)
     if not data:
         return None, fds
     packet: dict[str, Any] = codec.decode(data)
@@ -87,6 +100,19 @@ def _send(control: socket.socket, packet: dict[str, Any]) -> None:
             _failed_packet(f"the list of processors is too long to be told: {len(data)} bytes")
         )
     control.sendall(data)
+
+
+def _refused(packet: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    reason = f"expected fork with 3 or 4 descriptors, not {packet.get('what')!r} with {len(fds)}"
+    return {"what": "refused", "request": packet.get("request"), "reason": reason}
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    """So many bytes, or what there is before its end."""
+    found = b""
+    while len(found) < size and (more := os.read(fd, size - len(found))):
+        found += more
+    return found
 
 
 def _failed_packet(cause: str, text: str = "") -> dict[str, Any]:
@@ -115,7 +141,8 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         return None
     except threads.TemplateHasThreads as error:
         told = [each.to_json() for each in processors]
-        _send(control, {"what": "threads", "cause": str(error), "processors": told})
+        about = {"identity": identity_of(processors), "processors": told}
+        _send(control, {"what": "threads", "cause": str(error), **about})
         return None
     except ModuleBroken as error:
         _send(control, _failed_packet(str(error), error.traceback))
@@ -198,71 +225,93 @@ class Template:
             {
                 "what": "ready",
                 "pid": os.getpid(),
+                "identity": identity_of(self.processors),
                 "processors": [each.to_json() for each in self.processors],
                 "layers": [layer.to_json() for layer in self.inherited.layers],
             },
         )
 
     def serve(self) -> int:
+        """Answer requests, those that wait together with one middle process for all of them."""
+        most = 1 if self._own_pid_namespaces() else FORKS_AT_ONCE
         while True:
             packet, fds = _receive(self.control)
+            asked = []
+            try:
+                while packet is not None:
+                    asked.append((packet, fds))
+                    if len(asked) == most:
+                        break
+                    packet, fds = _receive(self.control, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass  # nobody else waits
+            try:
+                answers = self._answers(asked)
+            finally:
+                for fd in chain.from_iterable(fds for _, fds in asked):
+                    os.close(fd)
+            for answer in answers:
+                _send(self.control, answer)
             if packet is None:
                 return 0
-            try:
-                answer = self._answer(packet, fds)
-            finally:
-                for fd in fds:
-                    os.close(fd)
-            _send(self.control, answer)
 
-    def _answer(self, packet: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        request = packet.get("request")
-        if packet.get("what") != "fork" or len(fds) not in (3, 4):
-            reason = f"expected fork with 3 or 4 descriptors, not {packet.get('what')!r} with {len(fds)}"
-            return {"what": "refused", "request": request, "reason": reason}
+    def _own_pid_namespaces(self) -> bool:
+        """Then each runner needs a middle process of its own: it is the first of its namespace."""
+        return self.policy.profile == "strict" and self.policy.pid_namespace
+
+    def _answers(self, asked: Sequence[Request]) -> list[dict[str, Any]]:
+        good = [each for each in asked if each[0].get("what") == "fork" and len(each[1]) in (3, 4)]
+        answers = [_refused(packet, fds) for packet, fds in asked if (packet, fds) not in good]
         try:
             threads.check()
-            pid = self._fork(packet["slot"], fds)
+            pids: Sequence[int | OSError] = self._fork(good) if good else ()
         except (threads.TemplateHasThreads, OSError) as error:
-            return {"what": "refused", "request": request, "reason": shorten(str(error), MAX_CAUSE)}
-        return {"what": "forked", "request": request, "pid": pid}
+            pids = [OSError(0, str(error))] * len(good)
+        for (packet, _), pid in zip(good, pids, strict=True):
+            answer = {"request": packet.get("request")}
+            if isinstance(pid, int):
+                answers.append({"what": "forked", **answer, "pid": pid})
+            else:
+                reason = shorten(pid.strerror or "", MAX_CAUSE)
+                answers.append({"what": "refused", **answer, "reason": reason})
+        return answers
 
-    def _fork(self, slot: int, fds: list[int]) -> int:
-        """Fork twice; the pid of the runner, the master's child once the middle process has ended."""
+    def _fork(self, asked: Sequence[Request]) -> list[int | OSError]:
+        """Fork twice; the pids of the runners, the master's children once the middle process has ended."""
         note_read, note_write = os.pipe()
         try:
             middle = os.fork()
             if middle == 0:
-                self._be_middle(slot, fds, note_write)
+                self._be_middle(asked, note_write)
             os.close(note_write)
             note_write = -1
-            note = os.read(note_read, _BIRTH_NOTE.size)
+            notes = _read_all(note_read, len(asked) * _BIRTH_NOTE.size)
             with suppress(ChildProcessError):  # the user's module has SIGCHLD ignored, or reaps everybody
                 os.waitpid(middle, 0)
         finally:
             os.close(note_read)
             if note_write >= 0:
                 os.close(note_write)
-        if len(note) < _BIRTH_NOTE.size:
-            raise OSError(0, "the middle process ended before it had forked")
-        (pid,) = _BIRTH_NOTE.unpack(note)
-        if pid < 0:
-            raise OSError(-pid, f"fork: {os.strerror(-pid)}")
-        return int(pid)
+        whole = len(notes) // _BIRTH_NOTE.size * _BIRTH_NOTE.size
+        told = [number for (number,) in _BIRTH_NOTE.iter_unpack(notes[:whole])]
+        silent = OSError(0, "the middle process ended before it had forked")
+        born = [pid if pid > 0 else OSError(-pid, f"fork: {os.strerror(-pid)}") for pid in told]
+        return [*born, *[silent] * (len(asked) - len(born))]
 
-    def _be_middle(self, slot: int, fds: list[int], note_write: int) -> NoReturn:
+    def _be_middle(self, asked: Sequence[Request], note_write: int) -> NoReturn:
         # Whatever happens, a forked body never unwinds into the template's own stack.
         try:
-            if self.policy.profile == "strict" and self.policy.pid_namespace:
+            if self._own_pid_namespaces():
                 with suppress(OSError):  # the runner sees whether it came to be
                     linux.unshare(linux.CLONE_NEWPID)
-            try:
-                pid = os.fork()
-            except OSError as error:
-                pid = -(error.errno or 1)
-            if pid == 0:
-                self._be_runner(slot, fds)
-            os.write(note_write, _BIRTH_NOTE.pack(pid))
+            for packet, fds in asked:
+                try:
+                    pid = os.fork()
+                except OSError as error:
+                    pid = -(error.errno or 1)
+                if pid == 0:
+                    self._be_runner(packet["slot"], fds)
+                os.write(note_write, _BIRTH_NOTE.pack(pid))
             os._exit(0)
         finally:
             os._exit(EXIT_INTERNAL)

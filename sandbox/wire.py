@@ -48,7 +48,7 @@ class Kind(IntEnum):
     LEAVE = 5  # empty: finish the job if there is one, then exit 0
 
     # --- runner to master ---
-    READY = 16  # {"pid", "layers": [[name, applied, reason], ...]}
+    READY = 16  # {"pid", "identity" (of what it has loaded), "layers": [[name, applied, reason], ...]}
     PROGRESS = 17  # raw JSON text
     LOG = 18  # UTF-8 text
     DATA = 19  # raw JSON text: the job's new data

@@ -21,6 +21,7 @@ from supervisor.observe.log import get
 log = get("nursery")
 
 FORK_WITHIN_S = 20.0  # a template that has not answered by then is killed and replaced
+FORKS_AT_ONCE = 16  # more would not fit into the link to the template
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
 
 
@@ -48,6 +49,8 @@ class Nursery:
         self.import_s = 0.0  # what a runner of a bare template needs before it is ready
         self._loaded = False  # once: from then on a dead template is replaced
         self._stopping = False
+        self._room = asyncio.Semaphore(FORKS_AT_ONCE)
+        self.identity = ""  # of the processors that its runners must have
         self.reviving: asyncio.Task[None] | None = None
 
     def spawn(self) -> Template:
@@ -85,9 +88,13 @@ class Nursery:
     async def _load(self) -> list[ProcessorFacts]:
         template, bare = self._template, self._facts_of_bare
         assert template is not None
-        facts = await template.load(
-            self.targets, self.policy, self._title, hooks=self._hooks, bare=bare is not None
-        )
+        try:
+            facts = await template.load(
+                self.targets, self.policy, self._title, hooks=self._hooks, bare=bare is not None
+            )
+        finally:
+            if bare is None:
+                self.identity = template.identity
         return facts if bare is None else bare
 
     async def _until_gone(self) -> None:
@@ -109,6 +116,10 @@ class Nursery:
 
     async def fork(self, slot: int, fds: Sequence[int]) -> int:
         """Have a runner forked onto `fds`; the pid that the template tells. Raises `SandboxError`."""
+        async with self._room:
+            return await self._fork(slot, fds)
+
+    async def _fork(self, slot: int, fds: Sequence[int]) -> int:
         template = self._template
         assert template is not None
         try:

@@ -48,6 +48,7 @@ log = get("runners")
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
 STEADY_AFTER_S = 10.0  # who has been ready for so long has not died of its birth
 FAILURES_TOLD_EVERY_S = 10.0
+SWEEP_WITHIN_S = 0.05
 SPAWN_BURST, SPAWNS_PER_S = 8, 10.0  # of runners that replace one that was of no use
 LEAVES_WITHIN_S = 5.0  # one that was told to
 UNKILLABLE_AFTER_S = 2.0
@@ -57,6 +58,20 @@ BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are 
 def pause_after(failures: int) -> float:
     """Seconds before a slot's next birth is tried, when so many in a row have come to nothing."""
     return min(BACKOFF_FIRST_S * 2.0 ** min(failures, BACKOFF_DOUBLINGS), BACKOFF_LAST_S)
+
+
+def _pidfd_of_child(pid: int) -> int:
+    """A pidfd of a child of ours; -1 when it is none."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError, OverflowError):
+        return -1
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        os.close(pidfd)
+        return -1
+    return pidfd
 
 
 class Runners:
@@ -90,6 +105,7 @@ class Runners:
         # Children from before us (the embedded server) are somebody else's to end.
         self._spared = set(children_of(os.getpid()))
         self._sweep_wanted = False
+        self._sweeping: asyncio.TimerHandle | None = None
         self._failures: dict[str, int] = {}  # why births came to nothing lately -> how many
         self.bucket = Bucket(SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self.stopping = False
@@ -178,8 +194,8 @@ class Runners:
         ours, theirs = new_ends(socket.SOCK_STREAM, faults=True)
         try:
             with theirs:
-                pid = await self._forked(slot, theirs.fds())
-            self._register(Runner(slot, pid, os.pidfd_open(pid)), ours)
+                pid, pidfd = await self._forked(slot, theirs.fds())
+            self._register(Runner(slot, pid, pidfd), ours)
         except BaseException:
             ours.close()
             raise
@@ -187,8 +203,8 @@ class Runners:
             if self._sweep_wanted:
                 self._sweep()
 
-    async def _forked(self, slot: Slot, fds: Sequence[int]) -> int:
-        """The pid of a new runner, a child of ours that is not reaped."""
+    async def _forked(self, slot: Slot, fds: Sequence[int]) -> tuple[int, int]:
+        """Pid and pidfd of a new runner, a child of ours that is not reaped."""
         try:
             pid = await slot.nursery.fork(slot.number, fds)
         finally:
@@ -199,9 +215,11 @@ class Runners:
             raise SandboxError(f"a new runner died at once with {dead.pop(pid)}")
         # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
         # ours been reaped meanwhile, _dead_at_birth would know it: the number is still its own.
-        if pid in self._by_pid or pid not in children_of(os.getpid()):
+        known = pid in self._by_pid or pid in self._spared or any(each.pid == pid for each in self._nurseries)
+        pidfd = -1 if known else _pidfd_of_child(pid)
+        if pidfd < 0:
             raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
-        return pid
+        return pid, pidfd
 
     def _register(self, runner: Runner, ends: Ends) -> None:
         slot = runner.slot
@@ -245,9 +263,15 @@ class Runners:
             return
         self._disarm(runner)
         try:
-            runner.layers = json.loads(body)["layers"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            told = json.loads(body)
+            runner.layers, identity = told["layers"], told.get("identity", "")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.bad_frame(runner, str(FrameError(kind, len(body))))
+            return
+        if identity != runner.slot.nursery.identity:
+            # I10: its module has changed since the template told of it, or the template was replaced.
+            runner.useless_why = "it has loaded other processors than its template told of"
+            self.kill(runner)
             return
         runner.was_ready = True
         if runner.advance(Fact.READY) is Phase.IDLE:
@@ -337,7 +361,10 @@ class Runners:
             runner.faults.drain()
         runner.cpu_ns = cpu_ns(runner.pid)
         self._bury(runner)
-        self._sweep()
+        if runner.let_go and how.status == 0:
+            self._sweep_soon()  # nobody waits for the end of what its jobs have left
+        else:
+            self._sweep()
         if runner.slot.number != Slot.UNTOLD:
             log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
         if runner.abandoned:
@@ -410,12 +437,19 @@ class Runners:
         else:
             self.strays += 1
 
+    def _sweep_soon(self) -> None:
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP_WITHIN_S, self._sweep)
+
     def _sweep(self) -> None:
         """Kill strays: children of ours that are not registered, left behind by a dead runner.
 
         While a fork is under way an unknown child may be a runner that is not registered yet, so the sweep
         waits for the template's answer.
         """
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         if self._forking():
             self._sweep_wanted = True
             return

@@ -99,6 +99,7 @@ class _Packet(msgspec.Struct, frozen=True):
     reason: str = ""
     cause: str = ""
     traceback: str = ""
+    identity: str = ""
     processors: list[ProcessorFacts] = []
 
 
@@ -118,6 +119,7 @@ class Template:
         self._last_words: deque[str] = deque(maxlen=40)
         self._outputs: list[OutputPipe] = []
         self.targets: tuple[Target, ...] = ()
+        self.identity = ""  # of what it has imported; its runners must have the same
         self.pid = 0
         self.alive = False
 
@@ -184,6 +186,7 @@ class Template:
             raise self._failure(reply.cause, reply.traceback)
         if not all(0 <= each.target_number < len(self.targets) for each in reply.processors):
             raise self._failure("the template told of a processor of a target that it was not given", "")
+        self.identity = reply.identity
         if reply.what == "threads":
             raise ImportStartsThreads(reply.cause, reply.processors)
         return reply.processors

@@ -206,6 +206,10 @@ class Master:
         return ""
 
     def ask_for_fork(self, slot: int = 2) -> tuple[dict[str, Any], socket.socket, int, int]:
+        ends = self.request_fork(slot)
+        return self.answer(), *ends
+
+    def request_fork(self, slot: int) -> tuple[socket.socket, int, int]:
         self._requests += 1
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
@@ -215,13 +219,16 @@ class Master:
         theirs.close()
         os.close(out_write)
         os.close(err_write)
-        return self.answer(), ours, out_read, err_read
+        return ours, out_read, err_read
 
     def fork(self, slot: int = 2) -> Runner:
         answer, *ends = self.ask_for_fork(slot)
         assert answer["what"] == "forked", answer
         assert answer["request"] == self._requests
-        runner = Runner(answer["pid"], *ends)
+        return self.adopt(answer["pid"], *ends)
+
+    def adopt(self, pid: int, link: socket.socket, out_read: int, err_read: int) -> Runner:
+        runner = Runner(pid, link, out_read, err_read)
         self.runners.append(runner)
         return runner
 

@@ -377,3 +377,22 @@ def test_nobody_outlives_a_killed_master():
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 continue
+
+
+def test_requests_that_wait_together_are_answered_each_with_a_runner_of_its_own(master):
+    """One middle process forks them all: each has its own descriptors, and none of another's."""
+    master.load("simple")
+    os.kill(master.process.pid, signal.SIGSTOP)
+    ends = [master.request_fork(slot) for slot in (1, 2, 3)]
+    os.kill(master.process.pid, signal.SIGCONT)
+    answers = [master.answer() for _ in ends]
+    assert [each["what"] for each in answers] == ["forked"] * 3
+    runners = [master.adopt(answer["pid"], *mine) for answer, mine in zip(answers, ends, strict=True)]
+    assert len({runner.pid for runner in runners}) == 3
+    for runner in runners:
+        assert runner.go()["pid"] == runner.pid
+    first, *others = runners
+    first.send(Kind.LEAVE)
+    assert first.wait() == 0
+    assert first.link.recv(1) == b"", "a sibling holds its link open"
+    assert all(each.silent() for each in others)

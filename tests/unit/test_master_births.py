@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -176,6 +177,7 @@ class FakeTemplate:
         self.deed = self.script[len(self.born)]
         self.born.append(self)
         self.pid, self.alive, self.forking, self.killed = 1, False, False, False
+        self.identity = ""
 
     def spawn(self, env):
         if self.deed == "no room":
@@ -262,3 +264,40 @@ async def test_a_template_that_ended_is_buried_though_a_kill_comes_first():
     assert is_zombie(template.pid)
     assert template.reap() == -signal.SIGKILL and not template.alive
     template.close()
+
+
+# --- the gate ------------------------------------------------------------------------------------------
+
+
+async def test_a_runner_with_other_processors_than_its_template_told_of_takes_no_job(registry, monkeypatch):
+    """I10: the module was changed between, or the template was replaced meanwhile."""
+    monkeypatch.setattr(registry, "open", lambda slot: None)
+    registry.stopping = False
+    runner = child(registry, f"{READY}; time.sleep(60)")
+    runner.slot.nursery.identity = "another"
+    why = []
+    runner.slot.on_failed_birth = why.append
+    await until(lambda: runner.phase is Phase.GONE)
+    assert "ready" not in runner.slot.owner.told
+    assert why == ["it has loaded other processors than its template told of"]
+
+
+async def test_who_dies_right_after_ready_is_born_again_with_growing_pauses(registry, monkeypatch):
+    monkeypatch.setattr(registry, "open", lambda slot: None)
+    registry.stopping = False
+    runner = child(registry, READY)
+    await until(lambda: runner.phase is Phase.GONE)
+    assert "ready" in runner.slot.owner.told
+    assert runner.slot.failures == 1 and runner.slot.owes
+
+
+async def test_of_many_births_that_fail_for_one_cause_the_log_tells_one(registry, monkeypatch):
+    told = []
+    log = SimpleNamespace(error=lambda event, **fields: told.append(fields))
+    monkeypatch.setattr("supervisor.master.runners.log", log)
+    monkeypatch.setattr("supervisor.master.runners.FAILURES_TOLD_EVERY_S", 0.01)
+    nursery = registry.nursery([], Policy(), "")
+    for number in range(300):
+        registry._birth_failed(Slot(number, Owner(), nursery=nursery), "no room")
+    await until(lambda: len(told) == 2)
+    assert told == [{"slot": 0, "error": "no room", "failures": 1}, {"error": "no room", "more": 299}]
