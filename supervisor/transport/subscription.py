@@ -54,6 +54,7 @@ class Subscription:
         self._heard_any = False
         self._refused: str | None = None
         self._link: Link | None = None
+        self._hears: bool | None = None  # as was told last
 
     async def keep(self) -> None:
         """Listen for ever; ends by being cancelled."""
@@ -76,7 +77,7 @@ class Subscription:
                     opened.link.abort("closed")
                 if not self._missing:
                     failures = 0
-            self._on_heard(False, self._refused or why)
+            self._tell(False, self._refused or why)
             await asyncio.sleep(REFUSED_PAUSE_S if self._refused else pause_s(failures, self._rng()))
             failures += 1
 
@@ -108,4 +109,9 @@ class Subscription:
             elif kind == b"subscribe" and self._missing:
                 self._missing.discard(channel)
                 if not self._missing:
-                    self._on_heard(True, "")
+                    self._tell(True, "")
+
+    def _tell(self, hears: bool, why: str) -> None:
+        if hears is not self._hears:
+            self._hears = hears
+            self._on_heard(hears, why)

@@ -86,6 +86,19 @@ async def test_a_server_that_is_silent_is_given_up_and_asked_again() -> None:
         await listener.close()
 
 
+async def test_a_server_that_is_away_is_told_once() -> None:
+    with private_server() as server:
+        listener = Listener(server.url, "first")
+        await listener.hears()
+        server.stop()
+        started_at = asyncio.get_running_loop().time()
+        await until(lambda: asyncio.get_running_loop().time() > started_at + 0.5)  # several tries
+        server.start()
+        await listener.hears(2)
+        assert [hears for hears, _ in listener.states] == [True, False, True]
+        await listener.close()
+
+
 async def test_a_quiet_channel_is_no_silence(redis_url: str, raw: redis.Redis) -> None:
     listener = Listener(redis_url, "first", ping_every_s=0.02)
     await listener.hears()
