@@ -117,6 +117,8 @@ class Nursery:
     async def fork(self, slot: int, fds: Sequence[int]) -> int:
         """Have a runner forked onto `fds`; the pid that the template tells. Raises `SandboxError`."""
         async with self._room:
+            if self._stopping:
+                raise SandboxError("no runner is born any more: the master stops")
             return await self._fork(slot, fds)
 
     async def _fork(self, slot: int, fds: Sequence[int]) -> int:

@@ -102,6 +102,7 @@ class Runners:
         self.no_groups = ""  # why there are none
         self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
+        self._forkers: set[asyncio.Task[Any] | None] = set()  # of them, who waits for a fork
         # Children from before us (the embedded server) are somebody else's to end.
         self._spared = set(children_of(os.getpid()))
         self._sweep_wanted = False
@@ -173,6 +174,8 @@ class Runners:
                 await self._start(slot)
                 return
             except (SandboxError, OSError) as error:
+                if self.stopping:
+                    return
                 self._birth_failed(slot, str(error))
 
     def _birth_failed(self, slot: Slot, why: str) -> None:
@@ -205,9 +208,12 @@ class Runners:
 
     async def _forked(self, slot: Slot, fds: Sequence[int]) -> tuple[int, int]:
         """Pid and pidfd of a new runner, a child of ours that is not reaped."""
+        forker = asyncio.current_task()
+        self._forkers.add(forker)
         try:
             pid = await slot.nursery.fork(slot.number, fds)
         finally:
+            self._forkers.discard(forker)
             dead = self._dead_at_birth
             if not self._forking():
                 self._dead_at_birth = {}  # the others were strays: nobody will ask for them
@@ -466,6 +472,9 @@ class Runners:
         self._succession.close()
         for each in self._nurseries:
             each.stop()
+        for task in self._tasks - self._forkers:
+            task.cancel()
+        await self._until(lambda: not self._forkers, 0.5)  # who is being forked is no stray
         for task in self._tasks:
             task.cancel()
         for runner in list(self._by_pid.values()):
