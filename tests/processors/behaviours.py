@@ -1,7 +1,7 @@
 """Thirty-four ways to behave badly, each one tiny: what a sandbox is for.
 
 Each is a processor of its own, so that it has the limits that contain it. Those under "harmful" are only ever
-run by a user of their own with limits already in force (tests/unprivileged.py).
+run by a user of their own with limits already in force (tests/ordinary_user.py).
 """
 
 from __future__ import annotations
