@@ -166,6 +166,14 @@ def test_the_user_of_the_policy_has_nothing_of_roots(confined: Confined):
     assert int(seen["status"]["CapEff"], 16) == 0
 
 
+@pytest.mark.parametrize("profile", ["process", "strict"])
+def test_the_template_dies_with_the_master_whoever_it_has_become(confined: Confined, profile: str):
+    """I8: a change of user clears the signal, so it is asked for again."""
+    seen = confined("look", profile=profile).runner().run("import", queue="look")
+    assert seen["parent_death"] == signal.SIGKILL
+    assert seen["dumpable"] is False
+
+
 # --- directories ------------------------------------------------------------------------------------------
 
 
