@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 UID = 61_234
 PROCESSES = 64
 DATA_BYTES = 256 * 1024 * 1024
-PROCESSORS = ("behaviours.py",)
+PROCESSORS = ("behaviours.py", "hogs.py")
 # Debian's Python 3.11.2 is older than what redis takes asyncio's own timeout from.
 SHIM = "from asyncio import timeout\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -11,6 +12,13 @@ from supervisor.blocking import fixed
 
 HOGS = {"target": "hogs", "queue": None}
 ONE = ("--concurrency", "1")
+
+
+@pytest.fixture(autouse=True)
+def _redis_for_every_user(redis_server):
+    """Who takes memory does it as a user without rights, under limits of its own (ordinary_user.py)."""
+    os.chmod(os.path.dirname(redis_server.socket), 0o711)
+    os.chmod(redis_server.socket, 0o777)
 
 
 def failed(queue, job):
@@ -29,10 +37,10 @@ def works_on(queue, run):
 
 
 @pytest.mark.parametrize("name", ["own", "program", "daemon"])
-def test_memory_counts_wherever_in_the_tree_it_is(oxherd, queue, name):
+def test_memory_counts_wherever_in_the_tree_it_is(oxherd, unprivileged, queue, name):
     """I10. Also where it was taken by a daemon that has left its parent and its session."""
     job = queue.add(name, {"mb": 90})
-    run = oxherd(*ONE, **HOGS)
+    run = oxherd(*ONE, user=unprivileged, **HOGS)
     reason = failed(queue, job)
     assert reason.startswith("memory limit of 60 MB exceeded: ")
     used = float(reason.split(": ")[1].split(" MB")[0])
@@ -42,15 +50,15 @@ def test_memory_counts_wherever_in_the_tree_it_is(oxherd, queue, name):
     works_on(queue, run)
 
 
-def test_a_job_within_its_memory_completes(oxherd, queue):
+def test_a_job_within_its_memory_completes(oxherd, unprivileged, queue):
     job = queue.add("own", {"mb": 40, "s": 0.6})
-    oxherd("--burst", **HOGS)
+    oxherd("--burst", user=unprivileged, **HOGS)
     until(lambda: queue.state(job.id) == "completed", "it completes")
 
 
-def test_memory_that_forked_children_share_is_counted_once(oxherd, queue):
+def test_memory_that_forked_children_share_is_counted_once(oxherd, unprivileged, queue):
     job = queue.add("shared", None)
-    oxherd("--burst", **HOGS).ended()
+    oxherd("--burst", user=unprivileged, **HOGS).ended()
     assert queue.get(job.id).returned == 40
 
 
@@ -133,9 +141,9 @@ def test_open_files_and_sizes_of_files_are_ordinary_failures_that_name_their_lim
     works_on(queue, run)
 
 
-def test_a_job_over_a_limit_is_tried_again_as_any_that_failed(oxherd, queue):
+def test_a_job_over_a_limit_is_tried_again_as_any_that_failed(oxherd, unprivileged, queue):
     job = queue.add("own", {"mb": 90}, attempts=2, backoff=fixed(10))
-    run = oxherd(*ONE, **HOGS)
+    run = oxherd(*ONE, user=unprivileged, **HOGS)
     assert failed(queue, job).startswith("memory limit")
     assert len(run.events("job.retried")) == 1
 
@@ -149,11 +157,11 @@ def test_the_log_says_at_the_start_how_limits_are_kept(oxherd, queue):
 # --- on_memory = "bigger" -----------------------------------------------------------------------------------
 
 
-def test_who_met_its_memory_limit_runs_once_more_alone_with_twice_as_much(oxherd, queue, raw):
+def test_who_met_its_memory_limit_runs_once_more_alone_with_twice_as_much(oxherd, unprivileged, queue, raw):
     """No attempt is burnt: this job has one only. Nothing of the master runs beside it."""
     job = queue.add("grows", {"mb": 90})
     naps = [queue.add("naps", {"s": 0.2}) for _ in range(20)]
-    run = oxherd("--burst", "--concurrency", "3", **HOGS)
+    run = oxherd("--burst", "--concurrency", "3", user=unprivileged, **HOGS)
     assert run.ended() == 0, run.story()
     record = queue.get(job.id)
     began, ended, held = record.returned
@@ -166,21 +174,21 @@ def test_who_met_its_memory_limit_runs_once_more_alone_with_twice_as_much(oxherd
     assert rows[-1] == "run once more, alone, with twice the memory"
 
 
-def test_twice_as_much_is_a_limit_too_and_then_the_job_fails(oxherd, queue):
+def test_twice_as_much_is_a_limit_too_and_then_the_job_fails(oxherd, unprivileged, queue):
     """Once more, not for ever."""
     job = queue.add("grows", {"mb": 140})
     after = queue.add("naps", {"s": 0})
-    run = oxherd("--concurrency", "2", **HOGS)
+    run = oxherd("--concurrency", "2", user=unprivileged, **HOGS)
     assert failed(queue, job).startswith("memory limit of 120 MB exceeded: ")
     assert len(run.events("job.handed_back")) == 1
     until(lambda: queue.state(after.id) == "completed", "the queue goes on")
 
 
-def test_a_stop_hands_back_who_waits_to_run_alone(oxherd, queue, raw):
+def test_a_stop_hands_back_who_waits_to_run_alone(oxherd, unprivileged, queue, raw):
     """I9. It keeps its mark, so the next master runs it with twice as much."""
     nap = queue.add("naps", {"s": 25})
     job = queue.add("grows", {"mb": 90})
-    run = oxherd("--concurrency", "2", **HOGS)
+    run = oxherd("--concurrency", "2", user=unprivileged, **HOGS)
     run.until("job.handed_back")
     until(lambda: queue.state(job.id) == "active", "it is fetched again")
     assert queue.state(nap.id) == "active"
