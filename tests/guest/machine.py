@@ -3,8 +3,8 @@
 Reads    the image; every file of the checkout that git knows or would add
 Writes   a directory of its own with the archive of the checkout; console.log
 Tells    each line that the guest writes to its second serial line, as it comes
-Rule     the guest is over after LIMIT_S whatever happens, this process being killed included: it is started
-         by `timeout`, whose group of processes it is
+Rule     the guest is over after LIMIT_S whatever happens, and when this process is killed: it is started by
+         `timeout`, whose group of processes it is, and which is told of our death
 
 Nothing of the host is mounted in it, it has no network, and no root is needed.
 """
@@ -26,7 +26,7 @@ from typing import Final
 
 from image import ROOT
 
-LIMIT_S: Final = 300
+LIMIT_S: Final = 420
 MEMORY_MB: Final = 1024
 POWER_OFF_S: Final = 20.0
 TAIL: Final = 60  # lines of the console in a message
@@ -62,6 +62,7 @@ class Guest:
 
     def _command(self, image: Path, archive: Path, serial: int) -> list[str]:
         return [
+            *("setpriv", "--pdeathsig", "TERM"),
             *("timeout", "--kill-after=5", str(LIMIT_S), "qemu-system-x86_64"),
             # TCG: it works in any container and on any host, /dev/kvm does not.
             *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),

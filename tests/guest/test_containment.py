@@ -19,6 +19,7 @@ from supervisor.blocking import Queue
 
 MEGABYTE = 1 << 20
 MASTER_AND_TEMPLATE = 2
+PATIENCE_S = 80.0  # a master takes 5 s to start here, and 30 s when the host has other work
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def fails(herd: tuple[Unit, Queue]) -> Callable[[str], Any]:
     run, queue = herd
 
     def fail(name: str) -> Any:
-        template = run.until("template.started")["pid"]
+        wait(run, lambda: run.events("template.started"), "the template starts")
+        template = run.events("template.started")[0]["pid"]
         neighbour = queue.add("echo", "neighbour")
         job = queue.add(name, {})
         wait(run, lambda: queue.state(job.id) == "failed", f"{name} fails")
@@ -53,7 +55,7 @@ def tidy(herd: tuple[Unit, Queue]) -> Iterator[None]:
 
 def wait(run: Unit, fact: Callable[[], Any], what: str) -> None:
     try:
-        until(fact, what)
+        until(fact, what, PATIENCE_S)
     except AssertionError as error:
         raise AssertionError(f"{error}; in its unit are {run.processes()}\n{run.story()}") from None
 
@@ -68,7 +70,8 @@ def verdict(job: Any) -> dict[str, Any]:
 
 def test_each_runner_has_a_leaf_of_its_own_and_the_log_says_so(herd):
     run, _ = herd
-    kept = run.until("limits.kept")
+    wait(run, lambda: run.events("limits.kept"), "how limits are kept is said")
+    kept = run.events("limits.kept")[0]
     assert (kept["by"], kept["group"]) == ("cgroup", str(run.cgroup))
     wait(run, lambda: [len(pids_in(leaf)) for leaf in run.leaves()] == [1, 1], "two runners, each in a leaf")
     assert not pids_in(run.cgroup)
