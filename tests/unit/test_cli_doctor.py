@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from sandbox import layers
-from supervisor.cli.doctor import Finding, _missing, _secrets
+from supervisor.cli.doctor import Finding, _limits_mode, _missing, _secrets
 from supervisor.cli.remedies import remedy_of
 from supervisor.config.model import Config
 from supervisor.config.policy import PolicyConfig
+from supervisor.master import cgroup
 from supervisor.master.trial import Seen
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,15 @@ def test_a_missing_layer_is_told_with_its_reason_and_the_way_to_it():
 
 def test_a_variable_of_ours_that_a_runner_has_is_told_as_reachable():
     assert _secrets(finding("process", variables=["OXHERD_X"]), CONFIG) == "reachable: inherited OXHERD_X"
+
+
+def test_how_limits_are_kept_is_told_in_both_cases(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cgroup, "delegated", lambda: "cgroup v2 is not mounted here")
+    assert "sampled four times a second: cgroup v2 is not mounted here" in _limits_mode()
+    assert "Delegate=yes" in _limits_mode()
+    given = cgroup.Delegated(Path("/sys/fs/cgroup/here"), frozenset({"memory", "pids"}))
+    monkeypatch.setattr(cgroup, "delegated", lambda: given)
+    assert _limits_mode().endswith("in a cgroup for each runner below /sys/fs/cgroup/here")
 
 
 def test_what_the_policy_opens_in_strict_is_said_of_the_secrets():
