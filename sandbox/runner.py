@@ -98,7 +98,9 @@ def live(birth: Birth) -> int:
     try:
         if go.get("at_once", 1) > 1:
             return _serve_many(link, attempts, birth.set_title, title)
-        return _serve(link, attempts, birth.set_title, title, own_user=policy.uid != 0)
+        # Who serves one job takes all that it leaves along; to find it out would take a millisecond.
+        hygiene = None if go.get("once") else Hygiene(let_threads_go=attempts.let_threads_go)
+        return _serve(link, attempts, birth.set_title, title, hygiene, own_user=policy.uid != 0)
     finally:
         with suppress(OSError):  # the master looks once more when we are dead
             link.home.remove()
@@ -115,10 +117,15 @@ def _reseed() -> None:
 
 
 def _serve(
-    link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str, *, own_user: bool
+    link: Link,
+    attempts: Attempts,
+    set_title: Callable[[str], None],
+    title: str,
+    hygiene: Hygiene | None,
+    *,
+    own_user: bool,
 ) -> int:
     busy_title = title
-    hygiene = Hygiene(let_threads_go=attempts.let_threads_go)
 
     def show_progress(value: Any) -> None:
         set_title(busy_title + percentage(value))
@@ -137,7 +144,7 @@ def _serve(
             outcome = attempts.run(meta, raw, link)
             rlimits.restore(kept)
             flush_output()
-            left = tidy(link.home, hygiene.look(meta["id"]))
+            left = tidy(link.home, hygiene.look(meta["id"]) if hygiene is not None else None)
             if left is not None:
                 link.send(Kind.LEFT, codec.encode(left.to_json()))
             link.send(*outcome)

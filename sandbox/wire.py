@@ -38,7 +38,8 @@ class Kind(IntEnum):
     # --- master to runner ---
     GO = 1  # {"slot", "title", "master_pid", "limits": {...}, "at_once"}: registered, may speak; answered by
     #         READY. title: what the process title begins with; limits: members of Policy that differ;
-    #         at_once: how many jobs it may have at a time, 1 when left out
+    #         at_once: how many jobs it may have at a time, 1 when left out; "once": it gets one job in its
+    #         life, so nobody asks what that has left in it
     START = 2  # meta length, meta {"id","name","queue","attempt","attempts","timestamp","priority","parent",
     #            "soft_timeout_ms","limits" (members of Limits, or null),"started"}, raw data. To a runner of
     #            hooks: {"id","name","queue" (the kind of hook),"attempt","attempts","hook": {"queue",

@@ -256,6 +256,7 @@ class Runners:
             "master_pid": os.getpid(),
             "limits": {},
             "at_once": slot.room,
+            "once": slot.fresh and slot.nursery.policy.profile != "strict",
         }
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
         self._succession.born(runner)
