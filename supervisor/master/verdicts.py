@@ -36,16 +36,15 @@ class Cause(StrEnum):
     LOST_LOCK = "lost_lock"
 
 
-# What counts towards `max_crashes`: the process died, or was killed for what its job did.
+# What counts towards `max_crashes`: the process died, or was killed for what its job did. Not for what it did not
+# do: a job that waits too long for something may well be done the next time, and `attempts` say how often.
 CRASHES: Final = frozenset(
     {
         Cause.MEMORY_LIMIT,
         Cause.HOST_MEMORY,
         Cause.SIGNAL,
         Cause.EXIT,
-        Cause.WALL_TIME,
         Cause.CPU_TIME,
-        Cause.NO_PROGRESS,
         Cause.PROCESSES,
         Cause.OUTPUT,
         Cause.BAD_FRAME,
