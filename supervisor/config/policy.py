@@ -137,7 +137,8 @@ class PolicyConfig:
         2,
         at_least=1,
         doc="""
-        How many attempts of a job may end by a crash (a fault in C, an exit, over a limit other than time)
+        How many attempts of a job may end by a crash (a fault in C, an exit, over a limit other than wall
+        time)
         before it fails for good with its verdicts. Never more than its attempts.
         """,
     )

@@ -36,8 +36,8 @@ class Cause(StrEnum):
     LOST_LOCK = "lost_lock"
 
 
-# What counts towards `max_crashes`: the process died, or was killed for what its job did. Not for what it did not
-# do: a job that waits too long for something may well be done the next time, and `attempts` say how often.
+# What counts towards `max_crashes`: the process died, or was killed for what its job did. Not for what it did
+# not do: a job that waits too long for something may well be done the next time, and `attempts` say how often.
 CRASHES: Final = frozenset(
     {
         Cause.MEMORY_LIMIT,
