@@ -138,8 +138,7 @@ class PolicyConfig:
         at_least=1,
         doc="""
         How many attempts of a job may end by a crash (a fault in C, an exit, over a limit other than wall
-        time)
-        before it fails for good with its verdicts. Never more than its attempts.
+        time) before it fails for good with its verdicts. Never more than its attempts.
         """,
     )
     on_memory: str | None = option(

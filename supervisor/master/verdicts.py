@@ -37,7 +37,7 @@ class Cause(StrEnum):
 
 
 # What counts towards `max_crashes`: the process died, or was killed for what its job did. Not for what it did
-# not do: a job that waits too long for something may well be done the next time, and `attempts` say how often.
+# not do: a job that waits too long for something may well be done the next time, and `attempts` decide.
 CRASHES: Final = frozenset(
     {
         Cause.MEMORY_LIMIT,
