@@ -65,6 +65,7 @@ def test_the_names_type_checkers_see_are_the_names_there_are():
 def test_every_error_a_caller_can_meet_is_in_the_face():
     of_the_master = {
         "SandboxError",
+        "NoRunner",
         "TemplateFailed",
         "BadFrame",
         "NotRepeatable",
