@@ -392,7 +392,11 @@ class Runners:
         if not runner.was_ready:
             said = "killed" if runner.was_killed else f"it ended with {how}"
             self._birth_failed(slot, runner.useless_why or f"{said} before it was ready")
-        elif not runner.was_killed and self._loop.time() - runner.born_at < STEADY_AFTER_S:
+        elif (
+            not runner.was_killed
+            and how.signal != signal.SIGKILL  # which comes from elsewhere: nobody dies of it by itself
+            and self._loop.time() - runner.born_at < STEADY_AFTER_S
+        ):
             self._birth_failed(slot, f"it ended with {how} before it had a job")
         else:
             slot.failures = 0
