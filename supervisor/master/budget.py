@@ -30,9 +30,17 @@ class OutputBudget:
         self._bytes = float(BYTES_AT_ONCE)
         self._filled_at = clock()
         self._empty = False
+        self._begun = False
 
     def begin(self) -> None:
-        """A job begins, which is not to go without for what another has printed."""
+        """A job begins, which is not to go without for what another has printed.
+
+        Most jobs print nothing, so the work is left to the first line.
+        """
+        self._begun = True
+
+    def _begin(self) -> None:
+        self._begun = False
         self._fill()
         self._lines = max(self._lines, FIRST_LINES)
         self._bytes = max(self._bytes, FIRST_BYTES)
@@ -40,6 +48,8 @@ class OutputBudget:
 
     def take(self, length: int) -> bool:
         """One more line of so many bytes: may it be told?"""
+        if self._begun:
+            self._begin()
         if not self._empty and self._lines >= 1 and self._bytes >= length:
             self._lines -= 1
             self._bytes -= length

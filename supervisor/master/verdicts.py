@@ -129,6 +129,8 @@ class LockGone:
 
 def cause_of(verdict: Verdict) -> Cause | None:
     """Why it did not end by its processor's own word; None when it did."""
+    if type(verdict) is Returned:  # first, because nearly all are
+        return None
     if isinstance(verdict, Crashed | Raised | CutOff):
         return verdict.cause
     return Cause.LOST_LOCK if isinstance(verdict, LockGone) else None
