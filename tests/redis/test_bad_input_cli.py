@@ -179,7 +179,7 @@ def test_bad_input_is_a_sentence_and_redis_is_as_it_was(row, run, raw, seeded):
     wrong = []
     changed = False
     for argv, must_fail in cases(row):
-        if row == "run" and not must_fail:
+        if row in ("run", "check") and not must_fail:  # their targets are told in a paragraph
             continue
         if changed:
             put_back(raw, seeded)
