@@ -33,6 +33,7 @@ LEAF: Final = "runner-"
 NEEDED: Final = ("memory", "pids")
 WELCOME: Final = ("cpu",)
 NO_LIMIT: Final = "max"
+OUR_WEIGHT: Final = 1_000  # against 100 of each runner: who renews locks does not wait for who computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,9 @@ class Groups:
         for name in (*NEEDED, *WELCOME):
             if name in controllers:
                 (self.root / "cgroup.subtree_control").write_text(f"+{name}")
+        weight = home / "cpu.weight"
+        if weight.exists():
+            weight.write_text(str(OUR_WEIGHT))
         for left in self.root.glob(f"{LEAF}*"):  # of a master before us, which was killed
             Leaf(left).remove()
 

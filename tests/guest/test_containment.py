@@ -73,6 +73,7 @@ def test_each_runner_has_a_leaf_of_its_own_and_the_log_says_so(herd):
     wait(run, lambda: run.events("limits.kept"), "how limits are kept is said")
     kept = run.events("limits.kept")[0]
     assert (kept["by"], kept["group"]) == ("cgroup", str(run.cgroup))
+    assert (run.cgroup / "supervisor" / "cpu.weight").read_text() == "1000\n"
     wait(run, lambda: [len(pids_in(leaf)) for leaf in run.leaves()] == [1, 1], "two runners, each in a leaf")
     assert not pids_in(run.cgroup)
     assert run.pid in pids_in(run.cgroup / "supervisor")

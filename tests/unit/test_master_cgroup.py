@@ -101,6 +101,14 @@ def test_taking_possession_moves_us_and_ours_into_a_leaf_and_switches_the_contro
     assert written[2:] == [(switch, "+memory"), (switch, "+pids"), (switch, "+cpu")]
 
 
+def test_the_master_has_ten_times_the_share_of_a_runner(host):
+    """Who renews the locks does not wait for those who compute."""
+    home = host.group(host.unit / "supervisor")
+    (home / "cpu.weight").write_text("100")
+    assert isinstance(Groups.find(host.proc, []), Groups)
+    assert (home / "cpu.weight").read_text() == "1000"
+
+
 def test_a_group_with_strangers_in_it_is_left_alone(host):
     host.group(host.unit, pids=[os.getpid(), 4_000_001])
     why = Groups.find(host.proc, [])
