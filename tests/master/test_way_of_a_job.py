@@ -275,10 +275,3 @@ def test_a_parent_that_returns_too_early_fails_as_in_bullmq(oxherd, queue, raw, 
     assert queue.state(job.id) == "failed"
     assert raw.hget(f"bull:work:{job.id}", "ats") == b"1"
     assert raw.llen("bull:work:active") == 0
-
-
-def test_a_limit_that_is_not_kept_is_said_at_the_start(oxherd):
-    """Nobody relies on a memory limit that nothing enforces."""
-    run = oxherd(target="limits", queue="thumbnails")
-    warning = run.until("limit.not_kept")
-    assert (warning["target"], warning["limit"]) == ("limits:resize", "memory 512M")
