@@ -104,7 +104,7 @@ SILENCES = {
     "tests/chaos/test_lost_exchanges.py": "a random pause, so that the server stops at every moment",
     "tests/chaos/test_lost_replies.py": "a random pause, so that the server stops at every moment",
     "tests/master/test_cancel.py": "a random pause, so that cancels come at every moment",
-    "tests/sandbox/test_cancel.py": "a random pause, so that cancels come at every moment",
+    "tests/sandbox/test_cancelled.py": "a random pause, so that cancels come at every moment",
     "tests/chaos/test_lost_schedulers.py": "a random pause, so that the server stops at every moment",
     "tests/unit/test_transport_answers.py": "no reply is due, so none is missed",
 }
