@@ -7,8 +7,12 @@ user cannot read it: what a strict runner does is tried as anybody else.
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
+from ordinary_user import UID
+
+from supervisor.blocking import Queue
 
 AS_ROOT = os.geteuid() == 0
 
@@ -34,6 +38,65 @@ def test_a_runner_of_strict_serves_on_if_the_user_says_so(oxherd, queue):
     seen = [queue.result(job, timeout_ms=20_000) for job in jobs]
     assert len({each["cwd"] for each in seen}) == 1
     assert all(each["before"] == [] for each in seen)
+
+
+WALLED = """
+import os, socket
+from sandbox.processors import processor
+
+def tried(deed):
+    try:
+        deed()
+    except OSError as refused:
+        return type(refused).__name__
+    return "done"
+
+@processor("walled")
+def look(job):
+    return {
+        "uid": os.getuid(),
+        "at home": os.getcwd() == job.directory,
+        "shadow": tried(lambda: open("/etc/shadow").read()),
+        "network": tried(socket.socket),
+        "outside": tried(lambda: open("/var/tmp/oxherd-was-here", "w")),
+        "inside": tried(lambda: open("here", "w").close()),
+    }
+"""
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
+def test_under_a_master_that_is_root_strict_runs_as_the_user_that_is_named(redis_url, unprivileged):
+    (unprivileged.home / "walled.py").write_text(WALLED)
+    with Queue("walled", url=redis_url) as queue:
+        job = queue.add("any", None)
+        flags = [
+            "--redis",
+            redis_url,
+            "--burst",
+            "--profile",
+            "strict",
+            "--user",
+            str(UID),
+            "--concurrency",
+            "1",
+        ]
+        done = subprocess.run(
+            [unprivileged.python, "-m", "supervisor", "run", "walled", *flags],
+            cwd=unprivileged.home,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": unprivileged.paths},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert queue.result(job, timeout_ms=1_000) == {
+            "uid": UID,
+            "at home": True,
+            "shadow": "PermissionError",
+            "network": "PermissionError",
+            "outside": "PermissionError",
+            "inside": "done",
+        }
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root is root")
