@@ -243,7 +243,7 @@ class Groups:
     def leaf_for(self, pid: int) -> Leaf | None:
         """A leaf with this process in it; None when the kernel refuses, which the log says."""
         leaf = None
-        self._sweep()
+        self.sweep()
         try:
             leaf = self.leaf(str(pid))
             leaf.attach(pid)
@@ -256,14 +256,15 @@ class Groups:
 
     def give_up(self, leaf: Leaf) -> None:
         """Its runner is dead: whatever is left in it is killed, and it is taken away when that has ended."""
-        self._sweep()
+        self.sweep()
         if not leaf.remove():
             leaf.kill()
             self._dying.append(leaf)
 
-    def _sweep(self) -> None:
-        """At every birth and burial: who was killed takes a moment to die, and a birth follows a death."""
+    def sweep(self) -> bool:
+        """Who was killed takes a moment to die: try again; True when nothing is left to be taken away."""
         self._dying = [each for each in self._dying if not each.remove()]
+        return not self._dying
 
     def leaf(self, name: str) -> Leaf:
         """A new, empty group. Raises OSError."""

@@ -52,6 +52,7 @@ SWEEP_WITHIN_S = 0.05
 SPAWN_BURST, SPAWNS_PER_S = 8, 10.0  # of runners that replace one that was of no use
 LEAVES_WITHIN_S = 5.0  # one that was told to
 UNKILLABLE_AFTER_S = 2.0
+SWEEP_AGAIN_S = 0.25  # for the cgroup of a runner whose family dies slowly
 BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
 
 
@@ -411,6 +412,7 @@ class Runners:
         os.close(runner.pidfd)
         if self.groups is not None and runner.leaf is not None:
             self.groups.give_up(runner.leaf)
+            self._sweep_groups()
         if self.jobs_dir is not None and not self.jobs_dir.removed(runner.pid):
             self._loop.run_in_executor(None, self.jobs_dir.remove, runner.pid)
         runner.pipe.close()
@@ -501,6 +503,11 @@ class Runners:
 
     def _templates_gone(self) -> bool:
         return not any(each.reap_last() for each in self._nurseries)
+
+    def _sweep_groups(self) -> None:
+        """The last death may be followed by no birth: what is not empty yet is tried again until it is."""
+        if self.groups is not None and not self.groups.sweep() and not self.stopping:
+            self._loop.call_later(SWEEP_AGAIN_S, self._sweep_groups)
 
     async def _until(self, true: Callable[[], bool], limit_s: float) -> bool:
         """Until `true()`, at most `limit_s`. Exits arrive on their own meanwhile."""

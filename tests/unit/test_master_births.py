@@ -301,3 +301,23 @@ async def test_of_many_births_that_fail_for_one_cause_the_log_tells_one(registry
         registry._birth_failed(Slot(number, Owner(), nursery=nursery), "no room")
     await until(lambda: len(told) == 2)
     assert told == [{"slot": 0, "error": "no room", "failures": 1}, {"error": "no room", "more": 299}]
+
+
+async def test_a_group_that_empties_slowly_is_tried_again_until_it_is_gone(registry, monkeypatch):
+    """Seen in the guest: the last of a family died after the last birth, and its empty group stayed."""
+    monkeypatch.setattr("supervisor.master.runners.SWEEP_AGAIN_S", 0.0)
+    tries = []
+    gone = asyncio.Event()
+
+    class Groups:
+        def sweep(self):
+            tries.append(1)
+            if len(tries) == 3:
+                gone.set()
+            return gone.is_set()
+
+    registry.groups = Groups()
+    registry._sweep_groups()
+    await asyncio.wait_for(gone.wait(), 5)
+    registry.groups = None
+    assert len(tries) == 3
