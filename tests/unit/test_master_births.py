@@ -316,8 +316,8 @@ async def test_a_group_that_empties_slowly_is_tried_again_until_it_is_gone(regis
                 gone.set()
             return gone.is_set()
 
-    registry.groups = Groups()
+    registry.groups, registry.stopping = Groups(), False
     registry._sweep_groups()
     await asyncio.wait_for(gone.wait(), 5)
-    registry.groups = None
+    registry.groups, registry.stopping = None, True
     assert len(tries) == 3
