@@ -63,7 +63,7 @@ def command(home: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, 
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise CannotBe("setpriv is not installed (Debian: apt-get install util-linux)")
-    as_user = [setpriv, f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs"]
+    as_user = [setpriv, f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
     env = {
         "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
