@@ -32,7 +32,7 @@ EXIT_INTERNAL = 70  # our own failure, not the user's
 Outcome = tuple[Kind, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each job
 class Prepared:
     """A processor and the job that it is to be called with."""
 

@@ -95,11 +95,7 @@ class CancelJob:
         return (self.queue.meta, self.queue.cancel)
 
     def args(self) -> Sequence[Arg]:
-        request = self.request
-        return (
-            *(self.queue.base + ":", self.job_id, self.now_ms, request.sentence),
-            *(request.text, KEPT_MS, ""),
-        )
+        return _arguments(self, "")
 
     def decode(self, reply: Reply) -> int:
         if isinstance(reply, list):
@@ -128,16 +124,20 @@ class EnforceCancel:
         return (self.queue.meta, self.queue.cancel)
 
     def args(self) -> Sequence[Arg]:
-        request = self.request
-        return (
-            *(self.queue.base + ":", self.job_id, self.now_ms, request.sentence),
-            *(request.text, KEPT_MS, "1"),
-        )
+        return _arguments(self, "1")
 
     def decode(self, reply: Reply) -> int:
         if isinstance(reply, list):
             raise RedisRefused(f"job {self.job_id} is not cancelled: {reply[1].decode('utf-8', 'replace')}")
         return int(reply)
+
+
+def _arguments(asked: CancelJob | EnforceCancel, found_by_a_master: str) -> Sequence[Arg]:
+    request = asked.request
+    return (
+        *(asked.queue.base + ":", asked.job_id, asked.now_ms, request.sentence),
+        *(request.text, KEPT_MS, found_by_a_master),
+    )
 
 
 @dataclass(frozen=True, slots=True)
