@@ -6,6 +6,8 @@ Writes    docs/reference/{api,processors,cli,configuration,log-events}.md; node-
 Rule      the pages are committed, and a test compares them with what is made here: the same on every machine
 
 A module of supervisor/client that is not named here gets its part of api.md by itself.
+
+Longer than most modules because each page is a table of what stands on it, and the pages share their words.
 """
 
 from __future__ import annotations
