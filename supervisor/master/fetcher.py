@@ -67,6 +67,7 @@ class Fetcher:
         self.cut_short = False  # a wait was interrupted: the marker it was about to pop may be lost
         self._refusal = ""  # why Redis gave no jobs when we last asked
         self._held = False  # paused, or at its global concurrency, when we last looked
+        self.fetched_at = 0.0  # loop time of the last answer to a call that asked for jobs; 0 for none yet
 
     def appetite(self, free: int, *, finishing: bool) -> int:
         """How many jobs the next call may take. A call that finishes jobs asks along, as BullMQ's does."""
@@ -79,6 +80,7 @@ class Fetcher:
 
     def learned(self, asked: int, exchange: Exchange) -> None:
         """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs."""
+        self.fetched_at = self._loop.time()
         if exchange.held and not self._held:
             log.info("queue.held", queue=self._keys.name, why="paused, or at its global concurrency")
         self._held = exchange.held

@@ -79,6 +79,16 @@ class Leases:
         held = self._held.get(job_id)
         return held is not None and held.token == token and self._clock() < held.trusted_until
 
+    def margin_s(self, job_id: str) -> float | None:
+        """Seconds until trust in this lease ends; None when there is none."""
+        held = self._held.get(job_id)
+        return None if held is None else held.trusted_until - self._clock()
+
+    def oldest_s(self) -> float | None:
+        """Seconds since the lease that is oldest was set or renewed; None when there is none."""
+        first = min((held.sent_at for held in self._held.values()), default=None)
+        return None if first is None else self._clock() - first
+
     def __len__(self) -> int:
         return len(self._held)
 

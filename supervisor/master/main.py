@@ -71,12 +71,21 @@ def _tell_orphans(ended: asyncio.Future[list[int]]) -> None:
 
 
 class Master:
-    """One run of one master."""
+    """One run of one master.
+
+    What has no underscore is for `snapshot.py`.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.address = plan.address
+        self.redis: Redis | None = None  # None until it is connected for the first time
+        self.runners: Runners
+        self.loop: asyncio.AbstractEventLoop
+        self.generation = 1  # of the code that new runners have
+        self.started_on = round(time.time() * 1000)
         self._inbox: asyncio.Queue[Request] = asyncio.Queue()
-        self._workers: list[Worker] = []
+        self.workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: Stopping | None = None
         self._status = 0
@@ -84,14 +93,14 @@ class Master:
         self._broken: BaseException | None = None
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         set_child_subreaper(True)
         if self._plan.config.policy.profile != "none":
             set_dumpable(False)
         find_setter()("oxherd: master")
         loop.set_exception_handler(self._unexpected)
         signals.install(loop, self._inbox)
-        self._runners = runners = self._make_runners(loop)
+        self.runners = runners = self._make_runners(loop)
         runners.groups = self._groups()
         base = policy_of(self._plan.config.policy)
         runners.jobs_dir = jobs_dir = JobsDir(base.uid, base.gid)
@@ -136,10 +145,11 @@ class Master:
     async def _work_with(
         self, loop: asyncio.AbstractEventLoop, settings: list[QueueSettings], redis: Redis
     ) -> None:
+        self.redis = redis
         try:
             await self._work(loop, redis, settings)
         finally:
-            for worker in self._workers:
+            for worker in self.workers:
                 await worker.close()
             await redis.close()
 
@@ -152,7 +162,7 @@ class Master:
         groups = Groups.find()
         if isinstance(groups, str):
             log.info("limits.kept", by="sampling", why=groups)
-            self._runners.no_groups = groups
+            self.runners.no_groups = groups
             return None
         log.info("limits.kept", by="cgroup", group=str(groups.root))
         return groups
@@ -163,7 +173,7 @@ class Master:
         if not targets:
             return None
         timeout_s = config.timeout_ms / 1000
-        return Hooks(self._runners, targets, policy, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
+        return Hooks(self.runners, targets, policy, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
 
     async def _ready_to_work(self) -> Ready:
         """Load the processors and connect, side by side. Each fails the start with a sentence."""
@@ -191,7 +201,7 @@ class Master:
         facts, *_ = await asyncio.gather(self._profiles.load(), *(each.load() for each in hooks))
         loop = asyncio.get_running_loop()
         for nursery in (*self._profiles.all(), *hooks):
-            await Proof(self._runners, nursery, loop).done()
+            await Proof(self.runners, nursery, loop).done()
         return facts
 
     def _reply_timeout_s(self) -> float:
@@ -204,7 +214,7 @@ class Master:
     def _redis_state(self, connected: bool, why: str) -> None:
         if connected:
             log.info("redis.connected", address=str(self._plan.address), why=why)
-            for worker in self._workers:
+            for worker in self.workers:
                 worker.reconnected()
         else:
             log.warning("redis.lost", address=str(self._plan.address), why=why)
@@ -214,7 +224,7 @@ class Master:
     ) -> None:
         around = Surroundings(
             redis=redis,
-            runners=self._runners,
+            runners=self.runners,
             nursery_of=self._profiles.of,
             listener=self._plan.listener,
             clock=time.monotonic,
@@ -233,10 +243,10 @@ class Master:
             suffix = f":w:{each.worker_name}" if each.worker_name else ""
             marker = MarkerWaiter(self._plan.address, client_name=keys.client_name(suffix))
             worker = Worker(keys, each, marker, around)
-            self._workers.append(worker)
+            self.workers.append(worker)
             slot = worker.open_slots(slot)
             self._spawn(worker.run())
-        self._runners.bucket = Bucket(2 * slot + SPAWN_BURST, SPAWNS_PER_S, loop.time)
+        self.runners.bucket = Bucket(2 * slot + SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self._spawn(self._subscription().keep())
         log.info(
             "master.started",
@@ -255,11 +265,11 @@ class Master:
             for task in self._tasks:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
-        log.info("master.stopped", done=sum(w.dispatcher.done for w in self._workers))
+        log.info("master.stopped", done=sum(w.dispatcher.done for w in self.workers))
 
     def _subscription(self) -> Subscription:
         """Where all workers hear of requests to cancel, on one connection."""
-        workers = {worker.keys.cancel: worker for worker in self._workers}
+        workers = {worker.keys.cancel: worker for worker in self.workers}
 
         def heard(channel: str, payload: bytes) -> None:
             workers[channel].cancelling.heard(payload)
@@ -276,7 +286,7 @@ class Master:
         if not hears:
             log.warning("cancel.unheard", why=why)
             return
-        for worker in self._workers:
+        for worker in self.workers:
             worker.cancelling.look_at_all()  # what was asked while nobody listened
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -303,7 +313,7 @@ class Master:
 
     async def _burst(self, redis: Redis) -> None:
         try:
-            await until_nothing_left(redis, self._workers)
+            await until_nothing_left(redis, self.workers)
         except (QueueBroken, QueueDegraded, QueuePaused) as error:
             self._sentence = error
         self._inbox.put_nowait(Request.DONE)
@@ -339,13 +349,13 @@ class Master:
         if stop is None:
             config = self._plan.config.stop
             self._stopping = Stopping(
-                self._workers,
+                self.workers,
                 cancel_after_s=config.cancel_after_ms / 1000,
                 kill_after_s=config.kill_after_ms / 1000,
                 deadline_s=config.deadline_ms / 1000,
                 clock=time.monotonic,
             )
-            for worker in self._workers:
+            for worker in self.workers:
                 worker.exchanger.give_up = self._stopping.over
             stop = asyncio.get_running_loop().create_task(self._come_to_an_end(self._stopping))
         elif request is Request.STOP and self._stopping is not None:
@@ -360,7 +370,7 @@ class Master:
             await self._hooks.drain(stopping.patient)
 
     def _tell_workers(self, request: Request) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             match request:
                 case Request.QUIET:
                     worker.fetcher.pause()
@@ -376,7 +386,7 @@ class Master:
             raise self._broken
         if self._sentence is not None:
             raise self._sentence
-        if self._plan.burst and any(worker.dispatcher.failed_for_good for worker in self._workers):
+        if self._plan.burst and any(worker.dispatcher.failed_for_good for worker in self.workers):
             return 1
         return self._status
 

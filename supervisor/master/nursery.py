@@ -51,6 +51,7 @@ class Nursery:
         self._stopping = False
         self._room = asyncio.Semaphore(FORKS_AT_ONCE)
         self.identity = ""  # of the processors that its runners must have
+        self.generation = 1  # of the code
         self.reviving: asyncio.Task[None] | None = None
 
     def spawn(self) -> Template:

@@ -87,7 +87,7 @@ class Runners:
     ) -> None:
         self._loop = loop
         self._env = env
-        self._nurseries: list[Nursery] = []
+        self.nurseries: list[Nursery] = []
         self._degraded = Degraded()
         self._by_pid: dict[int, Runner] = {}
         self._succession = Succession(
@@ -120,7 +120,7 @@ class Runners:
     ) -> Nursery:
         """A place for templates of these targets under this policy."""
         made = Nursery(self._loop, env=self._env, targets=targets, policy=policy, title=title, hooks=hooks)
-        self._nurseries.append(made)
+        self.nurseries.append(made)
         return made
 
     def abandon(self, nursery: Nursery) -> None:
@@ -130,11 +130,11 @@ class Runners:
 
     def spawn_templates(self) -> None:
         """Start the first template of each; called before any connection to Redis exists."""
-        for each in self._nurseries:
+        for each in self.nurseries:
             each.spawn()
 
     def _forking(self) -> bool:
-        return any(each.forking for each in self._nurseries)
+        return any(each.forking for each in self.nurseries)
 
     # --- births -------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Runners:
             raise SandboxError(f"a new runner died at once with {dead.pop(pid)}")
         # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
         # ours been reaped meanwhile, _dead_at_birth would know it: the number is still its own.
-        known = pid in self._by_pid or pid in self._spared or any(each.pid == pid for each in self._nurseries)
+        known = pid in self._by_pid or pid in self._spared or any(each.pid == pid for each in self.nurseries)
         pidfd = -1 if known else _pidfd_of_child(pid)
         if pidfd < 0:
             raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
@@ -437,7 +437,7 @@ class Runners:
             pid = ended.si_pid
             if pid in self._by_pid:
                 self._reap(self._by_pid[pid])
-            elif not any(each.buried(pid) for each in self._nurseries):
+            elif not any(each.buried(pid) for each in self.nurseries):
                 self._reap_stray(pid)
 
     def _reap_stray(self, pid: int) -> None:
@@ -467,7 +467,7 @@ class Runners:
             self._sweep_wanted = True
             return
         self._sweep_wanted = False
-        known = {*self._by_pid, *self._spared, *(each.pid for each in self._nurseries)}
+        known = {*self._by_pid, *self._spared, *(each.pid for each in self.nurseries)}
         for pid in children_of(os.getpid()):
             if pid not in known:
                 below = kill_tree(pid)
@@ -477,7 +477,7 @@ class Runners:
         """End every runner, let the templates go, and return when all are buried."""
         self.stopping = True
         self._succession.close()
-        for each in self._nurseries:
+        for each in self.nurseries:
             each.stop()
         for task in self._tasks - self._forkers:
             task.cancel()
@@ -493,16 +493,16 @@ class Runners:
             for runner in list(self._by_pid.values()):
                 self.kill(runner)
             await self._until(lambda: not self._by_pid, UNKILLABLE_AFTER_S)
-        for each in self._nurseries:
+        for each in self.nurseries:
             each.let_go()
         if not await self._until(self._templates_gone, 0.5):
-            for each in self._nurseries:
+            for each in self.nurseries:
                 each.kill()
             await self._until(self._templates_gone, UNKILLABLE_AFTER_S)
         self._sweep()
 
     def _templates_gone(self) -> bool:
-        return not any(each.reap_last() for each in self._nurseries)
+        return not any(each.reap_last() for each in self.nurseries)
 
     def _sweep_groups(self) -> None:
         """The last death may be followed by no birth: what is not empty yet is tried again until it is."""

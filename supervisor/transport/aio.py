@@ -103,6 +103,11 @@ class Redis:
         return self._session.opened is not None
 
     @property
+    def answered_at(self) -> float:
+        """Loop time at which the newest connection has last brought anything; 0 for never."""
+        return self._session.last.link.answered_at
+
+    @property
     def reconnects(self) -> int:
         """How often the connection was opened again.
 

@@ -66,6 +66,8 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._retiring = False
         self._heard_at = 0.0  # or, if later, when something became due
+        self.answered_at = 0.0
+        """Loop time of the last bytes that came; 0 for never."""
         self._watch: asyncio.TimerHandle | None = None
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Resolves to the reason once the connection has ended."""
@@ -163,6 +165,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
+        self.answered_at = self._heard_at
         self._reader.feed(data)
         while (reply := self._next_reply()) is not _NOTHING:
             if self._on_push is not None:

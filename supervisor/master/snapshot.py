@@ -1,0 +1,130 @@
+"""A snapshot: what one master knows of itself at this moment, as plain JSON values.
+
+For the control socket, the metrics, the heartbeat and the judgement of whether it works at all; they agree
+because they all read this. Decides nothing, waits for nothing, asks neither Redis nor the kernel: it may be
+taken at any time and costs some microseconds a slot. What is not known is None, never 0.
+
+Every `..._ago_ms` and `..._ms` is counted to the moment of the snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from supervisor import __version__
+from supervisor.master.attempt import Attempt
+from supervisor.master.runner import Slot
+from supervisor.master.worker import Worker
+from supervisor.protocol.jsontext import decode
+
+if TYPE_CHECKING:
+    from supervisor.master.main import Master
+
+LONGEST_PROGRESS = 1_024  # bytes; what is longer is no number and no short word, and left out
+
+Trees = Mapping[int, Any]  # what is known of a runner's process tree, by its pid
+
+
+def snapshot(master: Master, trees: Trees | None = None) -> dict[str, Any]:
+    """What `master` knows now. `trees`: figures of its runners' process trees, where they are sampled."""
+    now = master.loop.time()
+    runners = master.runners
+    limits_by = "sampling" if runners.groups is None else "cgroup"
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": __version__,
+        "generation": master.generation,
+        "started_on": master.started_on,
+        "queues": [_queue(worker, limits_by, now) for worker in master.workers],
+        "slots": [
+            _slot(worker, slot, now, trees or {}) for worker in master.workers for slot in worker.slots
+        ],
+        "redis": _redis(master, now),
+        "runners": {
+            "templates": [each.pid for each in runners.nurseries if each.pid],
+            "strays": runners.strays,
+        },
+    }
+
+
+def _redis(master: Master, now: float) -> dict[str, Any]:
+    redis = master.redis
+    return {
+        "address": str(master.address),
+        "connected": redis is not None and redis.connected,
+        "answered_ago_ms": _ago_ms(redis.answered_at, now) if redis is not None else None,
+    }
+
+
+def _queue(worker: Worker, limits_by: str, now: float) -> dict[str, Any]:
+    """`slots` counts jobs that may run at a time, `busy` those that do."""
+    dispatcher, fetcher = worker.dispatcher, worker.fetcher
+    renewed_s = worker.leases.oldest_s()
+    return {
+        "name": worker.keys.name,
+        "slots": sum(slot.room for slot in worker.slots),
+        "busy": dispatcher.at_work(),
+        "quiet": fetcher.quiet,
+        "degraded": worker.health.why,
+        "done": dispatcher.done,
+        "failed": dispatcher.failed_for_good,
+        "fetched_ago_ms": _ago_ms(fetcher.fetched_at, now),
+        "renewed_ago_ms": None if renewed_s is None else round(renewed_s * 1000),
+        "limits_by": limits_by,
+    }
+
+
+def _slot(worker: Worker, slot: Slot, now: float, trees: Trees) -> dict[str, Any]:
+    runner = slot.runner
+    known: dict[str, Any] = {
+        "number": slot.number,
+        "queue": worker.keys.name,
+        "runner": None,
+        "phase": "empty",
+        "generation": slot.nursery.generation,
+        "served": None,
+        "age_ms": None,
+        "jobs": [],
+        "tree": None,
+    }
+    if runner is not None:
+        known |= {
+            "runner": runner.pid,
+            "phase": runner.phase.value,
+            "served": runner.served,
+            "age_ms": _ago_ms(runner.born_at, now),
+            "jobs": [_job(worker, attempt, now) for attempt in runner.attempts.values()],
+            "tree": trees.get(runner.pid),
+        }
+    return known
+
+
+def _job(worker: Worker, attempt: Attempt, now: float) -> dict[str, Any]:
+    job = attempt.job
+    margin_s = worker.leases.margin_s(job.id)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "attempt": job.attempts_made + 1,
+        "running_ms": _ago_ms(attempt.started_at, now),
+        "progress": _progress(attempt.last_progress),
+        "lock_margin_ms": None if margin_s is None else round(margin_s * 1000),
+    }
+
+
+def _progress(value: bytes | None) -> Any:
+    """What the job has said last, if it is short. I7: a stranger's bytes, so what is no JSON is left out."""
+    if value is None or len(value) > LONGEST_PROGRESS:
+        return None
+    try:
+        return decode(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _ago_ms(at: float, now: float) -> int | None:
+    return round((now - at) * 1000) if at else None
