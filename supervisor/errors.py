@@ -178,6 +178,21 @@ class BadFrame(SandboxError):
     code = "bad_frame"
 
 
+# --- a master that runs ---------------------------------------------------------------------------
+
+
+class MasterNotFound(OxherdError):
+    """No master that runs here could be asked; nothing was changed, unless the question was under way."""
+
+    code = "master_not_found"
+
+
+class MasterRefused(OxherdError):
+    """The master was asked and did not do it; the message is its own."""
+
+    code = "master_refused"
+
+
 class EmbeddedServerError(OxherdError):
     """The private server could not be started or found."""
 

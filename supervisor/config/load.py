@@ -34,7 +34,7 @@ from supervisor.errors import ConfigError
 FILE_NAME: Final = "oxherd.toml"
 DEFAULT: Final = "default"
 # Variables of ours that are no option: which file to read, and how the command line tells its own mistakes.
-_OTHER_VARIABLES: Final = frozenset({"OXHERD_CONFIG", "OXHERD_TRACEBACK"})
+_OTHER_VARIABLES: Final = frozenset({"OXHERD_CONFIG", "OXHERD_TRACEBACK", "OXHERD_RUNTIME_DIR"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,10 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "stop.handing_back": _event("warning", "jobs", "The deadline is near: these jobs are cut off."),
         "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
         "master.broken": _event("error", "error", "A bug of ours: jobs are handed back, the master ends."),
+        "control.opened": _event("debug", "path", "The control socket listens."),
+        "control.unavailable": _event("warning", "why", "There is no control socket; the jobs do not need it."),
+        "control.refused": _event("warning", "peer uid", "Somebody of another user asked, and was not heard."),
+        "control.failed": _event("error", "verb error", "A bug of ours in an answer; the jobs go on."),
         "slot.reported": _event(
             "info", "queue slot runner phase job_id running_ms degraded", "On request, one a slot."
         ),

@@ -72,6 +72,8 @@ def test_every_error_a_caller_can_meet_is_in_the_face():
         "WrongReply",
         "InvalidOptions",
         "EmbeddedServerError",
+        "MasterNotFound",
+        "MasterRefused",
     }
     public = {
         name

@@ -85,6 +85,7 @@ BORDERS = {
     "sandbox/saga.py": "the user's compensations: one that fails does not stop the others",
     "sandbox/template.py": "the end of a forked process",
     "supervisor/cli/__init__.py": "a subcommand",
+    "supervisor/master/control.py": "a question: what it breaks must not end the jobs",
     "supervisor/master/main.py": "the main loop",
 }
 # Top-level modules of PyPI's Supervisor, which installs over ours: one of the same name would be overwritten.
