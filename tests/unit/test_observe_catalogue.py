@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from pathlib import Path
 
 from supervisor.observe import log
 from supervisor.observe.catalogue import CATALOGUE, mistakes
 from supervisor.observe.metrics import Counters
-from supervisor.observe.tree import processes, pss_bytes
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,17 +84,3 @@ def test_counters_count_what_is_logged_by_queue():
     assert counters.of("job.completed", "a") == 2
     assert counters.of("job.failed") == 0
     assert counters.snapshot() == {"job.completed": {"a": 2, "b": 1}, "master.started": {"": 1}}
-
-
-def test_a_snapshot_tells_of_ourselves():
-    own = {process.pid: process for process in processes(os.getpid())}[os.getpid()]
-    assert own.rss_bytes > 1_000_000
-    assert own.cpu_s > 0
-    assert own.parent == os.getppid()
-    assert pss_bytes(os.getpid()) is None or pss_bytes(os.getpid()) > 1_000_000
-
-
-def test_a_snapshot_of_nobody_is_empty():
-    largest = int(Path("/proc/sys/kernel/pid_max").read_text())
-    assert processes(largest + 1) == []
-    assert pss_bytes(largest + 1) is None
