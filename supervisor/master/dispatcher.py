@@ -136,7 +136,7 @@ class Dispatcher:
 
     def on_ready(self, runner: Runner) -> None:
         self._watch.met(runner)
-        for _ in range(runner.slot.room):
+        for _ in range(runner.room):
             self._came_free(runner)
 
     def _came_free(self, runner: Runner) -> None:

@@ -52,6 +52,7 @@ class Nursery:
         self._room = asyncio.Semaphore(FORKS_AT_ONCE)
         self.identity = ""  # of the processors that its runners must have
         self.generation = 1  # of the code
+        self.births = 0  # under way: asked for, and not answered
         self.reviving: asyncio.Task[None] | None = None
 
     def spawn(self) -> Template:
@@ -117,10 +118,14 @@ class Nursery:
 
     async def fork(self, slot: int, fds: Sequence[int]) -> int:
         """Have a runner forked onto `fds`; the pid that the template tells. Raises `SandboxError`."""
-        async with self._room:
-            if self._stopping:
-                raise SandboxError("no runner is born any more: the master stops")
-            return await self._fork(slot, fds)
+        self.births += 1
+        try:
+            async with self._room:
+                if self._stopping:
+                    raise SandboxError("no runner is born any more: its template is to end")
+                return await self._fork(slot, fds)
+        finally:
+            self.births -= 1
 
     async def _fork(self, slot: int, fds: Sequence[int]) -> int:
         template = self._template

@@ -63,7 +63,7 @@ class Slot:
     """The master's place for one job of one queue; it has a runner, or waits for one.
 
     nursery   where its runners come from.
-    title     what the titles of its runners begin with.
+    title     what the titles of its runners begin with, if not its number and their generation.
     queue     for the log.
     fresh     every job has a runner of its own.
     recycle   how long a runner serves.
@@ -90,7 +90,7 @@ class Slot:
         self.number = number
         self.owner = owner
         self.nursery = nursery
-        self.title = title or f"oxherd: runner {number}"
+        self._title = title
         self.queue = queue
         self.fresh = fresh
         self.recycle = recycle
@@ -102,6 +102,12 @@ class Slot:
         self.owes = False  # its last runner came to nothing: the next one waits for its turn
         self.failures = 0  # starts in a row that came to nothing
         self.closed = False  # no new runner is started for it
+        self.on_empty: Callable[[], None] = lambda: None  # it is closed, and its last runner gone
+
+    @property
+    def title(self) -> str:
+        """What the titles of its runners begin with, from now on."""
+        return self._title or f"oxherd: runner {self.number} g{self.nursery.generation}"
 
     def stands(self, now: float) -> bool:
         """It has a runner that was ready and has lived for a while."""
@@ -112,8 +118,10 @@ class Slot:
 class Runner:
     """One runner process. `phase` changes only by `_advance`, following phases.TRANSITIONS."""
 
-    def __init__(self, slot: Slot, pid: int, pidfd: int) -> None:
+    def __init__(self, slot: Slot, pid: int, pidfd: int, nursery: Nursery | None = None) -> None:
         self.slot = slot
+        self.nursery = nursery or slot.nursery  # where it was born: the slot's may be another by now
+        self.room = slot.room  # how many jobs it may have at a time
         self.pid = pid
         self.pidfd = pidfd
         self.phase = Phase.STARTING

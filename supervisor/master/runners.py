@@ -128,6 +128,10 @@ class Runners:
         nursery.stop()
         nursery.let_go()
 
+    def forget(self, nursery: Nursery) -> None:
+        """Its template is buried: the number may be another's one day."""
+        self.nurseries.remove(nursery)
+
     def spawn_templates(self) -> None:
         """Start the first template of each; called before any connection to Redis exists."""
         for each in self.nurseries:
@@ -195,11 +199,12 @@ class Runners:
 
     async def _start(self, slot: Slot) -> None:
         """Have one runner forked, register it, and let it speak."""
+        nursery = slot.nursery
         ours, theirs = new_ends(socket.SOCK_STREAM, faults=True)
         try:
             with theirs:
-                pid, pidfd = await self._forked(slot, theirs.fds())
-            self._register(Runner(slot, pid, pidfd), ours)
+                pid, pidfd = await self._forked(slot, nursery, theirs.fds())
+            self._register(Runner(slot, pid, pidfd, nursery), ours)
         except BaseException:
             ours.close()
             raise
@@ -207,12 +212,12 @@ class Runners:
             if self._sweep_wanted:
                 self._sweep()
 
-    async def _forked(self, slot: Slot, fds: Sequence[int]) -> tuple[int, int]:
+    async def _forked(self, slot: Slot, nursery: Nursery, fds: Sequence[int]) -> tuple[int, int]:
         """Pid and pidfd of a new runner, a child of ours that is not reaped."""
         forker = asyncio.current_task()
         self._forkers.add(forker)
         try:
-            pid = await slot.nursery.fork(slot.number, fds)
+            pid = await nursery.fork(slot.number, fds)
         finally:
             self._forkers.discard(forker)
             dead = self._dead_at_birth
@@ -236,7 +241,7 @@ class Runners:
         runner.pipe = Pipe(
             self._loop,
             ends.link,
-            max_body=slot.nursery.policy.result_bytes + 65536,
+            max_body=runner.nursery.policy.result_bytes + 65536,
             on_frame=lambda kind, body, attempt: self._frame(runner, kind, body, attempt),
             on_bad=lambda error: self.bad_frame(runner, str(error)),
         )
@@ -249,15 +254,15 @@ class Runners:
         runner.born_at = self._loop.time()
         self._loop.add_reader(runner.pidfd, self._reap, runner)
         runner.kill_timer = self._loop.call_later(
-            READY_WITHIN_S + 3 * slot.nursery.import_s, self._never_ready, runner
+            READY_WITHIN_S + 3 * runner.nursery.import_s, self._never_ready, runner
         )
         go = {
             "slot": slot.number,
             "title": slot.title,
             "master_pid": os.getpid(),
             "limits": {},
-            "at_once": slot.room,
-            "once": slot.fresh and slot.nursery.policy.profile != "strict",
+            "at_once": runner.room,
+            "once": slot.fresh and runner.nursery.policy.profile != "strict",
         }
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
         self._succession.born(runner)
@@ -276,7 +281,7 @@ class Runners:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.bad_frame(runner, str(FrameError(kind, len(body))))
             return
-        if identity != runner.slot.nursery.identity:
+        if identity != runner.nursery.identity:
             # I10: its module has changed since the template told of it, or the template was replaced.
             runner.useless_why = "it has loaded other processors than its template told of"
             self.kill(runner)
@@ -285,7 +290,7 @@ class Runners:
         if runner.advance(Fact.READY) is Phase.IDLE:
             if runner.slot.number != Slot.UNTOLD:
                 log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
-            self._degraded.tell(runner.slot.nursery.policy.profile, runner.layers)
+            self._degraded.tell(runner.nursery.policy.profile, runner.layers)
             self._succession.ready(runner)
 
     def _never_ready(self, runner: Runner) -> None:

@@ -95,6 +95,7 @@ def _slot(worker: Worker, slot: Slot, now: float, trees: Trees) -> dict[str, Any
         known |= {
             "runner": runner.pid,
             "phase": runner.phase.value,
+            "generation": runner.nursery.generation,
             "served": runner.served,
             "age_ms": _ago_ms(runner.born_at, now),
             "jobs": [_job(worker, attempt, now) for attempt in runner.attempts.values()],

@@ -22,6 +22,7 @@ from supervisor.observe.log import get
 log = get("runners")
 
 LOOK_EVERY_S: Final = 1.0  # at idle runners, while any may be too old
+RELOADED: Final = "the code was loaded again"
 REPLACED_AT_ONCE: Final = 4  # of the idle ones: hundreds that age together are not all forked again together
 
 
@@ -45,13 +46,55 @@ class Succession:
         self._rng = rng
         self._timer: asyncio.TimerHandle | None = None
 
+    def replace(self, slot: Slot, why: str) -> None:
+        """Its runner is to be followed by another as soon as there is one, and it has no job."""
+        old, successor = slot.runner, slot.successor
+        if old is None:
+            return  # whoever is being born for it is the other, or told so at its birth
+        if not old.replace_why:
+            old.replace_why = why
+        if successor is not None and successor.nursery is not slot.nursery:
+            slot.successor = None
+            self._dismiss(successor)
+        self._want(slot)
+
+    def shut(self, slot: Slot) -> None:
+        """No runner any more for this slot: the one that has a job finishes it."""
+        slot.closed = True
+        successor, slot.successor = slot.successor, None
+        if successor is not None:
+            self._dismiss(successor)
+        if slot.runner is None:
+            slot.on_empty()
+        elif slot.runner.phase is Phase.IDLE:
+            self._end(slot.runner)
+        else:
+            slot.runner.draining = True
+            slot.owner.on_leaving(slot.runner)
+
+    def reopen(self, slot: Slot) -> None:
+        """Its runner, which may have a job, is not the last after all. Only for slots of one job."""
+        slot.closed = False
+        if slot.runner is None:
+            self._want(slot)
+        else:
+            slot.runner.draining = False
+
+    def _dismiss(self, runner: Runner) -> None:
+        """It never got a job. One that is not ready yet is let go when it is."""
+        if runner.phase is Phase.IDLE:
+            self._end(runner)
+
     def born(self, runner: Runner) -> None:
         """It is registered: the slot's own, or the one that comes after."""
         slot = runner.slot
         if slot.runner is None:
             slot.runner = runner
-        else:
+            if runner.nursery is not slot.nursery:
+                runner.replace_why = RELOADED  # it was under way when the slot got another nursery
+        elif runner.nursery is slot.nursery:
             slot.successor = runner
+        # Else it has no seat: it is let go when it is ready, and its end makes another wanted.
         span = span_of(slot.recycle, self._rng)
         if span is not None:
             runner.wear = Wear(span, runner.pid, self._loop.time())
@@ -61,8 +104,14 @@ class Succession:
     def ready(self, runner: Runner) -> None:
         """It has said READY, and is idle."""
         slot = runner.slot
-        if slot.runner is runner:
+        if slot.closed or runner not in (slot.runner, slot.successor):
+            self._end(runner)
+        elif slot.runner is runner and runner.replace_why and _is_idle(slot.successor):
+            self._take_over(slot, runner)
+        elif slot.runner is runner:
             slot.owner.on_ready(runner)
+            if runner.replace_why:
+                self._want(slot)
         elif slot.runner is not None and slot.runner.phase is Phase.IDLE and slot.runner.replace_why:
             self._take_over(slot, slot.runner)
 
@@ -77,6 +126,10 @@ class Succession:
         runner.served += 1
         if runner.phase is Phase.LEAVING:
             return False
+        if slot.closed:
+            if not runner.attempts:
+                self._end(runner)
+            return False
         if slot.fresh:
             self._take_over(slot, runner)
             return False
@@ -84,9 +137,7 @@ class Succession:
             # Of a runner of many jobs: it takes no more of them once its successor is ready.
             runner.draining = bool(runner.replace_why) and _is_idle(slot.successor)
             return not runner.draining
-        if runner.wear is None:
-            return True
-        if not runner.replace_why:
+        if runner.wear is not None and not runner.replace_why:
             self._replace(runner, runner.wear.after_job(self._loop.time()))
         if runner.replace_why and _is_idle(slot.successor):
             self._take_over(slot, runner)
@@ -102,7 +153,10 @@ class Succession:
             slot.runner, slot.successor = slot.successor, None
             if slot.runner is not None and slot.runner.phase is Phase.IDLE:
                 slot.owner.on_ready(slot.runner)
-        if slot.runner is None or slot.runner.replace_why:
+        if slot.closed:
+            if slot.runner is None:
+                slot.on_empty()
+        elif slot.runner is None or slot.runner.replace_why:
             self._want(slot)
 
     def _want(self, slot: Slot) -> None:
