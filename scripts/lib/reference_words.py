@@ -88,7 +88,7 @@ def in_table(text: str) -> str:
 
 def signature(name: str, function: Callable[..., Any], *, prefix: str = "") -> str:
     """A call as it is written, on one line or one parameter a line."""
-    of = inspect.signature(function)
+    of = _as_written(function)
     shown = [part for part in _parameters(of) if part != "self"]
     result = "" if of.return_annotation is of.empty else f" -> {_annotation(of.return_annotation)}"
     if result == " -> None":
@@ -97,6 +97,22 @@ def signature(name: str, function: Callable[..., Any], *, prefix: str = "") -> s
     if len(whole) > WIDTH:
         whole = f"{prefix}{name}(\n" + "".join(f"    {part},\n" for part in shown) + f"){result}"
     return f"```python\n{whole}\n```"
+
+
+def _as_written(function: Callable[..., Any]) -> inspect.Signature:
+    """Its signature; of a record (msgspec.Struct) with the types as they stand in the class."""
+    of = inspect.signature(function)
+    if not hasattr(function, "__struct_fields__"):
+        return of
+    written = {name: kind for each in reversed(function.__mro__) for name, kind in _own(each).items()}  # type: ignore[attr-defined]
+    return of.replace(
+        parameters=[one.replace(annotation=written[one.name]) for one in of.parameters.values()]
+    )
+
+
+def _own(kind: type) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = vars(kind).get("__annotations__", {})
+    return found
 
 
 def _parameters(of: inspect.Signature) -> Iterator[str]:

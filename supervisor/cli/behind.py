@@ -11,9 +11,10 @@ import json
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+
+import msgspec
 
 from sandbox.errors import AskFailed
 from sandbox.inline import Listening
@@ -67,8 +68,7 @@ class Behind:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """Redis, from the main thread."""
 
     behind: Behind
@@ -91,8 +91,7 @@ class Line:
             note(f"oxherd: {type(command).__name__} was dropped: {error}")
 
 
-@dataclass(slots=True)
-class Telling:
+class Telling(msgspec.Struct):
     """What one job tells Redis while it runs; progress at most ten times a second, the last value always."""
 
     line: Line
@@ -100,9 +99,9 @@ class Telling:
     job: FetchedJob
     keep_logs: int | None
     unsent: bytes | None = None
-    sent_at: float = field(default=0.0)
+    sent_at: float = 0.0
     cancel: CancelRequest | None = None
-    looked_at: float = field(default=0.0)
+    looked_at: float = 0.0
 
     def listening(self) -> Listening:
         return Listening(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 import click
+from msgspec.structs import asdict
 
 from supervisor.cli.command import Common, command
 from supervisor.cli.family import family

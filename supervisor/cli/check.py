@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from supervisor.cli.command import Common, command
 from supervisor.cli.render import as_json, clean, out, pairs, table
@@ -35,8 +36,7 @@ MOST_LINES: Final = 5  # of what the import printed
 MOST_NAMES: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was found. `trials` has one for each profile that is needed."""
 
     processors: Sequence[ProcessorFacts]

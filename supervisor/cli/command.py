@@ -6,19 +6,18 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from supervisor.config.load import Loaded, load
 
 Callback = Callable[..., int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """The flags of every subcommand, as given."""
 
     redis: str | None

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +26,7 @@ WITHOUT_RICH: Final = "oxherd: for a live picture install rich: pip install 'oxh
 Clock = Callable[[], float]
 
 
-@dataclass(slots=True)
-class Running:
+class Running(msgspec.Struct):
     """What one slot is doing. `percent` is None until the processor says a number."""
 
     queue: str
@@ -39,20 +37,20 @@ class Running:
     said: str = ""
 
 
-@dataclass(slots=True)
 class Tally:
     """The listener: what has been done and what is being done."""
 
-    clock: Clock = time.monotonic
-    completed: int = 0
-    failed: int = 0
-    put_back: int = 0
-    slots: dict[int, Running] = field(default_factory=dict)
-    last_reason: str = ""
-    stopping: bool = False  # somebody asked for it while jobs were running
-    first_at: float | None = None  # the first job was fetched
-    last_at: float | None = None  # the last one so far has ended
-    _slot_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.completed = 0
+        self.failed = 0
+        self.put_back = 0
+        self.slots: dict[int, Running] = {}
+        self.last_reason = ""
+        self.stopping = False  # somebody asked for it while jobs were running
+        self.first_at: float | None = None  # the first job was fetched
+        self.last_at: float | None = None  # the last one so far has ended
+        self._slot_of: dict[tuple[str, str], int] = {}
 
     def on_fetched(self, queue: str, job_id: str, name: str, slot: int) -> None:
         if self.first_at is None:

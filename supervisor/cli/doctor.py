@@ -13,10 +13,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from supervisor import __version__
 from supervisor.cli.command import Common, command
@@ -33,8 +33,7 @@ WIDEST: Final = 100
 CGROUP: Final = "cgroup"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One profile, tried.
 
     why_not   empty when it can be had

@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
@@ -97,8 +96,7 @@ def _facts(processor: Any) -> ProcessorFacts:
     return msgspec.convert(processor.to_json(), ProcessorFacts)
 
 
-@dataclass(slots=True)
-class Held:
+class Held(msgspec.Struct):
     """The job whose lock is renewed from behind."""
 
     keys: QueueKeys
@@ -284,8 +282,7 @@ class InlineWorker:
         return not self._busy
 
 
-@dataclass(slots=True)
-class _Settled:
+class _Settled(msgspec.Struct):
     """What the end of a burst asks of one queue's worker."""
 
     worker: InlineWorker

@@ -12,9 +12,10 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.cli.command import Common
 from supervisor.config.runtime import SOCKET, where_to_look
@@ -24,8 +25,7 @@ CONNECTS_WITHIN_S: Final = 5.0
 LONGEST_ADDRESS: Final = 100  # a unix address has room for 107 bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Master:
+class Master(msgspec.Struct, frozen=True):
     """One that runs, as it can be found."""
 
     pid: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from supervisor.cli.render import note
 from supervisor.config.model import Config
@@ -21,8 +22,7 @@ from supervisor.transport.embedded import EmbeddedServer
 EMBEDDED: Final = "embedded"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The address, and the hold on the private server if it is one."""
 
     url: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, cast
+
+import msgspec
 
 from supervisor.cli.command import Common
 from supervisor.cli.redis_choice import chosen_redis
@@ -18,8 +20,7 @@ from supervisor.protocol.new_job import AddOptions
 from supervisor.transport.aio import Redis
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """Where to talk to, and the settings it came from."""
 
     url: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import click
+import msgspec
+from msgspec import structs
 
 from supervisor.cli.command import Common, command
 from supervisor.cli.render import as_json, clean, note, out, table
@@ -39,8 +40,7 @@ _STATES: Final = (
 _KEYS_A_STEP: Final = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class _ScanQueues:
+class _ScanQueues(msgspec.Struct, frozen=True):
     """One step through all keys. Decodes to the next cursor and the queues found on the way."""
 
     prefix: str
@@ -110,8 +110,8 @@ def _configured(config: Config, queue: str) -> Thresholds:
 
 def _thresholds(config: Config, queue: str, given: Thresholds) -> Thresholds:
     """Those of the config, but where a flag says something else."""
-    named = {name: value for name, value in asdict(given).items() if value is not None}
-    return replace(_configured(config, queue), **named)
+    named = {name: value for name, value in structs.asdict(given).items() if value is not None}
+    return structs.replace(_configured(config, queue), **named)
 
 
 async def _status(session: Session, names: Sequence[str], thresholds: Thresholds | None) -> int:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final, Unpack
+
+from msgspec import structs
 
 from supervisor.client.core import Action, Context
 from supervisor.client.flows import FlowJob
@@ -151,7 +152,7 @@ def _collector(collect: str | FlowJob, batch_id: str | None) -> FlowJob:
         if not batch_id:
             raise InvalidJob("the batch_id is empty; nothing was added")
     options["job_id"] = str(uuid.uuid4()) if batch_id is None else batch_id
-    return replace(collect, options=options)
+    return structs.replace(collect, options=options)
 
 
 def _plan(
@@ -170,19 +171,19 @@ def _plan(
         for place, part in enumerate(parts, start=1)
     ]
     planner = Planner(keys, context.clock(), {keys.name: context.defaults}, context.max_data_bytes)
-    return planner.plan(replace(collector, children=children))
+    return planner.plan(structs.replace(collector, children=children))
 
 
 def _calls(head: FlowNode, jobs: Sequence[FlowNode]) -> Iterator[list[FlowNode]]:
     """The nodes of each call; the collector is in the first, and waits for the last job from then on."""
     call, size = [head], len(head.job.data)
     if len(jobs) > 1:
-        call = [replace(head, to_come=jobs[-1].queue.job(jobs[-1].job.job_id or ""))]
+        call = [structs.replace(head, to_come=jobs[-1].queue.job(jobs[-1].job.job_id or ""))]
     for place, node in enumerate(jobs):
         if place and (place % JOBS_PER_CALL == 0 or size > BYTES_PER_CALL):
             yield call
             call, size = [], 0
-        call.append(replace(node, once=True))
+        call.append(structs.replace(node, once=True))
         size += len(node.job.data)
     yield call
 

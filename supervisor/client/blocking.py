@@ -10,9 +10,10 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
+
+from msgspec import structs
 
 from supervisor.client import cancel as cancelling
 from supervisor.client import core, edit, listen, manage
@@ -288,7 +289,7 @@ class Queue:
             return redis.read_blocking(command, command.block_ms / 1000, client_name=name)
         except RedisUnavailable:
             # Redis is away. Asking without waiting is patient, and then what may have been missed is seen.
-            return redis.execute(replace(command, block_ms=0))
+            return redis.execute(structs.replace(command, block_ms=0))
 
     def __enter__(self) -> Self:
         self.connect()

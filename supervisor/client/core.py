@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import uuid4
+
+import msgspec
 
 from supervisor.client.job import Job, added_job, job_of
 from supervisor.errors import InvalidJob, OxherdError, QueueFull, RedisRefused, UsageError
@@ -40,8 +41,7 @@ _FURTHEST: Final = 2**53
 Clock: TypeAlias = Callable[[], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """One queue as its client sees it. `clock` tells epoch milliseconds; `max_waiting` None is any number."""
 
     keys: QueueKeys
@@ -85,8 +85,7 @@ def _full(context: Context, waiting: int, count: int) -> QueueFull:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Bulk:
+class Bulk(msgspec.Struct, frozen=True):
     """A bulk add that passed every check: one pipeline of `commands`, then `jobs` of their results."""
 
     context: Context

@@ -9,9 +9,10 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
+
+from msgspec import structs
 
 from supervisor.client import cancel as cancelling
 from supervisor.client import core, edit, listen, manage
@@ -295,7 +296,7 @@ class Queue:
             return await redis.read_blocking(command, command.block_ms / 1000, client_name=name)
         except RedisUnavailable:
             # Redis is away. Asking without waiting is patient, and then what may have been missed is seen.
-            return await redis.execute(replace(command, block_ms=0))
+            return await redis.execute(structs.replace(command, block_ms=0))
 
     async def __aenter__(self) -> Self:
         await self.connect()

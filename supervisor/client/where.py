@@ -7,9 +7,10 @@ would take jobs that no worker ever sees.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.config.load import load
 from supervisor.config.model import Config
@@ -20,8 +21,7 @@ from supervisor.transport.embedded import EmbeddedServer
 EMBEDDED: Final = "embedded"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What environment and config file say of a queue. `state_dir` is where an embedded server is found."""
 
     url: str
@@ -30,8 +30,7 @@ class Found:
     state_dir: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(msgspec.Struct, frozen=True):
     """A URL that can be connected to, and the hold on the embedded server if it is one."""
 
     url: str

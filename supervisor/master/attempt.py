@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sandbox.policy import Limits
 from supervisor.master.evidence import Evidence
@@ -23,8 +24,7 @@ def new_number() -> int:
     return secrets.randbits(32) or 1
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """From the fetch to the written outcome.
 
     number     what its frames carry; nobody who is not told can name it.
@@ -44,7 +44,7 @@ class Attempt:
     job: FetchedJob
     fetched_at: float
     options: JobOptions = NO_OPTIONS
-    number: int = field(default_factory=new_number)
+    number: int = msgspec.field(default_factory=new_number)
     runner: Runner | None = None
     delivered: bool = False
     started_at: float = 0.0
@@ -67,4 +67,4 @@ class Attempt:
     progress_timer: asyncio.TimerHandle | None = None
     ahead_bytes: int = 0  # what it said and Redis has not taken yet
     paused: bool = False  # its runner is not read until Redis has taken more
-    asks: set[asyncio.Task[None]] = field(default_factory=set)
+    asks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)

@@ -17,9 +17,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from sandbox.policy import Limits
 from supervisor.master.killing import descendants_of
@@ -36,8 +37,7 @@ NO_LIMIT: Final = "max"
 OUR_WEIGHT: Final = 1_000  # against 100 of each runner: who renews locks does not wait for who computes
 
 
-@dataclass(frozen=True, slots=True)
-class Delegated:
+class Delegated(msgspec.Struct, frozen=True):
     """The group below which we may make others; changed by nobody yet."""
 
     root: Path
@@ -84,8 +84,7 @@ def _own_group(proc: Path) -> Path | str:
     return "cgroup v2 is not mounted here"
 
 
-@dataclass(frozen=True, slots=True)
-class LeafEvents:
+class LeafEvents(msgspec.Struct, frozen=True):
     """What the kernel did in a leaf since it was made.
 
     over_memory     how often it met its own limit and nothing could be freed.

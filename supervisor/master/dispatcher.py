@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import evidence, finish
@@ -109,7 +111,7 @@ class Dispatcher:
         self._health = health or Health(settings.name, loop=loop, wake=lambda: None, stands=lambda: True)
         self._alone = alone or Alone(loop.call_soon)
         self._alone.join(self)
-        self._rules: FinishRules = replace(settings.finish_rules, max_crashes=settings.max_crashes)
+        self._rules: FinishRules = structs.replace(settings.finish_rules, max_crashes=settings.max_crashes)
         self._runners = runners
         self._exchanger = exchanger
         self._leases = leases
@@ -443,7 +445,7 @@ class Dispatcher:
         reason = f"its outcome could not be written ({STATES[type(outcome)]}): {text}"
         keep = finish.keep_failed(attempt.options, self._rules)
         failed = Failed(job.id, job.token, reason, None, keep, attempt.options.attempts)
-        failed = replace(failed, spare_parent=True, dead_letter=self._rules.dead_letter)
+        failed = structs.replace(failed, spare_parent=True, dead_letter=self._rules.dead_letter)
         self._exchanger.finish(attempt, failed)
 
     def _fail_for_its_children(self, attempt: Attempt, code: int, call: str) -> None:

@@ -17,8 +17,10 @@ import signal
 import sysconfig
 import time
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import structs
 
 import sandbox
 from sandbox.policy import size_text, time_text
@@ -47,8 +49,7 @@ _OURS: Final = (os.path.dirname(os.path.abspath(sandbox.__file__)) + os.sep, "<s
 _NOT_THE_USERS: Final = (*_OURS, sysconfig.get_path("stdlib") + os.sep, "<frozen ")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Beside the cause and the reason.
 
     ended          how the process ended: an exit status or a signal; empty when it lives on.
@@ -82,7 +83,9 @@ class Evidence:
     def record(self, cause: str, reason: str, **further: Any) -> bytes:
         """One JSON object on one line, at most RECORD_BYTES: output and stack give way."""
         known: dict[str, Any] = {"cause": cause, "reason": _cut(reason, REASON_CHARS), **further}
-        known |= {name: value for name in self.__slots__ if (value := getattr(self, name)) not in ("", 0)}
+        known |= {
+            name: value for name in self.__struct_fields__ if (value := getattr(self, name)) not in ("", 0)
+        }
         whole = _encoded(known)
         if len(whole) > RECORD_BYTES:  # control characters take six bytes each
             for name in ("python_stack", "output", "reason", "progress"):
@@ -213,8 +216,8 @@ def _cpu_ms(usage: resource.struct_rusage, runner: Runner, attempt: Attempt) -> 
 def of_kernel_kill(known: Evidence, attempt: Attempt) -> Evidence:
     """The same of one whom the kernel killed, as its books say; they may know the peak."""
     if not attempt.peak_bytes:
-        return replace(known, killed_by=KERNEL)
-    return replace(known, killed_by=KERNEL, peak_bytes=attempt.peak_bytes, peak_of="attempt")
+        return structs.replace(known, killed_by=KERNEL)
+    return structs.replace(known, killed_by=KERNEL, peak_bytes=attempt.peak_bytes, peak_of="attempt")
 
 
 def of_outcome(attempt: Attempt, runner: Runner, now: float) -> Evidence:

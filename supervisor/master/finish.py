@@ -6,8 +6,10 @@ Pure: decides retry, delay or final failure. Does not send anything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec import structs
 
 from supervisor.errors import InvalidOptions
 from supervisor.master.evidence import Evidence
@@ -45,8 +47,7 @@ BUILT_IN_BACKOFFS = ("fixed", "exponential")
 NO_EVIDENCE: Final = Evidence()
 
 
-@dataclass(frozen=True, slots=True)
-class FinishRules:
+class FinishRules(msgspec.Struct, frozen=True):
     """What a worker's settings say about outcomes."""
 
     keep_completed: Keep | None
@@ -101,7 +102,9 @@ def _with_verdict(
     raised, is_crash, crashes = _as_raised(verdict, evidence), verdict.cause in CRASHES, job.crashes
     crashes += is_crash
     if is_crash and crashes >= rules.max_crashes and not raised.final and _may_retry(job, options, rules):
-        raised = replace(raised, final=True, reason=f"quarantined after {_times(crashes)}: {raised.reason}")
+        raised = structs.replace(
+            raised, final=True, reason=f"quarantined after {_times(crashes)}: {raised.reason}"
+        )
     outcome = _failure(job, options, raised, rules, rng)
     assert isinstance(outcome, Failed | Retried) and verdict.cause is not None
     further = {"attempt": job.attempts_made + 1, "crashes": crashes, "final": isinstance(outcome, Failed)}
@@ -112,8 +115,8 @@ def _with_verdict(
         max(0, options.keep_logs or 0),
     )
     if verdict.cause is Cause.CANCELLED and isinstance(outcome, Failed):
-        outcome = replace(outcome, dead_letter=None)  # somebody has decided: nobody need look at it
-    return replace(outcome, told=told)
+        outcome = structs.replace(outcome, dead_letter=None)  # somebody has decided: nobody need look at it
+    return structs.replace(outcome, told=told)
 
 
 def once_more(job: FetchedJob, options: JobOptions, verdict: Crashed, evidence: Evidence) -> HandedBack:
@@ -132,7 +135,7 @@ def once_more(job: FetchedJob, options: JobOptions, verdict: Crashed, evidence: 
 def _as_raised(verdict: Raised | Crashed, evidence: Evidence) -> Raised:
     """With a stack in any case: the reason, and what the threads were doing."""
     if isinstance(verdict, Raised):
-        return replace(verdict, stack=verdict.stack or verdict.reason)
+        return structs.replace(verdict, stack=verdict.stack or verdict.reason)
     stack = verdict.stack or evidence.python_stack
     return Raised(verdict.reason, f"{verdict.reason}\n{stack}" if stack else verdict.reason, verdict.final)
 

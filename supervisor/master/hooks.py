@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from sandbox.policy import Policy
 from sandbox.wire import Kind
@@ -57,8 +58,7 @@ class Redis(Protocol):
     async def execute(self, command: GetJobs) -> list[JobRecord | None]: ...
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One call that is due, or under way. `ended_by` says why we killed the runner that was at it."""
 
     hook: str
@@ -68,7 +68,7 @@ class Call:
     started_at: float = 0.0
     deadline: asyncio.TimerHandle | None = None
     ended_by: str | None = None
-    number: int = field(default_factory=new_number)
+    number: int = msgspec.field(default_factory=new_number)
 
 
 def hook_targets(config: HooksConfig) -> dict[str, Target]:

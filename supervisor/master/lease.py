@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from supervisor.errors import RedisError
 from supervisor.observe.log import get
@@ -32,8 +33,7 @@ class Extender(Protocol):
     async def execute(self, command: ExtendLocks) -> frozenset[str]: ...
 
 
-@dataclass(slots=True)
-class Held:
+class Held(msgspec.Struct):
     token: str
     sent_at: float
     trusted_until: float

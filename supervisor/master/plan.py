@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from supervisor.config.model import Config
 from supervisor.master.notify import Listener, Nobody
 from supervisor.transport.address import Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """`module` or `module:function`, and the queue it serves when it does not say so itself."""
 
     name: str
     queue: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything `run_master` needs.
 
     only_queues   serve only these queues of what the targets declare; empty for all.
@@ -34,4 +32,4 @@ class Plan:
     concurrency: int | None = None
     dead_letter: str | None = None
     burst: bool = False
-    listener: Listener = field(default_factory=Nobody)
+    listener: Listener = msgspec.field(default_factory=Nobody)

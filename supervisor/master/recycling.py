@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from sandbox.policy import size_text
 from supervisor.config.policy import RecycleConfig
@@ -19,8 +20,7 @@ LOOK_EVERY_S: Final = 1.0  # how often its memory is read, at the end of a job
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """How much one runner may serve. 0 is no limit."""
 
     jobs: int = 0

@@ -6,8 +6,9 @@ import asyncio
 import resource
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from sandbox.wire import Kind
 from supervisor.config.policy import RecycleConfig
@@ -28,8 +29,7 @@ FOR_EVER = RecycleConfig()
 STANDS_AFTER_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How a process ended: its exit status, or the signal that ended it."""
 
     status: int | None

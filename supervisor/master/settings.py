@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Final
+
+import msgspec
 
 from sandbox.layers import NAMES
 from sandbox.policy import Limits, Policy
@@ -27,8 +29,7 @@ NO_THRESHOLDS = Thresholds()
 NO_RECYCLING = RecycleConfig()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSettings:
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One worker: one queue, its slots and its rules.
 
     limits            of each processor of the queue by job name, the queue's own taken into account; under

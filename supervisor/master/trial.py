@@ -14,10 +14,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from sandbox.linux import set_child_subreaper, set_dumpable
 from sandbox.policy import Limits, Policy
@@ -69,8 +70,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     private_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What one trial found.
 
     import_ms        from the start of the template's process until it has imported everything
@@ -131,7 +131,7 @@ async def try_out(
     async with a_template(loop, env, on_line) as template:
         await template.load([*targets, LOOK], policy, TITLE, bare=True)
         trial = await _seen(loop, template, policy, on_line, facts, import_ms)
-    return replace(trial, threads=threads)
+    return structs.replace(trial, threads=threads)
 
 
 async def _seen(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+
+class Returned(msgspec.Struct, frozen=True):
     """The processor returned; `value` is JSON text that nobody here parses."""
 
     value: bytes
@@ -52,8 +52,7 @@ CRASHES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(msgspec.Struct, frozen=True):
     """The attempt failed.
 
     final            whatever `attempts` say.
@@ -70,8 +69,7 @@ class Raised:
     cause: Cause | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(msgspec.Struct, frozen=True):
     """The attempt was ended from outside the processor's own code, or died.
 
     reason   one sentence that stands alone: it becomes `failedReason`.
@@ -84,33 +82,28 @@ class Crashed:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AskedForDelay:
+class AskedForDelay(msgspec.Struct, frozen=True):
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskedForPause:
+class AskedForPause(msgspec.Struct, frozen=True):
     """`RateLimited`: back to the front, and nothing from this queue for a while."""
 
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskedForChildren:
+class AskedForChildren(msgspec.Struct, frozen=True):
     """`WaitingChildren`: run again when the children that are pending are done."""
 
 
-@dataclass(frozen=True, slots=True)
-class GaveUp:
+class GaveUp(msgspec.Struct, frozen=True):
     """`Cancelled` left the processor. Whether somebody has asked for that, cancelling.py knows."""
 
     reason: str
     stack: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CutOff:
+class CutOff(msgspec.Struct, frozen=True):
     """Ended by us for no fault of its own (I9): handed back unharmed.
 
     why   for the job's log; empty for a stop, which may hand back thousands at once.
@@ -120,8 +113,7 @@ class CutOff:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LockGone:
+class LockGone(msgspec.Struct, frozen=True):
     """The lock is lost or no longer trusted (I3): nothing is written."""
 
     why: str

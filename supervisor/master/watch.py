@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec import structs
 
 from sandbox.policy import Limits, size_text, time_text
 from supervisor.master.attempt import Attempt
@@ -60,8 +62,7 @@ def _processes(count: int) -> str:
     return "1 process" if count == 1 else f"{count} processes"
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(msgspec.Struct):
     """What is kept beside an attempt while it is watched."""
 
     end: End
@@ -168,7 +169,7 @@ class Watch:
         if isinstance(said, Crashed) and attempt.limits.memory_bytes:
             limit, peak = size_text(attempt.limits.memory_bytes), size_text(attempt.peak_bytes)
             reason = f"memory limit of {limit} exceeded: an allocation was refused at {peak}"
-            return replace(said, reason=reason)
+            return structs.replace(said, reason=reason)
         return said
 
     def _note(self, attempt: Attempt, found: Usage | None) -> None:

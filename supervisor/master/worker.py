@@ -9,7 +9,8 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from sandbox.wire import Kind
 from supervisor.errors import RedisError
@@ -47,8 +48,7 @@ HOPELESS_AFTER_S = 8.0  # a pause of the degraded queue: three jobs were tried a
 WAKE_WITHIN_S = 0.5  # at the end of a stop; a hint is not worth more
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What all workers of one master share.
 
     nursery_of   where the runners of a queue come from.

@@ -5,15 +5,14 @@ Only says what is stored with the job; the delay itself is computed by the worke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from supervisor.errors import InvalidJob
 from supervisor.protocol.given import MAX_WHOLE, check_text
 from supervisor.protocol.validate import check_jitter
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """What is stored as `backoff`. Made by `fixed`, `exponential` or `custom`.
 
     kind       `fixed`, `exponential`, or a name that the worker's own function knows.

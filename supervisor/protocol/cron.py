@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from croniter import CroniterBadDateError, croniter
 
 from supervisor.errors import InvalidSchedule
@@ -66,8 +66,7 @@ _DAY, _MONTH, _WEEKDAY = 3, 4, 5
 _PART: Final = re.compile(r"(?:(\*|\?)|(\d{1,9})(?:-(\d{1,9}))?)(?:/(\d{1,9}))?\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(msgspec.Struct, frozen=True):
     """A pattern that has been understood. `walks` are croniter's expressions; the earliest of them counts."""
 
     hours: frozenset[int]

@@ -6,15 +6,15 @@ What the modes do to the jobs of a queue is told here for the caller, and done b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from supervisor.errors import InvalidJob
 from supervisor.protocol import fields
 
 
-@dataclass(frozen=True, slots=True)
-class Deduplication:
+class Deduplication(msgspec.Struct, frozen=True):
     """A job that is added while another of the same `id` stands is not added: the other one's id comes back.
 
     id                    what makes two jobs the same; any text.

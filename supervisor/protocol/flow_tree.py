@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import msgspec
+from msgspec import structs
 
 from supervisor.errors import InvalidJob
 from supervisor.protocol.commands.add import NewJob
@@ -31,8 +33,7 @@ MAX_DEPTH: Final = 200  # of a tree; each level is one step of recursion here an
 _MEMBERS: Final = frozenset({"name", "data", "queue", "prefix", "options", "children"})
 
 
-@dataclass(frozen=True, slots=True)
-class FlowJob:
+class FlowJob(msgspec.Struct, frozen=True):
     """A job of a flow, with those it waits for.
 
     name       what the processor tells jobs apart by.
@@ -46,15 +47,14 @@ class FlowJob:
     """
 
     name: str
-    data: Json = field(default_factory=dict)
+    data: Json = msgspec.field(default_factory=dict)
     queue: str | None = None
-    options: AddOptions = field(default_factory=AddOptions)
+    options: AddOptions = msgspec.field(default_factory=AddOptions)
     children: Sequence[FlowJob] = ()
     prefix: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """A job of a tree, encoded, and its children."""
 
     node: FlowNode
@@ -68,8 +68,7 @@ class Planned:
             yield from child.nodes()
 
 
-@dataclass(slots=True)
-class Planner:
+class Planner(msgspec.Struct):
     """Turns trees into nodes. `defaults` by queue name; `keys` of the jobs met so far find one that is there
     twice.
     """
@@ -79,7 +78,7 @@ class Planner:
     defaults: Mapping[str, AddOptions]
     max_data_bytes: int = MAX_DATA_BYTES
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
-    _keys: set[str] = field(default_factory=set)
+    _keys: set[str] = msgspec.field(default_factory=set)
 
     def plan(self, tree: FlowJob) -> Planned:
         """Raises `InvalidJob`, `DataTooLarge` or `UsageError`; nothing was sent then."""
@@ -124,7 +123,7 @@ class Planner:
             max_data_bytes=self.max_data_bytes,
             prefix=keys.prefix,
         )
-        return new if new.job_id else replace(new, job_id=self.new_id())
+        return new if new.job_id else structs.replace(new, job_id=self.new_id())
 
 
 def flow_of(value: Any, depth: int = 1) -> FlowJob:

@@ -7,14 +7,14 @@ say what is to become of a job whose JSON is broken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from supervisor.protocol import fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRecord:
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One job's hash. A field that is not there is None, or what BullMQ takes it for.
 
     data, opts, progress, returned, stacktrace, parent, verdicts
@@ -46,7 +46,7 @@ class JobRecord:
     scheduler_id: str | None = None
     crashes: int = 0
     verdicts: bytes | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 _RAW: Final = {

@@ -3,49 +3,62 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
 
 DEFAULT_PREFIX = "bull"
 
 
-@dataclass(frozen=True)
 class QueueKeys:
-    """Every key of one queue. `base` is `<prefix>:<queue>`, as BullMQ writes it in `parent.queueKey`."""
+    """Every key of one queue. `base` is `<prefix>:<queue>`, as BullMQ writes it in `parent.queueKey`.
+
+    A value: equal to another of the same name and prefix, and never changed. A plain class, because most of
+    its attributes follow from two of them.
+    """
 
     name: str
-    prefix: str = DEFAULT_PREFIX
-    base: str = field(init=False)
+    prefix: str
+    base: str
+    id: str
+    wait: str
+    paused: str
+    active: str
+    delayed: str
+    prioritized: str
+    pc: str
+    waiting_children: str
+    completed: str
+    failed: str
+    stalled: str
+    stalled_check: str
+    limiter: str
+    marker: str
+    meta: str
+    events: str
+    repeat: str
 
-    def __post_init__(self) -> None:
+    def __init__(self, name: str, prefix: str = DEFAULT_PREFIX) -> None:
         # Checked here because every path to Redis makes one of these first; the texts are BullMQ's.
         from supervisor.protocol.validate import (  # at the top it would be a cycle
             check_prefix,
             check_queue_name,
         )
 
-        check_queue_name(self.name)
-        check_prefix(self.prefix)
-        object.__setattr__(self, "base", f"{self.prefix}:{self.name}")
-        for part in PARTS:
-            object.__setattr__(self, part.replace("-", "_"), f"{self.base}:{part}")
+        check_queue_name(name)
+        check_prefix(prefix)
+        base = f"{prefix}:{name}"
+        keys = {part.replace("-", "_"): f"{base}:{part}" for part in PARTS}
+        vars(self).update(keys, name=name, prefix=prefix, base=base)
 
-    id: str = field(init=False, repr=False, compare=False)
-    wait: str = field(init=False, repr=False, compare=False)
-    paused: str = field(init=False, repr=False, compare=False)
-    active: str = field(init=False, repr=False, compare=False)
-    delayed: str = field(init=False, repr=False, compare=False)
-    prioritized: str = field(init=False, repr=False, compare=False)
-    pc: str = field(init=False, repr=False, compare=False)
-    waiting_children: str = field(init=False, repr=False, compare=False)
-    completed: str = field(init=False, repr=False, compare=False)
-    failed: str = field(init=False, repr=False, compare=False)
-    stalled: str = field(init=False, repr=False, compare=False)
-    stalled_check: str = field(init=False, repr=False, compare=False)
-    limiter: str = field(init=False, repr=False, compare=False)
-    marker: str = field(init=False, repr=False, compare=False)
-    meta: str = field(init=False, repr=False, compare=False)
-    events: str = field(init=False, repr=False, compare=False)
-    repeat: str = field(init=False, repr=False, compare=False)
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"the keys of a queue cannot be changed: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueKeys) and (self.name, self.prefix) == (other.name, other.prefix)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.prefix))
+
+    def __repr__(self) -> str:
+        return f"QueueKeys(name={self.name!r}, prefix={self.prefix!r})"
 
     def job(self, job_id: str) -> str:
         return f"{self.base}:{job_id}"

@@ -7,8 +7,9 @@ children, the scripts see.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from supervisor.errors import InvalidJob, UsageError
 from supervisor.protocol import fields
@@ -18,8 +19,7 @@ from supervisor.protocol.jsontext import encode
 from supervisor.protocol.validate import PARENT_POLICIES, check_parent_policies, check_queue_name
 
 
-@dataclass(frozen=True, slots=True)
-class ParentLink:
+class ParentLink(msgspec.Struct, frozen=True):
     """A parent by its id and `<prefix>:<queue>`."""
 
     job_id: str

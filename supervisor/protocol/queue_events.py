@@ -7,8 +7,9 @@ else stands in an entry keeps its name and stays text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -20,8 +21,7 @@ GAP: Final = "ox:gap"
 EVENTS_PER_READ: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class QueueEvent:
+class QueueEvent(msgspec.Struct, frozen=True):
     """One entry of the stream.
 
     id       its place; to go on later after this entry, start there.
@@ -35,11 +35,10 @@ class QueueEvent:
     name: str
     job_id: str | None
     told_on: int
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LastEvent:
+class LastEvent(msgspec.Struct, frozen=True):
     """The place of the newest entry; `START` of an empty stream."""
 
     queue: QueueKeys
@@ -52,8 +51,7 @@ class LastEvent:
         return str(entries[0][0].decode()) if entries else START
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEvents:
+class ReadEvents(msgspec.Struct, frozen=True):
     """The entries after `since`, at most `count`. Waits up to `block_ms` for one; 0 does not wait.
 
     A waiting read holds its connection, so it needs one of its own.
@@ -73,8 +71,7 @@ class ReadEvents:
         return [event_of(entry_id, parts) for _, entries in streams or () for entry_id, parts in entries]
 
 
-@dataclass(frozen=True, slots=True)
-class FollowEvents:
+class FollowEvents(msgspec.Struct, frozen=True):
     """The entries after `since` as `ReadEvents` reads them, and before them a `GAP` where some are missing.
 
     A stream keeps its newest entries. While `since` or something older is still there, nothing after it was

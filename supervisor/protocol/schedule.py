@@ -8,9 +8,10 @@ Not here  the times of `every`, which the scripts count, as only they know the r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.errors import InvalidJob, InvalidSchedule
 from supervisor.protocol import cron, fields
@@ -29,8 +30,7 @@ _OF_ONE_RUN: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """When jobs are made: `every_ms`, or by a cron `pattern`; one of the two.
 
     every_ms      so many milliseconds apart, counted from the first run; runs that were missed are left out.
@@ -147,13 +147,12 @@ def _date(name: str, value: Any) -> int | None:
 # --- what the jobs are ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """What each job of a scheduler looks like, encoded. `data` and `opts` are None where there is nothing."""
 
     name: str
     data: bytes | None
-    opts: dict[str, Any] = field(default_factory=dict)
+    opts: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def stored_opts(self) -> bytes | None:
@@ -197,8 +196,7 @@ def next_by_pattern(
     return None if found is None or (end_on is not None and found > end_on) else found
 
 
-@dataclass(frozen=True, slots=True)
-class FollowingRun:
+class FollowingRun(msgspec.Struct, frozen=True):
     """What is known of the run after a job's: `cron_next_ms` by a pattern, `every_ms` without one.
 
     legacy   the job was added by a repeatable of BullMQ 5 or older.

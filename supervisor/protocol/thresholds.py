@@ -8,8 +8,9 @@ Not here  who is told: `oxherd status --check` makes an exit status of it, the m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -20,8 +21,7 @@ from supervisor.protocol.steps import Steps
 _A_PRIORITY: Final = 2**32
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(msgspec.Struct, frozen=True):
     """What is still all right; None for any.
 
     max_waiting        jobs that could run now and do not, with a priority or without.
@@ -35,8 +35,7 @@ class Thresholds:
     max_age_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True):
     """One threshold that is passed. `kind` is waiting, failed or age; `value` and `limit` are in its unit."""
 
     kind: str
@@ -94,8 +93,7 @@ def _age(due_on: int | None, now_ms: int, limit_ms: int) -> Alert | None:
     return Alert("age", age_ms, limit_ms, said)
 
 
-@dataclass(frozen=True, slots=True)
-class _FirstOfEach:
+class _FirstOfEach(msgspec.Struct, frozen=True):
     """The jobs that run next, and the last priority that any has."""
 
     queue: QueueKeys
@@ -113,8 +111,7 @@ class _FirstOfEach:
         return ids, int(float(last[1])) // _A_PRIORITY if last else None
 
 
-@dataclass(frozen=True, slots=True)
-class _FirstOfPriority:
+class _FirstOfPriority(msgspec.Struct, frozen=True):
     queue: QueueKeys
     priority: int
 
@@ -126,8 +123,7 @@ class _FirstOfPriority:
         return [one.decode("utf-8", "replace") for one in reply[0]]
 
 
-@dataclass(frozen=True, slots=True)
-class _DueOn:
+class _DueOn(msgspec.Struct, frozen=True):
     queue: QueueKeys
     job_ids: Sequence[str]
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
 
+import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
@@ -60,8 +60,7 @@ class _ErrorReply(str):
     """The text of an error reply, with its first word."""
 
 
-@dataclass(slots=True)
-class _Entry(Generic[T]):
+class _Entry(msgspec.Struct, Generic[T]):
     """One command on its way. When it is settled, `result` or `error` is set.
 
     aside   so many replies come first that nobody looks at.
@@ -71,7 +70,7 @@ class _Entry(Generic[T]):
     request: bytes
     due: int
     script: Script | None
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[Reply] = msgspec.field(default_factory=list)
     lost: str = ""
     aside: int = 0
     reloads: int = 0

@@ -13,9 +13,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from supervisor.errors import EmbeddedServerError
 
@@ -27,8 +28,7 @@ _VERSION: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ServerBinary:
+class ServerBinary(msgspec.Struct, frozen=True):
     """A server that can be started, and what it says of itself."""
 
     path: Path

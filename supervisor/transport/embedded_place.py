@@ -18,10 +18,11 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 from supervisor.errors import EmbeddedServerError
 from supervisor.transport.embedded_binary import ServerBinary
@@ -52,8 +53,7 @@ proc-title-template "oxherd: {{title}} {{unixsocket}}"
 """  # Without the preamble the file is plain commands, which Redis and Valkey of any age read alike.
 
 
-@dataclass(slots=True)
-class Lock:
+class Lock(msgspec.Struct):
     """A flock on an open file; gone with the process that holds it."""
 
     fd: int

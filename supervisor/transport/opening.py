@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import re
 import socket
-from dataclasses import dataclass, field
 from typing import Final
 
 import hiredis
+import msgspec
 
 from supervisor.errors import RedisUnavailable
 from supervisor.protocol.commands.base import Arg, Reply
@@ -24,8 +24,7 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT",
 _FACT: Final = re.compile(r"^(\w+):(.*?)\r?$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """Who answered. What the server does not tell us (an ACL may forbid INFO) stays empty.
 
     version   the version of Redis it claims to be compatible with; (0,) when unknown.
@@ -50,8 +49,7 @@ class Server:
         return f"Redis {self.redis_version}" if self.redis_version else "Redis"
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A connection that is logged in.
 
     client_id   None when the server does not tell it.
@@ -63,7 +61,7 @@ class Opened:
     server: Server
     client_id: int | None
     warning: str | None
-    loaded: dict[str, int] = field(default_factory=dict)
+    loaded: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class LoginRefused(RedisUnavailable):

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import hiredis
+import msgspec
 
 from supervisor.errors import UsageError
 from supervisor.protocol.commands.base import Arg, Command, ReadCommand, ScriptCommand
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(msgspec.Struct, frozen=True):
     """A script as the server knows it: `sha`; and the packed request that makes it known: `load`."""
 
     name: str

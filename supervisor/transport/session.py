@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from supervisor.errors import RedisUnavailable
 from supervisor.transport.address import Address
@@ -24,8 +25,7 @@ from supervisor.transport.opening import LoginRefused, Opened, kill, open_link
 _RETIRE_EVERY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """How a client connects and waits; see `aio.Redis.connect`."""
 
     client_name: str | None
@@ -37,8 +37,7 @@ class Settings:
     on_state: Callable[[bool, str], None]
 
 
-@dataclass(slots=True)
-class Grave:
+class Grave(msgspec.Struct):
     """A connection that was lost with replies due. `sealed`: nothing sent on it can run any more."""
 
     opened: Opened

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.protocol.codes import Code
 from supervisor.protocol.commands.work import Completed, Failed, FinishAndFetch, Retried, Written

@@ -42,7 +42,7 @@ def breakers(redis: Redis) -> Breakers:
 @pytest.fixture
 def job() -> FetchedJob:
     return FetchedJob(
-        **dict.fromkeys(FetchedJob.__dataclass_fields__, "") | {"id": "17", "token": "lock-token"}  # type: ignore[arg-type]
+        **dict.fromkeys(FetchedJob.__struct_fields__, "") | {"id": "17", "token": "lock-token"}  # type: ignore[arg-type]
     )
 
 

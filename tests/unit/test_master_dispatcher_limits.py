@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 import test_master_dispatcher
+from msgspec.structs import replace
 from test_master_dispatcher import SETTINGS, World
 
 from sandbox.policy import Limits

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.master import evidence
 from supervisor.master.evidence import RECORD_BYTES, Evidence, Tail, death, trimmed, where

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import pytest
+from msgspec import structs
 
 import oxherd
 import supervisor.blocking
@@ -181,7 +182,7 @@ def test_a_name_of_ours_in_the_table_exists(name: str):
         assert name in inspect.signature(resolve(PARAMETERS[name])).parameters
     elif name in FIELDS:
         meta = importlib.import_module("supervisor.protocol.commands.read_more").QueueMeta
-        assert name in {field.name for field in fields(meta)}
+        assert name in {field.name for field in structs.fields(meta)}
     else:
         assert resolve(name) is not None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.fields import DEFAULT_MAX_EVENTS
@@ -14,16 +15,14 @@ from supervisor.protocol.keys import QueueKeys
 JOBS_PER_CALL: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class ParentRef:
+class ParentRef(msgspec.Struct, frozen=True):
     """The parent of a new job: `key` is its full key, `text` what the job's `parent` field will hold."""
 
     key: str
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True):
     """A job that has been validated and encoded. `opts` is the text to be stored, with BullMQ's names.
 
     job_id   None lets the queue count one up; `delay_ms` goes before `priority`, and that before `lifo`.
@@ -58,8 +57,7 @@ class NewJob:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class NotAdded:
+class NotAdded(msgspec.Struct, frozen=True):
     """Nothing of this job was stored. `code` is BullMQ's, or one of ours with more about it in `text`."""
 
     code: int
@@ -69,8 +67,7 @@ class NotAdded:
 AddResult: TypeAlias = str | NotAdded
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """Add only where no more than `max_waiting` jobs wait then; else each is `NotAdded` with `Code.FULL`.
 
     needed   how many jobs are to be added in all; 0 in the calls of a bulk that follow its first, to which
@@ -83,8 +80,7 @@ class Room:
     token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AddJobs:
+class AddJobs(msgspec.Struct, frozen=True):
     """Add jobs. Decodes to one result a job: its id, also when it was there before, or `NotAdded`."""
 
     script: ClassVar[str] = "addJobs"

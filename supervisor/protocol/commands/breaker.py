@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.errors import UsageError
 from supervisor.protocol.commands.base import Arg, Reply
@@ -21,8 +22,7 @@ LONGEST_MS: Final = 30 * 24 * 3_600_000
 _NAME: Final = re.compile(r"[\w.@/-]{1,100}")
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerKeys:
+class BreakerKeys(msgspec.Struct, frozen=True):
     """Where one breaker is kept. Raises `UsageError` for a name that no processor can give."""
 
     name: str
@@ -48,8 +48,7 @@ def all_breakers(prefix: str) -> str:
     return f"{prefix}:ox:breakers"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """When a breaker opens, and for how long."""
 
     failures: int
@@ -58,16 +57,14 @@ class Rule:
     longest_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """May the job come in? `wait_ms` is None if so."""
 
     wait_ms: int | None
     is_trial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EnterBreaker:
+class EnterBreaker(msgspec.Struct, frozen=True):
     """Ask to use the dependency. Decodes to an `Entry`.
 
     share   a random number from 0 to 1.
@@ -99,8 +96,7 @@ class EnterBreaker:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What telling did: `change` is `opened`, `closed` or empty. `trips`: openings since it was closed."""
 
     change: str
@@ -108,8 +104,7 @@ class Change:
     trips: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveBreaker:
+class LeaveBreaker(msgspec.Struct, frozen=True):
     """Tell what became of it: `failed`, `worked`, or `nothing`. Decodes to a `Change`."""
 
     script: ClassVar[str] = "leaveBreaker"
@@ -137,8 +132,7 @@ class LeaveBreaker:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class SetBreaker:
+class SetBreaker(msgspec.Struct, frozen=True):
     """By hand: open it for `open_ms`, or with 0 forget it. Decodes to whether anything was known of it."""
 
     script: ClassVar[str] = "setBreaker"
@@ -160,8 +154,7 @@ class SetBreaker:
 # --- looking ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerState:
+class BreakerState(msgspec.Struct, frozen=True):
     """A breaker as it is seen at one moment.
 
     state       `closed`, `open` or `half open`.
@@ -184,8 +177,7 @@ class BreakerState:
     trials: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GetBreaker:
+class GetBreaker(msgspec.Struct, frozen=True):
     """Look at one. Decodes to a `BreakerState`; one of which nothing is known is closed."""
 
     breaker: BreakerKeys
@@ -218,8 +210,7 @@ class GetBreaker:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ListBreakers:
+class ListBreakers(msgspec.Struct, frozen=True):
     """The names of those of which something is known. Decodes to them in order."""
 
     prefix: str

@@ -8,8 +8,9 @@ program may write both (docs/explain/wire.md), so what stands there is a strange
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.errors import JobError, RedisRefused
 from supervisor.protocol import fields
@@ -32,8 +33,7 @@ OF_SCHEDULER: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequest:
+class CancelRequest(msgspec.Struct, frozen=True):
     """Who wants that a job ends, and why. Both may be empty.
 
     on     when it was asked, epoch milliseconds of who asked; 0 when that is not known.
@@ -80,8 +80,7 @@ def _in_one_line(text: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-@dataclass(frozen=True, slots=True)
-class CancelJob:
+class CancelJob(msgspec.Struct, frozen=True):
     """A client asks. Decodes to `ASKED` (it is active) or `FAILED_BY_IT`; whatever else it is, is raised."""
 
     script: ClassVar[str] = "cancelJob"
@@ -107,8 +106,7 @@ class CancelJob:
         return int(reply)
 
 
-@dataclass(frozen=True, slots=True)
-class EnforceCancel:
+class EnforceCancel(msgspec.Struct, frozen=True):
     """A master has found a request for a job that it does not run. Decodes to `ASKED` when the job is active,
     to `FAILED_BY_IT`, or to 0 or less when there is nothing to be done.
     """
@@ -140,8 +138,7 @@ def _arguments(asked: CancelJob | EnforceCancel, found_by_a_master: str) -> Sequ
     )
 
 
-@dataclass(frozen=True, slots=True)
-class GetCancelRequests:
+class GetCancelRequests(msgspec.Struct, frozen=True):
     """The requests for these jobs; for all there are when none is named."""
 
     queue: QueueKeys

@@ -7,8 +7,9 @@ that is replayed, and when it is left as it is, stands in `lua/replayDeadLetters
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -20,8 +21,7 @@ REPLAYED_AT_ONCE: Final = 25  # about a millisecond of Redis
 NO_LETTER: Final = "there is no such letter"
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(msgspec.Struct, frozen=True):
     """What became of one letter.
 
     queue, job_id   where the job waits now; empty when the letter is left as it is.
@@ -38,8 +38,7 @@ class Replayed:
         return not self.why
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayDeadLetters:
+class ReplayDeadLetters(msgspec.Struct, frozen=True):
     """Some letters by their ids, or up to `count` of those that stand first in the list `place`.
 
     to   the queue that gets their jobs; None for the one that each came from.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.keys import QueueKeys
 
 
-@dataclass(frozen=True, slots=True)
-class GetDeduplicationOwner:
+class GetDeduplicationOwner(msgspec.Struct, frozen=True):
     """The id of the job that stands for a deduplication id; None when there is none."""
 
     queue: QueueKeys
@@ -25,8 +25,7 @@ class GetDeduplicationOwner:
         return None if owner is None else owner.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDeduplication:
+class RemoveDeduplication(msgspec.Struct, frozen=True):
     """Let a deduplication id go; with `job_id` only if that job owns it. Decodes to whether it was there."""
 
     script: ClassVar[str] = "removeDeduplication"

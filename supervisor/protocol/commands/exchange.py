@@ -7,8 +7,10 @@ the decoder indexes and does little else; job data stays bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
+
+import msgspec
+from msgspec import structs
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.outcomes import Outcome, Written
@@ -16,16 +18,14 @@ from supervisor.protocol.job_record import number_of
 from supervisor.protocol.keys import QueueKeys
 
 
-@dataclass(frozen=True, slots=True)
-class Limiter:
+class Limiter(msgspec.Struct, frozen=True):
     """The worker's own rate limit: at most `max` jobs in `duration_ms`."""
 
     max: int
     duration_ms: int
 
 
-@dataclass(slots=True)
-class FetchedJob:
+class FetchedJob(msgspec.Struct):
     """An active job as the master carries it: data, options and parent stay bytes. `token` is its lock's.
 
     scheduler_id   whose run it is, if a job scheduler made it.
@@ -50,8 +50,7 @@ class FetchedJob:
     bigger: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """The reply to `FinishAndFetch`.
 
     written      one entry for each outcome, in their order.
@@ -72,8 +71,7 @@ class Exchange:
     fetch_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FinishAndFetch:
+class FinishAndFetch(msgspec.Struct, frozen=True):
     """Write outcomes and take up to `count` jobs of one queue, in one call. Decodes to an `Exchange`.
 
     call_token   the lock token of every job this call takes; never used for another call.
@@ -94,7 +92,7 @@ class FinishAndFetch:
     limiter: Limiter | None = None
     worker_name: str = ""
     metrics: int = 0
-    again: bool = field(default=False)
+    again: bool = False
 
     def keys(self) -> Sequence[str]:
         return (self.queue.meta,)
@@ -138,7 +136,7 @@ class FinishAndFetch:
         )
 
     def repetition(self) -> FinishAndFetch:
-        return replace(self, again=True)
+        return structs.replace(self, again=True)
 
 
 _WRITTEN = Written(0)

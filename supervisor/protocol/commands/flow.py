@@ -7,8 +7,9 @@ a tree is checked and encoded is `flow_tree.py`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+
+import msgspec
 
 from supervisor.errors import InvalidJob, RedisRefused
 from supervisor.protocol import fields
@@ -33,8 +34,7 @@ _SUFFIXES: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FlowNode:
+class FlowNode(msgspec.Struct, frozen=True):
     """A job of a tree that has been validated and encoded; it has an id.
 
     to_come   of a parent: the key of a child that a later call adds, and for which it waits from now on.
@@ -67,8 +67,7 @@ class FlowNode:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AddFlow:
+class AddFlow(msgspec.Struct, frozen=True):
     """Add trees of jobs, all or none. A refusal is raised, and names the job that is why.
 
     Decodes to the ids of those that stand, by their deduplication, for a job of this call, by its position.
@@ -104,8 +103,7 @@ class AddFlow:
         raise error_of(code, job_id=node.job.job_id or "", call="addFlow", parent=parent)
 
 
-@dataclass(frozen=True, slots=True)
-class AddBatchPart(AddFlow):
+class AddBatchPart(AddFlow, frozen=True):
     """Some jobs of a batch. Decodes to False, and nothing was added, when its collector has ended."""
 
     def decode(self, reply: Reply) -> bool:  # type: ignore[override]
@@ -115,8 +113,7 @@ class AddBatchPart(AddFlow):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveFlow:
+class RemoveFlow(msgspec.Struct, frozen=True):
     """Delete a job and all below it. Decodes to False when a worker holds one that is pending.
 
     Decodes to None, and nothing is done, when it is too much for one call: see flow_removal.py.
@@ -139,8 +136,7 @@ class RemoveFlow:
         return None if reply == 2 else bool(reply == 1)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveChildren:
+class RemoveChildren(msgspec.Struct, frozen=True):
     """Delete the children a job still waits for, with theirs, but for active and failed ones.
 
     Decodes to False, and nothing is done, when it is too much for one call: see flow_removal.py.
@@ -163,8 +159,7 @@ class RemoveChildren:
         return bool(reply == 1)
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveParent:
+class LeaveParent(msgspec.Struct, frozen=True):
     """A child's parent no longer waits for it. Decodes to False when it did not wait for it anyway."""
 
     script: ClassVar[str] = "leaveParent"
@@ -189,8 +184,7 @@ class LeaveParent:
 # --- what is known of a parent's children ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(msgspec.Struct, frozen=True):
     """The children of a job, by their full keys.
 
     processed     what those that completed have returned.
@@ -205,8 +199,7 @@ class Dependencies:
     failed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GetDependencies:
+class GetDependencies(msgspec.Struct, frozen=True):
     """All children of a job."""
 
     queue: QueueKeys
@@ -228,8 +221,7 @@ class GetDependencies:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CountDependencies:
+class CountDependencies(msgspec.Struct, frozen=True):
     """How many children of a job are in each group."""
 
     queue: QueueKeys
@@ -246,8 +238,7 @@ class CountDependencies:
 _COUNTS: Final = {PROCESSED: "HLEN", UNPROCESSED: "SCARD", IGNORED: "HLEN", FAILED: "ZCARD"}
 
 
-@dataclass(frozen=True, slots=True)
-class ChildrenPage:
+class ChildrenPage(msgspec.Struct, frozen=True):
     """Some children of one group: `items` has each key with its result or reason, or None where there is
     neither. `cursor` is where the next page begins; 0 when this was the last.
     """
@@ -256,8 +247,7 @@ class ChildrenPage:
     cursor: int
 
 
-@dataclass(frozen=True, slots=True)
-class ScanChildren:
+class ScanChildren(msgspec.Struct, frozen=True):
     """One page of a job's children of one group, about `count` of them.
 
     Small groups come whole, whatever `count` says, and a child may come twice if others come and go
@@ -289,8 +279,7 @@ class ScanChildren:
         return ChildrenPage((_values if self.group == PROCESSED else _texts)(found), int(cursor))
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """A job as its hash says, None when it is gone, and its children in the order of `GROUPS`.
 
     more   there are children beyond those asked for.
@@ -303,8 +292,7 @@ class Family:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GetFamilies:
+class GetFamilies(msgspec.Struct, frozen=True):
     """Many jobs in one pipeline, each with at most `most` children of each group."""
 
     jobs: Sequence[tuple[QueueKeys, str]]
@@ -339,8 +327,7 @@ class GetFamilies:
         return Family(queue, job_id, record_of(job_id, replies[0]), tuple(children.values()), more)
 
 
-@dataclass(frozen=True, slots=True)
-class GetIgnoredFailures:
+class GetIgnoredFailures(msgspec.Struct, frozen=True):
     """Why those children failed whose failure does not count: child key to reason."""
 
     queue: QueueKeys

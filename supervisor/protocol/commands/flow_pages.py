@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.flow import ChildrenPage, ScanChildren
 from supervisor.protocol.keys import QueueKeys
 
 
-@dataclass(frozen=True, slots=True)
-class ScanGroups:
+class ScanGroups(msgspec.Struct, frozen=True):
     """A page of each of several groups of a job's children, in one round trip."""
 
     queue: QueueKeys

@@ -8,8 +8,9 @@ between, what is left of the parents is in no state, and the same removal finds 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -29,8 +30,7 @@ AT_ONCE: Final = 100
 _ALL, _PENDING, _BEGIN, _END = "all", "pending", "begin", "end"
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveBelow:
+class RemoveBelow(msgspec.Struct, frozen=True):
     """One call of a large removal; the answers are removeBelow.lua's."""
 
     script: ClassVar[str] = "removeBelow"
@@ -53,8 +53,7 @@ class RemoveBelow:
         return None if reply is None else reply.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class AreHeld:
+class AreHeld(msgspec.Struct, frozen=True):
     """Whether a worker holds one of these jobs, and which of them wait for children."""
 
     jobs: Sequence[tuple[QueueKeys, str]]

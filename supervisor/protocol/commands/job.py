@@ -7,8 +7,9 @@ another type hides is raised as `RedisRefused`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from supervisor.errors import RedisRefused
 from supervisor.protocol import fields
@@ -27,8 +28,7 @@ def _accepted(reply: Reply, job_id: str, call: str, state: str = fields.ACTIVE) 
     return code
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateProgress:
+class UpdateProgress(msgspec.Struct, frozen=True):
     """Store progress, as JSON text, and tell it."""
 
     script: ClassVar[str] = "updateProgress"
@@ -47,8 +47,7 @@ class UpdateProgress:
         _accepted(reply, self.job_id, "updateProgress")
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateData:
+class UpdateData(msgspec.Struct, frozen=True):
     """Replace a job's data, as JSON text."""
 
     script: ClassVar[str] = "updateData"
@@ -67,8 +66,7 @@ class UpdateData:
         _accepted(reply, self.job_id, "updateData")
 
 
-@dataclass(frozen=True, slots=True)
-class AddLog:
+class AddLog(msgspec.Struct, frozen=True):
     """Append a row to the job's log. Decodes to the number of rows there are then."""
 
     script: ClassVar[str] = "addLog"
@@ -89,8 +87,7 @@ class AddLog:
         return _accepted(reply, self.job_id, "addLog")
 
 
-@dataclass(frozen=True, slots=True)
-class ClearLog:
+class ClearLog(msgspec.Struct, frozen=True):
     """Forget the rows of a job's log but the newest `keep`."""
 
     script: ClassVar[str] = "clearLog"
@@ -109,8 +106,7 @@ class ClearLog:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryJob:
+class RetryJob(msgspec.Struct, frozen=True):
     """A failed (or completed) job waits again."""
 
     script: ClassVar[str] = "retryJob"
@@ -132,8 +128,7 @@ class RetryJob:
         _accepted(reply, self.job_id, "reprocessJob", self.state)
 
 
-@dataclass(frozen=True, slots=True)
-class PromoteJob:
+class PromoteJob(msgspec.Struct, frozen=True):
     """A delayed job waits at once."""
 
     script: ClassVar[str] = "promoteJob"
@@ -151,8 +146,7 @@ class PromoteJob:
         _accepted(reply, self.job_id, "promote", fields.DELAYED)
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeDelay:
+class ChangeDelay(msgspec.Struct, frozen=True):
     """A delayed job is due `delay_ms` after `now_ms`."""
 
     script: ClassVar[str] = "changeDelay"
@@ -172,8 +166,7 @@ class ChangeDelay:
         _accepted(reply, self.job_id, "changeDelay", fields.DELAYED)
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePriority:
+class ChangePriority(msgspec.Struct, frozen=True):
     """Another priority; `lifo` puts the job before all others of it."""
 
     script: ClassVar[str] = "changePriority"
@@ -193,8 +186,7 @@ class ChangePriority:
         _accepted(reply, self.job_id, "changePriority")
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveJob:
+class RemoveJob(msgspec.Struct, frozen=True):
     """Delete a job with its log; its children stay. Decodes to False when a worker holds its lock."""
 
     script: ClassVar[str] = "removeJob"
@@ -212,8 +204,7 @@ class RemoveJob:
         return _accepted(reply, self.job_id, "removeJob") == 1
 
 
-@dataclass(frozen=True, slots=True)
-class ExtendLock:
+class ExtendLock(msgspec.Struct, frozen=True):
     """Renew one lock. Decodes to whether it was ours."""
 
     script: ClassVar[str] = "extendLocks"
@@ -233,8 +224,7 @@ class ExtendLock:
         return not reply
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseLock:
+class ReleaseLock(msgspec.Struct, frozen=True):
     """Give up one lock. Decodes to whether it was ours."""
 
     script: ClassVar[str] = "releaseLock"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -14,8 +15,7 @@ def _whole(text: bytes | None) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
 
 
-@dataclass(frozen=True, slots=True)
-class IsMaxed:
+class IsMaxed(msgspec.Struct, frozen=True):
     """Whether as many jobs are active as the queue's own concurrency allows."""
 
     queue: QueueKeys
@@ -28,8 +28,7 @@ class IsMaxed:
         return most is not None and reply[1] >= most
 
 
-@dataclass(frozen=True, slots=True)
-class GetRateLimitTtl:
+class GetRateLimitTtl(msgspec.Struct, frozen=True):
     """How many milliseconds nothing is started for the rate's sake; 0 when something is.
 
     max_jobs   as the limiter of a worker; else the queue's own rate counts, and without one any limiter does.

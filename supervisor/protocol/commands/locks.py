@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.keys import QueueKeys
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """A job id with the token its lock should hold."""
 
     job_id: str
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExtendLocks:
+class ExtendLocks(msgspec.Struct, frozen=True):
     """Renew locks. Decodes to the ids whose lock is lost."""
 
     script: ClassVar[str] = "extendLocks"
@@ -38,8 +37,7 @@ class ExtendLocks:
         return frozenset(job_id.decode() for job_id in reply)
 
 
-@dataclass(frozen=True, slots=True)
-class RecoverStalled:
+class RecoverStalled(msgspec.Struct, frozen=True):
     """One stalled check (core.md section 8). Decodes to the ids that were put back."""
 
     script: ClassVar[str] = "recoverStalled"

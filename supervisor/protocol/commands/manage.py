@@ -9,8 +9,9 @@ added meanwhile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.errors import RedisRefused, UsageError
 from supervisor.protocol import fields
@@ -40,8 +41,7 @@ def _checked(reply: Reply, what: str) -> Reply:
     return reply
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     """How many ids stand in one of a queue's lists or sorted sets."""
 
     queue: QueueKeys
@@ -54,8 +54,7 @@ class Count:
         return int(reply[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(msgspec.Struct, frozen=True):
     """looked_at   ids of this slice; kept   those of schedulers that stay at the end; removed   jobs."""
 
     looked_at: int
@@ -63,8 +62,7 @@ class Drained:
     removed: int
 
 
-@dataclass(frozen=True, slots=True)
-class DrainQueue:
+class DrainQueue(msgspec.Struct, frozen=True):
     """One slice of `drain_queue`."""
 
     script: ClassVar[str] = "drainQueue"
@@ -101,8 +99,7 @@ def drain_queue(queue: QueueKeys, now_ms: int, *, delayed: bool = False) -> Step
     return removed
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
+class Cleaned(msgspec.Struct, frozen=True):
     """The ids that one slice removed, and the place from which the next goes on."""
 
     removed: tuple[str, ...]
@@ -112,8 +109,7 @@ class Cleaned:
     carried: int
 
 
-@dataclass(frozen=True, slots=True)
-class CleanJobs:
+class CleanJobs(msgspec.Struct, frozen=True):
     """One slice of `clean_jobs`."""
 
     script: ClassVar[str] = "cleanJobs"
@@ -184,8 +180,7 @@ def clean_jobs(
     return removed
 
 
-@dataclass(frozen=True, slots=True)
-class ObliterateQueue:
+class ObliterateQueue(msgspec.Struct, frozen=True):
     """One slice of `obliterate_queue`. Decodes to whether there is more to do."""
 
     script: ClassVar[str] = "obliterateQueue"
@@ -216,16 +211,14 @@ def obliterate_queue(queue: QueueKeys, now_ms: int, *, force: bool = False) -> S
         pass
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """looked_at   ids of this slice; moved   jobs that wait now."""
 
     looked_at: int
     moved: int
 
 
-@dataclass(frozen=True, slots=True)
-class RetryJobs:
+class RetryJobs(msgspec.Struct, frozen=True):
     """One slice of `retry_jobs`."""
 
     script: ClassVar[str] = "retryJobs"
@@ -261,8 +254,7 @@ def retry_jobs(
     return moved
 
 
-@dataclass(frozen=True, slots=True)
-class PromoteJobs:
+class PromoteJobs(msgspec.Struct, frozen=True):
     """One slice of `promote_jobs`."""
 
     script: ClassVar[str] = "promoteJobs"
@@ -293,8 +285,7 @@ def promote_jobs(queue: QueueKeys, *, limit: int | None = None) -> Steps[int]:
     return moved
 
 
-@dataclass(frozen=True, slots=True)
-class TrimEvents:
+class TrimEvents(msgspec.Struct, frozen=True):
     """One slice of `trim_events`. Decodes to how many events are forgotten."""
 
     script: ClassVar[str] = "trimEvents"
@@ -320,8 +311,7 @@ def trim_events(queue: QueueKeys, keep: int) -> Steps[int]:
     return forgotten
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDeprecatedPriority:
+class RemoveDeprecatedPriority(msgspec.Struct, frozen=True):
     """Delete the sorted set in which BullMQ 3 kept priorities. Decodes to whether it was there."""
 
     queue: QueueKeys

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -54,8 +55,7 @@ _MARKS: Final = (
 _ESCAPED: Final = re.compile(r"([\[\]*?\\])")
 
 
-@dataclass(frozen=True, slots=True)
-class ScanKeys:
+class ScanKeys(msgspec.Struct, frozen=True):
     """One page of a queue's keys. Decodes to the cursor of the next page, and the names after the prefix."""
 
     queue: QueueKeys
@@ -71,8 +71,7 @@ class ScanKeys:
         return int(cursor), [key[start:].decode("utf-8", "surrogateescape") for key in keys]
 
 
-@dataclass(frozen=True, slots=True)
-class ListPage:
+class ListPage(msgspec.Struct, frozen=True):
     """Ids of a list from a place on, a thousand at most."""
 
     queue: QueueKeys
@@ -86,8 +85,7 @@ class ListPage:
         return [job_id.decode("utf-8", "surrogateescape") for job_id in reply[0]]
 
 
-@dataclass(frozen=True, slots=True)
-class Suspects:
+class Suspects(msgspec.Struct, frozen=True):
     """Of these ids those that are in no sorted set, and have the hash of a job or are plain."""
 
     queue: QueueKeys
@@ -113,8 +111,7 @@ class Suspects:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(msgspec.Struct, frozen=True):
     """What of the hash of each job changes whenever it goes from one state to another."""
 
     queue: QueueKeys
@@ -129,8 +126,7 @@ class Marks:
         return dict(zip(self.job_ids, marks, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveOrphans:
+class RemoveOrphans(msgspec.Struct, frozen=True):
     """Remove what is left of these jobs if they are in no state. Decodes to how many, or to `LOOK_AGAIN`.
 
     marks   their ids, each with its mark.

@@ -7,7 +7,8 @@ master's decision, what each does to the keys is the script's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg
 from supervisor.protocol.job_options import KeepJobs
@@ -28,8 +29,7 @@ def _keep(keep: KeepJobs) -> tuple[Arg, Arg, Arg]:
     return (_optional(keep.count), _optional(keep.age_s), _optional(keep.limit))
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What is told of an end that was not the processor's word alone, beside its reason.
 
     record      one JSON object, on one line: the newest of the list in the job's hash.
@@ -57,8 +57,7 @@ def _told(told: Told | None) -> Arg:
     return "" if told is None else told.part()
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """The processor returned. `value` is its result as JSON text, carried as it came."""
 
     job_id: str
@@ -79,8 +78,7 @@ class Completed:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The last attempt failed, or the job must not be tried again.
 
     reason        raw text for `failedReason`.
@@ -119,8 +117,7 @@ class Failed:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(msgspec.Struct, frozen=True):
     """The attempt failed and the job waits for another: at once (`delay_ms` 0) or delayed. `atm` + 1."""
 
     job_id: str
@@ -146,8 +143,7 @@ class Retried:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Postponed:
+class Postponed(msgspec.Struct, frozen=True):
     """The processor raised `Delayed`: back to delayed, no attempt counted."""
 
     job_id: str
@@ -158,8 +154,7 @@ class Postponed:
         return ("P", self.job_id, self.token, self.delay_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimited:
+class RateLimited(msgspec.Struct, frozen=True):
     """The processor raised `RateLimited`: back to the front, no attempt counted.
 
     `hold_ms` > 0 also sets the queue's limiter key for so long, as BullMQ's `rateLimit(ms)` does.
@@ -173,8 +168,7 @@ class RateLimited:
         return ("L", self.job_id, self.token, self.hold_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class HandedBack:
+class HandedBack(msgspec.Struct, frozen=True):
     """Cut off by a stop (I9): front of its queue or of its priority, `ats` - 1, no `processedOn`."""
 
     job_id: str
@@ -185,8 +179,7 @@ class HandedBack:
         return ("H", self.job_id, self.token, _told(self.told))
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitsChildren:
+class AwaitsChildren(msgspec.Struct, frozen=True):
     """The processor raised `WaitingChildren`: no attempt counted.
 
     To waiting-children; with no child pending to the front of its queue, and refused with
@@ -203,8 +196,7 @@ class AwaitsChildren:
 Outcome = Completed | Failed | Retried | Postponed | RateLimited | HandedBack | AwaitsChildren
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What became of one outcome.
 
     code   `Code.DONE` when written; else nothing of it was written.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.keys import QueueKeys
 
 
-@dataclass(frozen=True, slots=True)
-class PublishEvent:
+class PublishEvent(msgspec.Struct, frozen=True):
     """Add an event. Decodes to its id.
 
     max_events   how many stay in the stream, about; None for as many as the queue keeps.

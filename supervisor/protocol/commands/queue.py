@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -12,8 +13,7 @@ from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.steps import Steps
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterQueue:
+class RegisterQueue(msgspec.Struct, frozen=True):
     """Say how many events to keep and who we are, where nobody else has said it.
 
     version   `oxherd:<number>`; replaces only an older one of ours.
@@ -35,8 +35,7 @@ class RegisterQueue:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class PauseQueue:
+class PauseQueue(msgspec.Struct, frozen=True):
     """Nothing more is fetched; jobs that are active go on."""
 
     script: ClassVar[str] = "pauseQueue"
@@ -53,8 +52,7 @@ class PauseQueue:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeQueue:
+class ResumeQueue(msgspec.Struct, frozen=True):
     """One step of `resume_queue`. Decodes to how many jobs that BullMQ 5 put aside are still there."""
 
     script: ClassVar[str] = "resumeQueue"
@@ -79,8 +77,7 @@ def resume_queue(queue: QueueKeys) -> Steps[None]:
         left = yield ResumeQueue(queue, first=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _SetLimits:
+class _SetLimits(msgspec.Struct, frozen=True):
     """What of `meta` is changed; None removes the field."""
 
     script: ClassVar[str] = "setLimits"
@@ -104,8 +101,7 @@ class _SetLimits:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class SetGlobalConcurrency(_SetLimits):
+class SetGlobalConcurrency(_SetLimits, frozen=True):
     """At most so many jobs of the queue are active, over all workers; None takes the bound away."""
 
     concurrency: int | None
@@ -114,8 +110,7 @@ class SetGlobalConcurrency(_SetLimits):
         return {fields.META_CONCURRENCY: self.concurrency}
 
 
-@dataclass(frozen=True, slots=True)
-class SetGlobalRateLimit(_SetLimits):
+class SetGlobalRateLimit(_SetLimits, frozen=True):
     """At most `max` jobs of the queue start in `duration_ms`, over all workers."""
 
     max: int
@@ -125,16 +120,14 @@ class SetGlobalRateLimit(_SetLimits):
         return {fields.META_MAX: self.max, fields.META_DURATION: self.duration_ms}
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveGlobalRateLimit(_SetLimits):
+class RemoveGlobalRateLimit(_SetLimits, frozen=True):
     """The queue has no rate of its own any more; workers keep theirs."""
 
     def changes(self) -> Mapping[str, int | None]:
         return {fields.META_MAX: None, fields.META_DURATION: None}
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitQueue:
+class RateLimitQueue(msgspec.Struct, frozen=True):
     """Hold the limiter for `hold_ms`; 0 lets it go. Binds workers and queues that have a rate limit."""
 
     script: ClassVar[str] = "rateLimitQueue"
@@ -152,8 +145,7 @@ class RateLimitQueue:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class WakeWorker:
+class WakeWorker(msgspec.Struct, frozen=True):
     """Put back the base marker that was popped by one who will not fetch."""
 
     script: ClassVar[str] = "wakeWorker"

@@ -7,7 +7,6 @@ that a job on its way from one list to the next is not told to be nowhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import msgspec
@@ -36,8 +35,7 @@ def _key(queue: QueueKeys, attribute: str) -> str:
     return key
 
 
-@dataclass(frozen=True, slots=True)
-class GetJob:
+class GetJob(msgspec.Struct, frozen=True):
     """Everything a job's hash says; None when there is none."""
 
     queue: QueueKeys
@@ -50,8 +48,7 @@ class GetJob:
         return record_of(self.job_id, reply[0])
 
 
-@dataclass(frozen=True, slots=True)
-class GetJobs:
+class GetJobs(msgspec.Struct, frozen=True):
     """Many jobs in one pipeline, in the order asked; None where there is none."""
 
     queue: QueueKeys
@@ -64,8 +61,7 @@ class GetJobs:
         return [record_of(job_id, flat) for job_id, flat in zip(self.job_ids, reply, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class GetState:
+class GetState(msgspec.Struct, frozen=True):
     """The state of a job, in BullMQ's words; `unknown` when it is nowhere."""
 
     script: ClassVar[str] = "getState"
@@ -83,8 +79,7 @@ class GetState:
         return _STATE_KEYS[reply - 1][1] if reply > 0 else fields.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class GetCounts:
+class GetCounts(msgspec.Struct, frozen=True):
     """How many jobs are in each state. What BullMQ 5 put aside while paused counts as waiting."""
 
     queue: QueueKeys
@@ -102,8 +97,7 @@ class GetCounts:
         return counts
 
 
-@dataclass(frozen=True, slots=True)
-class GetJobIds:
+class GetJobIds(msgspec.Struct, frozen=True):
     """The ids from `start` to `end` (both counted, -1 is the last) in one state.
 
     Waiting jobs may stand in two lists while BullMQ 5 pauses the queue: the range then counts in each.
@@ -145,8 +139,7 @@ class GetJobIds:
         return list(found)
 
 
-@dataclass(frozen=True, slots=True)
-class GetLogs:
+class GetLogs(msgspec.Struct, frozen=True):
     """The rows of a job's log from `start` to `end`, oldest first."""
 
     queue: QueueKeys
@@ -161,8 +154,7 @@ class GetLogs:
         return [row.decode("utf-8", "replace") for row in reply[0]]
 
 
-@dataclass(frozen=True, slots=True)
-class IsPaused:
+class IsPaused(msgspec.Struct, frozen=True):
     queue: QueueKeys
 
     def requests(self) -> Sequence[Sequence[Arg]]:
@@ -172,8 +164,7 @@ class IsPaused:
         return bool(reply[0])
 
 
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
+class QueueLimits(msgspec.Struct, frozen=True):
     """Global bounds; None where the queue has none. A rate needs both its numbers."""
 
     concurrency: int | None
@@ -181,8 +172,7 @@ class QueueLimits:
     rate_duration_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class GetLimits:
+class GetLimits(msgspec.Struct, frozen=True):
     """The queue's own concurrency and rate."""
 
     queue: QueueKeys
@@ -198,8 +188,7 @@ class GetLimits:
         return QueueLimits(concurrency, rate_max, duration)
 
 
-@dataclass(frozen=True, slots=True)
-class GetMeta:
+class GetMeta(msgspec.Struct, frozen=True):
     """All that a queue's `meta` says, as text."""
 
     queue: QueueKeys
@@ -219,8 +208,7 @@ def _number(raw: bytes | None) -> int | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class GetChildrenValues:
+class GetChildrenValues(msgspec.Struct, frozen=True):
     """What a job's completed children returned: child key to result. Decodes to the text of a JSON object."""
 
     queue: QueueKeys

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -18,8 +19,7 @@ _A_PRIORITY: Final = 2**32  # scores of one priority; the counter is below
 _FACT: Final = re.compile(r"(\S+?)=(\S*)")
 
 
-@dataclass(frozen=True, slots=True)
-class CountByPriority:
+class CountByPriority(msgspec.Struct, frozen=True):
     """How many jobs wait in each of these priorities; 0 is those without one."""
 
     queue: QueueKeys
@@ -38,8 +38,7 @@ class CountByPriority:
         return dict(zip(self.priorities, reply, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class CountDueBefore:
+class CountDueBefore(msgspec.Struct, frozen=True):
     """How many delayed jobs become due before this epoch millisecond."""
 
     queue: QueueKeys
@@ -52,16 +51,14 @@ class CountDueBefore:
         return int(reply[0])
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
+class LogPage(msgspec.Struct, frozen=True):
     """Rows of a job's log, and how many there are in all."""
 
     rows: list[str]
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class GetLogPage:
+class GetLogPage(msgspec.Struct, frozen=True):
     """The rows from `start` to `end` (both counted, -1 is the last), told from either end."""
 
     queue: QueueKeys
@@ -83,8 +80,7 @@ class GetLogPage:
         return LogPage(rows[::-1] if self.newest_first else rows, count)
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
+class Metrics(msgspec.Struct, frozen=True):
     """Jobs that ended one way, minute by minute, as far as workers keep count.
 
     count         how many since counting began.
@@ -101,8 +97,7 @@ class Metrics:
     minutes: int
 
 
-@dataclass(frozen=True, slots=True)
-class GetMetrics:
+class GetMetrics(msgspec.Struct, frozen=True):
     """What is counted of jobs that are `outcome` (completed or failed); points from `start` to `end`."""
 
     queue: QueueKeys
@@ -123,8 +118,7 @@ class GetMetrics:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """One connection of a worker or of a listener, as the server sees it.
 
     name         the worker's own name, if it has one.
@@ -141,8 +135,7 @@ class Connection:
     facts: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ListClients:
+class ListClients(msgspec.Struct, frozen=True):
     """Every connection of the server. In a cluster: of the node that is asked."""
 
     def requests(self) -> Sequence[Sequence[Arg]]:
@@ -174,8 +167,7 @@ def _connection(client: Mapping[str, str], name: str) -> Connection:
     return Connection(name, client["name"], client.get("addr", ""), _number(client.get("age")), client)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueMeta:
+class QueueMeta(msgspec.Struct, frozen=True):
     """What a queue tells of itself. None where nobody has said it.
 
     version      of the client library that made it, `oxherd:0.1.0` or `bullmq:6.7.0`.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import msgspec
 
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.keys import QueueKeys
@@ -13,8 +14,7 @@ RECORD: Final = "ox:saga"  # a field of ours in the job's hash
 NOTHING_DONE: Final = b"[]"
 
 
-@dataclass(frozen=True, slots=True)
-class GetRecord:
+class GetRecord(msgspec.Struct, frozen=True):
     """The record as JSON text; of a job without one, the empty list."""
 
     queue: QueueKeys
@@ -27,8 +27,7 @@ class GetRecord:
         return reply[0] or NOTHING_DONE
 
 
-@dataclass(frozen=True, slots=True)
-class KeepRecord:
+class KeepRecord(msgspec.Struct, frozen=True):
     """Replace the record. Decodes to 0, or to a negative `Code` when the lock is not `token`'s any more."""
 
     script: ClassVar[str] = "keepRecord"

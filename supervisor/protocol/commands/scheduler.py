@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+
+import msgspec
 
 from supervisor.errors import JobError
 from supervisor.protocol import fields
@@ -28,8 +29,7 @@ _REFUSALS: Final = {
 _OLD_KEY: Final = re.compile(r"[^:]*:[^:]*:\d*:[^:]*:(?:.* .*|\d+)$")
 
 
-@dataclass(frozen=True, slots=True)
-class NextRun:
+class NextRun(msgspec.Struct, frozen=True):
     """The run that is pending: its job, and when it is due (epoch milliseconds)."""
 
     job_id: str
@@ -37,8 +37,7 @@ class NextRun:
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduler:
+class Scheduler(msgspec.Struct, frozen=True, kw_only=True):
     """A job scheduler as it is stored.
 
     next_on      when its pending run is due; when it has ended, its last one was.
@@ -71,8 +70,7 @@ def _id_json(scheduler_id: str) -> bytes:
     return encode_text(f"{fields.REPEAT}:{scheduler_id}:")[:-1]
 
 
-@dataclass(frozen=True, slots=True)
-class UpsertScheduler:
+class UpsertScheduler(msgspec.Struct, frozen=True):
     """Store a scheduler and its next run's job. Decodes to a `NextRun`; `JobError`: no slot is free.
 
     schedule   checked.
@@ -130,8 +128,7 @@ class UpsertScheduler:
         return NextRun(job_id.decode(), int(due_on), delay_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class NextIteration:
+class NextIteration(msgspec.Struct, frozen=True):
     """Add the run after the one whose job was fetched. Repeatable: only the pending run has one after it.
 
     Decodes to the new job's id; None when there is nothing to add; a `Code` when its place is taken
@@ -175,8 +172,7 @@ class NextIteration:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveScheduler:
+class RemoveScheduler(msgspec.Struct, frozen=True):
     """Forget a scheduler and its delayed run. Decodes to whether there was one."""
 
     script: ClassVar[str] = "removeScheduler"
@@ -196,8 +192,7 @@ class RemoveScheduler:
         return bool(reply)
 
 
-@dataclass(frozen=True, slots=True)
-class GetSchedulerIds:
+class GetSchedulerIds(msgspec.Struct, frozen=True):
     """Ids and next times from place `start` to place `end`, both included, by the next time."""
 
     queue: QueueKeys
@@ -217,8 +212,7 @@ class GetSchedulerIds:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class GetSchedulers:
+class GetSchedulers(msgspec.Struct, frozen=True):
     """The records of these schedulers; None where there is nothing but an entry of the sorted set."""
 
     queue: QueueKeys
@@ -234,8 +228,7 @@ class GetSchedulers:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class GetScheduler:
+class GetScheduler(msgspec.Struct, frozen=True):
     """One scheduler; None when there is none of this id."""
 
     queue: QueueKeys
@@ -249,8 +242,7 @@ class GetScheduler:
         return None if score is None else _scheduler(self.id, number_of(score), flat)
 
 
-@dataclass(frozen=True, slots=True)
-class CountSchedulers:
+class CountSchedulers(msgspec.Struct, frozen=True):
     """How many schedulers there are."""
 
     queue: QueueKeys

@@ -6,7 +6,8 @@ The one door to these commands; they live by meaning in `outcomes`, `exchange` a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
@@ -53,8 +54,7 @@ __all__ = [
 _DELAYED_LOOKED_AT = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class WorkLeft:
+class WorkLeft(msgspec.Struct, frozen=True):
     """waiting and prioritized counts, the paused flag, and the first 1,000 delayed ids (for `HGET ats`)."""
 
     waiting: int
@@ -63,8 +63,7 @@ class WorkLeft:
     delayed_ids: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class CountWork:
+class CountWork(msgspec.Struct, frozen=True):
     """What `run --burst` asks: is anything left? A `ReadCommand`; decodes to a `WorkLeft`."""
 
     queue: QueueKeys
@@ -89,8 +88,7 @@ class CountWork:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AnyStarted:
+class AnyStarted(msgspec.Struct, frozen=True):
     """Was any of these jobs started before (`ats` > 0)? A delayed one that was is a retry."""
 
     queue: QueueKeys
