@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -20,11 +20,13 @@ from typing import Any, Final
 from sandbox.linux import set_child_subreaper, set_dumpable
 from sandbox.policy import Policy
 from sandbox.titles import find_setter
+from supervisor.config.runtime import NAMED_BY, SOCKET, runtime_dirs
 from supervisor.errors import OxherdError
 from supervisor.master import signals
 from supervisor.master.alone import Alone
 from supervisor.master.burst import QueueBroken, QueueDegraded, QueuePaused, until_nothing_left
 from supervisor.master.cgroup import Groups
+from supervisor.master.control import Control, own_dir
 from supervisor.master.health import Bucket
 from supervisor.master.hooks import Hooks, hook_targets
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
@@ -32,11 +34,13 @@ from supervisor.master.orphans import end_orphans, mark
 from supervisor.master.plan import Plan
 from supervisor.master.profiles import Profiles
 from supervisor.master.proof import Proof
+from supervisor.master.reporting import Reporting
 from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
 from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
 from supervisor.master.template import ProcessorFacts, scrubbed
+from supervisor.master.verbs import Verbs
 from supervisor.master.watch import Watch
 from supervisor.master.worker import Surroundings, Worker
 from supervisor.observe.log import gathered, get
@@ -86,6 +90,7 @@ class Master:
         self.started_on = round(time.time() * 1000)
         self._inbox: asyncio.Queue[Request] = asyncio.Queue()
         self.workers: list[Worker] = []
+        self.verbs = Verbs(self)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: Stopping | None = None
         self._status = 0
@@ -112,6 +117,7 @@ class Master:
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         try:
+            await self.reporting.open()
             runners.spawn_templates()
             ready = await self._unless_stopped(loop.create_task(self._ready_to_work()))
             if ready is None:
@@ -120,6 +126,7 @@ class Master:
                 await self._work_with(loop, *ready)
         finally:
             await runners.close()
+            await self.reporting.close()
             await loop.run_in_executor(None, jobs_dir.close)
             signals.uninstall(loop)
         return self._outcome()
@@ -151,6 +158,7 @@ class Master:
         finally:
             for worker in self.workers:
                 await worker.close()
+            await self.reporting.leave()
             await redis.close()
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
@@ -234,6 +242,7 @@ class Master:
             hooks=self._hooks,
             watch=Watch(loop, time.monotonic),
             alone=Alone(loop.call_soon),
+            on_written=self.reporting.on_written,
         )
         if self._hooks is not None:
             self._hooks.open()
@@ -248,6 +257,7 @@ class Master:
             self._spawn(worker.run())
         self.runners.bucket = Bucket(2 * slot + SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self._spawn(self._subscription().keep())
+        self.reporting.start(redis, self._spawn)
         log.info(
             "master.started",
             queues=[each.name for each in settings],
@@ -257,15 +267,33 @@ class Master:
         )
         if self._plan.burst:
             self._spawn(self._burst(redis))
+        control = await self._open_control()
         try:
             await self._obey()
         finally:
+            if control is not None:
+                await control.close()
             for task in self._tasks:
                 task.cancel()
             for task in self._tasks:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
         log.info("master.stopped", done=sum(w.dispatcher.done for w in self.workers))
+
+    async def _open_control(self) -> Control | None:
+        """The socket where this master can be asked; None when there is no place for it."""
+        dirs = runtime_dirs(os.environ, self._plan.config.embedded.state_dir)
+        place = own_dir(dirs, named=NAMED_BY in os.environ)
+        if place is None:
+            return None
+        control = Control(place / SOCKET.format(pid=os.getpid()), self.verbs.table)
+        try:
+            await control.open()
+        except OSError as error:
+            log.warning("control.unavailable", why=f"{control.path}: {error.strerror}")
+            return None
+        log.debug("control.opened", path=str(control.path))
+        return control
 
     def _subscription(self) -> Subscription:
         """Where all workers hear of requests to cancel, on one connection."""
@@ -335,8 +363,16 @@ class Master:
             log.debug("request.received", request=request.value)
             if self._means_stop(request):
                 stop = self._stop(stop, request)
-            elif self._stopping is None and request is not Request.HANGUP:
-                self._tell_workers(request)
+            elif not self.stopping and request is not Request.HANGUP:
+                self.tell_workers(request, self.workers)
+
+    def request(self, request: Request) -> None:
+        """As a signal would."""
+        self._inbox.put_nowait(request)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping is not None
 
     def _means_stop(self, request: Request) -> bool:
         if request is Request.HANGUP and not _has_terminal():
@@ -369,8 +405,8 @@ class Master:
         if self._hooks is not None:
             await self._hooks.drain(stopping.patient)
 
-    def _tell_workers(self, request: Request) -> None:
-        for worker in self.workers:
+    def tell_workers(self, request: Request, workers: Sequence[Worker]) -> None:
+        for worker in workers:
             match request:
                 case Request.QUIET:
                     worker.fetcher.pause()

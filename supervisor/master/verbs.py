@@ -1,0 +1,81 @@
+"""What may be asked of a running master: the verbs of the control socket, and what each is given.
+
+Decides whether a question is complete and names what there is; what a verb does is the work of the part that
+is asked. A verb is an `async` function from the members of the question to those of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from supervisor.errors import MasterRefused, UsageError
+from supervisor.master.control import Verb
+from supervisor.master.signals import Request
+from supervisor.master.snapshot import snapshot
+from supervisor.master.worker import Worker
+
+if TYPE_CHECKING:
+    from supervisor.master.main import Master
+
+
+class Verbs:
+    """The verbs of one master. `table` may get others."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self.table: dict[str, Verb] = {
+            "snapshot": self._snapshot,
+            "quiet": self._quiet,
+            "resume": self._resume,
+            "stop": self._stop,
+        }
+
+    def workers(self, asked: dict[str, Any]) -> list[Worker]:
+        """Those of the queue that is named, or all. Raises `UsageError` for a queue that is not served."""
+        name = asked.get("queue")
+        found = [each for each in self._master.workers if name is None or each.keys.name == name]
+        if name is not None and not found:
+            served = ", ".join(repr(each.keys.name) for each in self._master.workers)
+            raise UsageError(f"this master does not serve a queue {name!r}; it serves {served}")
+        return found
+
+    async def _snapshot(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked, queue=str)
+        found = snapshot(self._master)
+        if (name := asked.get("queue")) is not None:
+            self.workers(asked)
+            found["queues"] = [each for each in found["queues"] if each["name"] == name]
+            found["slots"] = [each for each in found["slots"] if each["queue"] == name]
+        return found
+
+    async def _quiet(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked, queue=str)
+        return self._told(Request.QUIET, asked)
+
+    async def _resume(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked, queue=str)
+        return self._told(Request.RESUME, asked)
+
+    def _told(self, request: Request, asked: dict[str, Any]) -> dict[str, Any]:
+        workers = self.workers(asked)
+        self._refuse_while_stopping()
+        self._master.tell_workers(request, workers)
+        return {"queues": [each.keys.name for each in workers]}
+
+    async def _stop(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked)
+        self._master.request(Request.STOP)
+        return {"running": sum(each.running() for each in self._master.workers)}
+
+    def _refuse_while_stopping(self) -> None:
+        if self._master.stopping:
+            raise MasterRefused("the master is stopping; nothing was changed")
+
+
+def only(asked: dict[str, Any], **kinds: type) -> None:
+    """Each member is known, and of its kind. Raises `UsageError`."""
+    for name, value in asked.items():
+        if name not in kinds:
+            raise UsageError(f"this verb takes no {name[:60]!r}; it takes {', '.join(kinds) or 'nothing'}")
+        if value is not None and (not isinstance(value, kinds[name]) or isinstance(value, bool)):
+            raise UsageError(f"{name} must be of the kind {kinds[name].__name__}")
