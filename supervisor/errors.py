@@ -193,6 +193,19 @@ class MasterRefused(OxherdError):
     code = "master_refused"
 
 
+class MasterStuck(OxherdError):
+    """The master found that it did no work though there was some; it ended so that another may start."""
+
+    code = "master_stuck"
+    exit_status = 75
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the master did no work though there was some, and ends so that another may start: {why}. "
+            "Its running jobs were handed back, none was lost and no attempt is counted."
+        )
+
+
 class EmbeddedServerError(OxherdError):
     """The private server could not be started or found."""
 

@@ -65,9 +65,10 @@ class Fetcher:
         self.quiet = False  # fetch nothing more (stop, TSTP)
         self._waiting = False
         self.cut_short = False  # a wait was interrupted: the marker it was about to pop may be lost
-        self._refusal = ""  # why Redis gave no jobs when we last asked
+        self.refusal = ""  # why Redis gave no jobs when we last asked
         self._held = False  # paused, or at its global concurrency, when we last looked
         self.fetched_at = 0.0  # loop time of the last answer to a call that asked for jobs; 0 for none yet
+        self.fetched = 0  # ids that were taken off a list
 
     def appetite(self, free: int, *, finishing: bool) -> int:
         """How many jobs the next call may take. A call that finishes jobs asks along, as BullMQ's does."""
@@ -81,6 +82,7 @@ class Fetcher:
     def learned(self, asked: int, exchange: Exchange) -> None:
         """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs."""
         self.fetched_at = self._loop.time()
+        self.fetched += len(exchange.jobs) + len(exchange.dropped)
         if exchange.held and not self._held:
             log.info("queue.held", queue=self._keys.name, why="paused, or at its global concurrency")
         self._held = exchange.held
@@ -88,7 +90,7 @@ class Fetcher:
             self._refused(exchange.fetch_error)
             self.hold(ERROR_PAUSE_S)
             return
-        self._refusal = ""
+        self.refusal = ""
         if exchange.limited_ms > 0:
             self.hold(exchange.limited_ms / 1000)
         elif len(exchange.jobs) + len(exchange.dropped) >= asked:
@@ -101,8 +103,8 @@ class Fetcher:
 
     def _refused(self, why: str) -> None:
         """Say it once: asked again every second, a broken queue would fill the log with one sentence."""
-        if why != self._refusal:
-            self._refusal = why
+        if why != self.refusal:
+            self.refusal = why
             log.error("queue.fetch_failed", queue=self._keys.name, error=why)
 
     def hold(self, for_s: float) -> None:
@@ -111,6 +113,11 @@ class Fetcher:
         if self._release is not None:
             self._release.cancel()
         self._release = self._loop.call_at(self._held_until, self.wake)
+
+    @property
+    def holds(self) -> bool:
+        """Is it not the time to ask: the limiter, a `RateLimited`, an error?"""
+        return self._loop.time() < self._held_until
 
     def wake(self) -> None:
         """There may be something: ask once without waiting (new marker, reconnect, limiter over)."""
@@ -167,6 +174,11 @@ class Fetcher:
         self._marker.interrupt()
         if self._release is not None:
             self._release.cancel()
+
+    def ask_anew(self) -> None:
+        """Whatever we wait for: forget it, and ask on a new connection."""
+        self._marker.interrupt()
+        self.wake()
 
     def pause(self) -> None:
         """Fetch nothing until `resume`; a marker that is popped meanwhile is put back."""

@@ -21,7 +21,7 @@ from sandbox.linux import set_child_subreaper, set_dumpable
 from sandbox.policy import Policy
 from sandbox.titles import find_setter
 from supervisor.config.runtime import NAMED_BY, SOCKET, runtime_dirs
-from supervisor.errors import OxherdError
+from supervisor.errors import MasterStuck, OxherdError
 from supervisor.master import signals
 from supervisor.master.alone import Alone
 from supervisor.master.burst import QueueBroken, QueueDegraded, QueuePaused, until_nothing_left
@@ -36,12 +36,14 @@ from supervisor.master.profiles import Profiles
 from supervisor.master.proof import Proof
 from supervisor.master.reporting import Reporting
 from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
+from supervisor.master.sd_notify import Manager
 from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
 from supervisor.master.stopping import Step, Stopping
 from supervisor.master.template import ProcessorFacts, scrubbed
 from supervisor.master.verbs import Verbs
 from supervisor.master.watch import Watch
+from supervisor.master.watchdog import Watchdog
 from supervisor.master.worker import Surroundings, Worker
 from supervisor.observe.log import gathered, get
 from supervisor.protocol.keys import QueueKeys
@@ -52,7 +54,7 @@ from supervisor.transport.subscription import Subscription
 log = get("master")
 
 Ready = tuple[list[QueueSettings], Redis]
-STOPS: Final = (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, Request.HANGUP)
+STOPS: Final = (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, Request.STUCK, Request.HANGUP)
 
 
 def run_master(plan: Plan) -> int:
@@ -88,6 +90,8 @@ class Master:
         self.loop: asyncio.AbstractEventLoop
         self.generation = 1  # of the code that new runners have
         self.started_on = round(time.time() * 1000)
+        self.manager = Manager(os.environ)
+        self.watchdog: Watchdog | None = None  # None until jobs are fetched
         self._inbox: asyncio.Queue[Request] = asyncio.Queue()
         self.workers: list[Worker] = []
         self.verbs = Verbs(self)
@@ -103,6 +107,7 @@ class Master:
         if self._plan.config.policy.profile != "none":
             set_dumpable(False)
         find_setter()("oxherd: master")
+        self.manager.status("starting: importing the processors")
         loop.set_exception_handler(self._unexpected)
         signals.install(loop, self._inbox)
         self.runners = runners = self._make_runners(loop)
@@ -129,6 +134,7 @@ class Master:
             await self.reporting.close()
             await loop.run_in_executor(None, jobs_dir.close)
             signals.uninstall(loop)
+            self.manager.close()
         return self._outcome()
 
     async def _unless_stopped(self, starting: asyncio.Task[Ready]) -> Ready | None:
@@ -258,6 +264,8 @@ class Master:
         self.runners.bucket = Bucket(2 * slot + SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self._spawn(self._subscription().keep())
         self.reporting.start(redis, self._spawn)
+        self.watchdog = Watchdog(redis, self.workers, self.manager, clock=time.monotonic, give_up=self._stuck)
+        self._spawn(self.watchdog.keep())
         log.info(
             "master.started",
             queues=[each.name for each in settings],
@@ -339,6 +347,10 @@ class Master:
             self._broken = error
             self._inbox.put_nowait(Request.BROKEN)
 
+    def _stuck(self, why: str) -> None:
+        self._sentence = MasterStuck(why)
+        self._inbox.put_nowait(Request.STUCK)
+
     async def _burst(self, redis: Redis) -> None:
         try:
             await until_nothing_left(redis, self.workers)
@@ -393,10 +405,12 @@ class Master:
             )
             for worker in self.workers:
                 worker.exchanger.give_up = self._stopping.over
+            if self.watchdog is not None:
+                self.watchdog.stopping()
             stop = asyncio.get_running_loop().create_task(self._come_to_an_end(self._stopping))
         elif request is Request.STOP and self._stopping is not None:
             self._stopping.hurry()
-        if request in (Request.HAND_BACK, Request.BROKEN) and self._stopping is not None:
+        if request in (Request.HAND_BACK, Request.BROKEN, Request.STUCK) and self._stopping is not None:
             self._stopping.hurry(Step.KILL)
         return stop
 

@@ -16,6 +16,7 @@ class Request(Enum):
     REPORT = "report"  # one log line for each slot, and the stacks of who works
     HANGUP = "hangup"  # stop when the terminal went away
     DONE = "done"  # nothing is left to do (--burst)
+    STUCK = "stuck"  # it does no work though there is some: hand back, and let another start
     BROKEN = "broken"  # a part of the master has failed: stop, and say so
 
 

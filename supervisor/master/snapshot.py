@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor import __version__
 from supervisor.master.attempt import Attempt
 from supervisor.master.runner import Slot
+from supervisor.master.status import line
 from supervisor.master.worker import Worker
 from supervisor.protocol.jsontext import decode
 
@@ -44,11 +45,21 @@ def snapshot(master: Master, trees: Trees | None = None) -> dict[str, Any]:
             _slot(worker, slot, now, trees or {}) for worker in master.workers for slot in worker.slots
         ],
         "redis": _redis(master, now),
+        "proof": _proof(master),
         "runners": {
             "templates": [each.pid for each in runners.nurseries if each.pid],
             "strays": runners.strays,
         },
     }
+
+
+def _proof(master: Master) -> dict[str, Any]:
+    """The last judgement of the watchdog, and the line it told the service manager."""
+    dog = master.watchdog
+    if dog is None:
+        return {"ok": False, "alive": True, "why": "the master is starting", "line": "starting"}
+    judged = dog.judged
+    return {"ok": judged.ok, "alive": judged.alive, "why": judged.why, "line": line(dog.facts)}
 
 
 def _redis(master: Master, now: float) -> dict[str, Any]:

@@ -268,6 +268,30 @@ class Worker:
         self.fetcher.interrupt()
         self.dispatcher.stopping = True
 
+    def room(self) -> int:
+        """Jobs that may run at a time."""
+        return sum(slot.room for slot in self.slots)
+
+    def free(self) -> int:
+        """Jobs that could be given to a runner now."""
+        return self.dispatcher.free()
+
+    def done(self) -> int:
+        return self.dispatcher.done
+
+    @property
+    def lock_s(self) -> float:
+        return self.settings.lock_ms / 1000
+
+    def oldest_lock_s(self) -> float | None:
+        """Since the oldest lock was set or renewed."""
+        return self.leases.oldest_s()
+
+    @property
+    def held_back(self) -> str:
+        """Why we fetch less than we could, by a decision of our own."""
+        return self.health.why
+
     def running(self) -> int:
         return sum(attempt.verdict is None for attempt in self.dispatcher.attempts.values())
 

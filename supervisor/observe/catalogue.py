@@ -49,6 +49,13 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "control.unavailable": _event("warning", "why", "There is no control socket; the jobs do not need it."),
         "control.refused": _event("warning", "peer uid", "Somebody of another user asked, and was not heard."),
         "control.failed": _event("error", "verb error", "A bug of ours in an answer; the jobs go on."),
+        "proof.failed": _event(
+            "error", "why next", "It does no work though there is some: it asks anew, then it ends itself."
+        ),
+        "proof.restored": _event("info", "", "It works again."),
+        "master.stuck": _event(
+            "error", "why", "Asking anew did not help: jobs go back, the master ends (75)."
+        ),
         "slot.reported": _event(
             "info", "queue slot runner phase job_id running_ms degraded", "On request, one a slot."
         ),

@@ -129,6 +129,16 @@ class Redis:
         """What was wrong with the last login without hindering it: a refused client name."""
         return self._session.last.warning
 
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty while there is one."""
+        return self._session.trouble
+
+    def connect_again(self, why: str) -> None:
+        """Give the present connection up and open another. Calls under way are treated as after any loss."""
+        if self._session.opened is not None:
+            self._session.opened.link.abort(why)
+
     # --- commands --------------------------------------------------------------------------------------
 
     def submit(self, command: Command[T], *, patience_s: float | None = None) -> asyncio.Future[T]:

@@ -74,6 +74,7 @@ def test_every_error_a_caller_can_meet_is_in_the_face():
         "EmbeddedServerError",
         "MasterNotFound",
         "MasterRefused",
+        "MasterStuck",
     }
     public = {
         name
