@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
 from typing import Any, cast
 
 import msgspec
@@ -64,14 +63,14 @@ def converse(common: Common, talk: Callable[[Session], Awaitable[int]]) -> int:
 def job_defaults(settings: DefaultsConfig) -> AddOptions:
     """The job defaults of the config in the words of the client."""
     options: dict[str, Any] = {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
         if isinstance(value, BackoffConfig):
             value = Backoff(value.kind, value.delay_ms, value.jitter)
         elif isinstance(value, Keep):
             value = KeepJobs(count=value.count, age_s=value.age_s, limit=value.limit)
         if value is not None:
-            options[_CLIENT_NAMES.get(field.name, field.name)] = value
+            options[_CLIENT_NAMES.get(name, name)] = value
     return cast(AddOptions, options)
 
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
+from msgspec import structs
 
 from supervisor.config.host import default_state_dir
 from supervisor.config.model import OVERRIDES, SECTIONS, Config, DefaultsConfig, QueueConfig
@@ -37,8 +39,7 @@ DEFAULT: Final = "default"
 _OTHER_VARIABLES: Final = frozenset({"OXHERD_CONFIG", "OXHERD_TRACEBACK", "OXHERD_RUNTIME_DIR"})
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(msgspec.Struct, frozen=True):
     """What the command line needs to know of one option. `parameter` is its name as a Python identifier."""
 
     name: str
@@ -67,13 +68,12 @@ def flags() -> Iterator[Flag]:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """The settings and where each is from. `path` is the file that was read, None without one."""
 
     config: Config
     path: Path | None
-    _origins: Mapping[tuple[str, str], str] = field(repr=False)
+    _origins: Mapping[tuple[str, str], str]
 
     def origin(self, section: str, option: str) -> str:
         """`default`, `file oxherd.toml`, `env OXHERD_LOCK_DURATION` or `flag --lock-duration`.
@@ -112,7 +112,7 @@ def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) ->
         of_file = reading.table(kind, name, tables.get(name, {}))
         sections[name] = reading.section(kind, name, [of_file, *(source[name] for source in given)])
     if reading.origins.get(("embedded", "state_dir")) is None:
-        sections["embedded"] = replace(sections["embedded"], state_dir=default_state_dir(env))
+        sections["embedded"] = structs.replace(sections["embedded"], state_dir=default_state_dir(env))
 
     made = {name: _queue(name, table, sections, given, reading) for name, table in queues.items()}
     reading.mistakes += _circles(made, reading.file)
@@ -289,7 +289,7 @@ def _queue(
     if "defaults" in table:
         values = reading.table(DefaultsConfig, f"{where}.defaults", table["defaults"])
         inner["defaults"] = reading.section(DefaultsConfig, f"{where}.defaults", [values])
-    return replace(made, **inner)  # type: ignore[no-any-return]
+    return structs.replace(made, **inner)  # type: ignore[no-any-return]
 
 
 def _circles(queues: Mapping[str, QueueConfig], file: str) -> Iterator[str]:

@@ -7,18 +7,20 @@ another one is said in `mistakes()`. Reading them from anywhere is `load.py`'s w
 Longer than most modules because it is a table: one entry an option, no logic between them.
 """
 
-# ruff: noqa: RUF009 (option() makes a dataclass field)
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+from msgspec import structs
+
 from supervisor.config.host import default_state_dir, usable_cpus
-from supervisor.config.option import INT, PATH, SWITCH, TEXTS, option
+from supervisor.config.observing import HeartbeatConfig, HttpConfig, TracingConfig
+from supervisor.config.option import INT, PATH, SWITCH, TEXTS, Section, option
 from supervisor.config.policy import PolicyConfig, RecycleConfig
 from supervisor.config.shapes import BACKOFF, KEEP, LIMITER, BackoffConfig, Keep, Limiter
 
@@ -46,12 +48,11 @@ def _plain(value: Any) -> Any:
     if value == Keep():
         return False
     if isinstance(value, Keep):
-        return {name: part for name, part in asdict(value).items() if part is not None}
-    return asdict(value) if isinstance(value, BackoffConfig) else value
+        return {name: part for name, part in structs.asdict(value).items() if part is not None}
+    return structs.asdict(value) if isinstance(value, BackoffConfig) else value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisConfig:
+class RedisConfig(Section):
     """[redis] The server, and how long it may take."""
 
     url: str | None = option(
@@ -85,8 +86,7 @@ class RedisConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockConfig:
+class LockConfig(Section):
     """[lock] How long a job may be held without a sign of life."""
 
     duration_ms: int = option(
@@ -101,8 +101,7 @@ class LockConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StalledConfig:
+class StalledConfig(Section):
     """[stalled] The stalled check: the jobs of workers that died are put back."""
 
     interval_ms: int = option(
@@ -127,8 +126,7 @@ class StalledConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopConfig:
+class StopConfig(Section):
     """[stop] Quiet, grace, cancel, kill: the steps of stopping, all under one deadline."""
 
     deadline_ms: int = option(
@@ -165,8 +163,7 @@ class StopConfig:
         return NOTHING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogConfig:
+class LogConfig(Section):
     """[log] The log on stderr."""
 
     format: str = option(
@@ -188,8 +185,7 @@ class LogConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerConfig:
+class WorkerConfig(Section):
     """[worker] The worker of each queue, as other members of the queue see it."""
 
     name: str = option(
@@ -217,8 +213,7 @@ class WorkerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeepConfig:
+class KeepConfig(Section):
     """[keep] How many finished jobs stay in Redis, where the job's own options do not say."""
 
     completed: Keep = option(
@@ -232,8 +227,7 @@ class KeepConfig:
     failed: Keep = option(Keep(), kind=KEEP, doc="The same for failed jobs.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HooksConfig:
+class HooksConfig(Section):
     """[hooks] Functions of yours that are told what became of jobs, in a process of their own."""
 
     completed: str | None = option(
@@ -263,8 +257,7 @@ class HooksConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertsConfig:
+class AlertsConfig(Section):
     """[alerts] Thresholds: the log says when a queue passes one, and when it is over."""
 
     max_waiting: int | None = option(
@@ -292,8 +285,7 @@ class AlertsConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedConfig:
+class EmbeddedConfig(Section):
     """[embedded] The private server that is used when no other is named."""
 
     state_dir: Path = option(
@@ -310,8 +302,7 @@ class EmbeddedConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefaultsConfig:
+class DefaultsConfig(Section):
     """[queue.NAME.defaults] Options for jobs added to the queue through this file, where `add` gives none.
 
     What they mean is told at `AddOptions` in the API; here times and sizes have their unit in the value.
@@ -355,15 +346,14 @@ class DefaultsConfig:
 
     def as_options(self) -> dict[str, Any]:
         """What is set, as plain values under the names of `Queue.add`."""
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        given = {item.name: getattr(self, item.name) for item in structs.fields(self)}
         plain = {name: _plain(value) for name, value in given.items() if value is not None}
         if "size_limit_bytes" in plain:
             plain["size_limit"] = plain.pop("size_limit_bytes")
         return plain
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueConfig:
+class QueueConfig(Section):
     """[queue.NAME] One queue, and what runs its jobs.
 
     Of what it does not say itself the sections of the whole file hold.
@@ -394,11 +384,10 @@ class QueueConfig:
     stalled: StalledConfig | None = None
     keep: KeepConfig | None = None
     alerts: AlertsConfig | None = None
-    defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
+    defaults: DefaultsConfig = msgspec.field(default_factory=DefaultsConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for the worker of one queue, all overrides resolved. Concurrency is a number here."""
 
     queue: str
@@ -420,23 +409,25 @@ class WorkerSettings:
     job_output: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All settings. `Config()` has every default and reads nothing."""
 
-    redis: RedisConfig = field(default_factory=RedisConfig)
-    lock: LockConfig = field(default_factory=LockConfig)
-    stalled: StalledConfig = field(default_factory=StalledConfig)
-    stop: StopConfig = field(default_factory=StopConfig)
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    recycle: RecycleConfig = field(default_factory=RecycleConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-    worker: WorkerConfig = field(default_factory=WorkerConfig)
-    keep: KeepConfig = field(default_factory=KeepConfig)
-    hooks: HooksConfig = field(default_factory=HooksConfig)
-    alerts: AlertsConfig = field(default_factory=AlertsConfig)
-    embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
-    queues: Mapping[str, QueueConfig] = field(default_factory=dict)
+    redis: RedisConfig = msgspec.field(default_factory=RedisConfig)
+    lock: LockConfig = msgspec.field(default_factory=LockConfig)
+    stalled: StalledConfig = msgspec.field(default_factory=StalledConfig)
+    stop: StopConfig = msgspec.field(default_factory=StopConfig)
+    policy: PolicyConfig = msgspec.field(default_factory=PolicyConfig)
+    recycle: RecycleConfig = msgspec.field(default_factory=RecycleConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    worker: WorkerConfig = msgspec.field(default_factory=WorkerConfig)
+    keep: KeepConfig = msgspec.field(default_factory=KeepConfig)
+    hooks: HooksConfig = msgspec.field(default_factory=HooksConfig)
+    alerts: AlertsConfig = msgspec.field(default_factory=AlertsConfig)
+    http: HttpConfig = msgspec.field(default_factory=HttpConfig)
+    heartbeat: HeartbeatConfig = msgspec.field(default_factory=HeartbeatConfig)
+    tracing: TracingConfig = msgspec.field(default_factory=TracingConfig)
+    embedded: EmbeddedConfig = msgspec.field(default_factory=EmbeddedConfig)
+    queues: Mapping[str, QueueConfig] = msgspec.field(default_factory=dict)
 
     def effective(self, queue: str, declared_concurrency: int | None = None) -> WorkerSettings:
         """What holds for the worker of `queue`, whether or not the file has a table for it.
@@ -482,6 +473,9 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "keep": KeepConfig,
         "hooks": HooksConfig,
         "alerts": AlertsConfig,
+        "http": HttpConfig,
+        "heartbeat": HeartbeatConfig,
+        "tracing": TracingConfig,
         "embedded": EmbeddedConfig,
     }
 )

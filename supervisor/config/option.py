@@ -6,12 +6,13 @@ The names a user writes are made here from the Python name, and only here: the T
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, dataclass_transform
+
+import msgspec
+from msgspec import structs
 
 from supervisor.config.units import (
     format_duration,
@@ -22,13 +23,11 @@ from supervisor.config.units import (
     parse_size,
 )
 
-_METADATA: Final = "oxherd"
 _YES: Final = ("true", "yes", "on", "1")
 _NO: Final = ("false", "no", "off", "0")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """How values of one sort are read and shown. `read` gets what TOML gave, or text from elsewhere."""
 
     metavar: str
@@ -106,9 +105,8 @@ TEXTS: Final = Kind("TEXT...", _read_texts, " ".join)
 _BY_SUFFIX: Final = {"_ms": DURATION, "_bytes": SIZE, "_share": SHARE}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """What `option()` hangs on a field.
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """What `option()` says of a member of a section.
 
     shown      how a default reads that is no value.
     per_queue  False: the same for all queues of a master, so that a queue's table must not have it.
@@ -116,6 +114,8 @@ class Option:
 
     kind: Kind
     doc: str
+    default: Any = None
+    factory: Callable[[], Any] | None = None
     at_least: int | None = None
     at_most: int | None = None
     choices: Sequence[str] = ()
@@ -147,23 +147,50 @@ class Option:
 
 
 def option(
-    default: Any = dataclasses.MISSING,
+    default: Any = None,
     *,
     doc: str,
     kind: Kind | None = None,
     factory: Callable[[], Any] | None = None,
-    secret: bool = False,
     **more: Any,
 ) -> Any:
-    """A field of a section; `more` are members of `Option`.
+    """A member of a section; `more` are members of `Option`. With `factory` each section makes its default.
 
-    The kind comes from the field's name (`_ms`, `_bytes`), else from the default, unless it is given.
+    The kind comes from the member's name (`_ms`, `_bytes`), else from the default, unless it is given.
     """
-    about = Option(kind=kind or _kind_of(default), doc=inspect.cleandoc(doc), secret=secret, **more)
-    metadata = {_METADATA: about}
-    if factory is not None:
-        return dataclasses.field(default_factory=factory, metadata=metadata, repr=not secret)
-    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+    kind = kind or _kind_of(default)
+    return Option(kind=kind, doc=inspect.cleandoc(doc), default=default, factory=factory, **more)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class _SectionMeta(msgspec.StructMeta):
+    """Takes the options out of the class and leaves their defaults in their places."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **how: Any) -> Any:
+        options = {own: _of_its_name(own, it) for own, it in namespace.items() if isinstance(it, Option)}
+        for own, about in options.items():
+            made = about.factory
+            namespace[own] = about.default if made is None else msgspec.field(default_factory=made)
+        namespace["__options__"] = options
+        return super().__new__(cls, name, bases, namespace, **{"kw_only": True, **how})
+
+
+def _of_its_name(name: str, about: Option) -> Option:
+    """The same, of the kind that the end of its name says, if that says one."""
+    for suffix, kind in _BY_SUFFIX.items():
+        if name.endswith(suffix):
+            return structs.replace(about, kind=kind)
+    return about
+
+
+class Section(msgspec.Struct, frozen=True, metaclass=_SectionMeta):
+    """A table of the settings: each member is an `option()`, or a section of its own."""
+
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        options: Mapping[str, Option] = type(self).__options__  # type: ignore[attr-defined]
+        shown = [name for name in self.__struct_fields__ if name not in options or not options[name].secret]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
 def _kind_of(default: Any) -> Kind:
@@ -195,16 +222,9 @@ def env_name(section: str, attribute: str) -> str:
 
 def options_of(section: Any) -> Iterator[tuple[str, Option, Any]]:
     """(attribute, description, default) of every option of a section's class."""
-    for field in dataclasses.fields(section):
-        about = field.metadata.get(_METADATA)
-        if about is None:
-            continue
-        for suffix, kind in _BY_SUFFIX.items():
-            if field.name.endswith(suffix):
-                about = dataclasses.replace(about, kind=kind)
-        made = field.default_factory
-        default = made() if made is not dataclasses.MISSING else field.default
-        yield field.name, about, default
+    options: Mapping[str, Option] = section.__options__
+    for name, about in options.items():
+        yield name, about, about.default if about.factory is None else about.factory()
 
 
 def by_toml_name(section: Any) -> Mapping[str, tuple[str, Option]]:

@@ -6,17 +6,15 @@ Values only; what each limit means in the kernel is docs/explain/sandbox.md's to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from supervisor.config.option import SWITCH, TEXTS, option
+from supervisor.config.option import SWITCH, TEXTS, Section, option
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(Section):
     """[policy] What a runner may use."""
 
     profile: str = option(
@@ -157,8 +155,7 @@ class PolicyConfig:
         return _NOTHING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecycleConfig:
+class RecycleConfig(Section):
     """[recycle] When a runner is replaced, the new one ready before the old one goes."""
 
     jobs: int = option(0, at_least=0, doc="After so many jobs. 0 for any number.")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.config.option import Kind
 from supervisor.config.units import format_duration, parse_duration
@@ -17,8 +18,7 @@ from supervisor.config.units import format_duration, parse_duration
 BACKOFF_KINDS: Final = ("exponential", "fixed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
     """How many finished jobs stay. Nothing set: all.
 
     count   the newest so many; 0 for none.
@@ -31,16 +31,14 @@ class Keep:
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limiter:
+class Limiter(msgspec.Struct, frozen=True, kw_only=True):
     """At most `max` jobs in `duration_ms`, over all workers of the queue."""
 
     max: int
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackoffConfig:
+class BackoffConfig(msgspec.Struct, frozen=True, kw_only=True):
     """When a failed attempt is tried again. `jitter` is a share from 0 to 1."""
 
     kind: str
