@@ -46,8 +46,12 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
         "master.broken": _event("error", "error", "A bug of ours: jobs are handed back, the master ends."),
         "control.opened": _event("debug", "path", "The control socket listens."),
-        "control.unavailable": _event("warning", "why", "There is no control socket; the jobs do not need it."),
-        "control.refused": _event("warning", "peer uid", "Somebody of another user asked, and was not heard."),
+        "control.unavailable": _event(
+            "warning", "why", "There is no control socket; the jobs do not need it."
+        ),
+        "control.refused": _event(
+            "warning", "peer uid", "Somebody of another user asked, and was not heard."
+        ),
         "control.failed": _event("error", "verb error", "A bug of ours in an answer; the jobs go on."),
         "proof.failed": _event(
             "error", "why next", "It does no work though there is some: it asks anew, then it ends itself."
@@ -205,6 +209,19 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "queue.recovered": _event("info", "queue", "A job was heard to its end, or there are runners again."),
         "queue.call_failed": _event("error", "queue error outcomes", "Redis refused a whole call."),
         "queue.fetch_failed": _event("error", "queue error", "Redis refused to give jobs; asked again."),
+        # --- what others see of us ---
+        "http.listening": _event("info", "address pages", "Pages can be asked for."),
+        "http.failed": _event("error", "path error", "A mistake of ours in a page; the master goes on."),
+        "heartbeat.failed": _event(
+            "warning", "error", "Others may think that this host has vanished; told once until it goes again."
+        ),
+        "tracing.started": _event("info", "endpoint", "Spans are made and sent to this collector."),
+        "tracing.failed": _event(
+            "warning", "error", "What the SDK says of the collector; told once a minute."
+        ),
+        "tracing.dropped": _event(
+            "warning", "spans", "So many spans were not made: the collector takes them too slowly."
+        ),
         # --- the log itself ---
         "log.dropped": _event("warning", "lines", "So many lines: nobody read them in time."),
     }
