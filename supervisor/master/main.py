@@ -39,6 +39,7 @@ from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
 from supervisor.master.sd_notify import Manager
 from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
 from supervisor.master.signals import Request
+from supervisor.master.snapshot import snapshot
 from supervisor.master.stopping import Step, Stopping
 from supervisor.master.template import ProcessorFacts, scrubbed
 from supervisor.master.verbs import Verbs
@@ -95,6 +96,9 @@ class Master:
         self._inbox: asyncio.Queue[Request] = asyncio.Queue()
         self.workers: list[Worker] = []
         self.verbs = Verbs(self)
+        self.reporting = Reporting(
+            plan.config, lambda: snapshot(self), clock=time.monotonic, wall_clock=time.time
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: Stopping | None = None
         self._status = 0

@@ -65,6 +65,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     hooks: Hooks | None = None
     watch: Watch | None = None
     alone: Alone | None = None
+    on_written: Callable[[str, Attempt, Outcome], None] | None = None
 
 
 class Worker:
@@ -205,6 +206,8 @@ class Worker:
         self.cancelling.written(attempt, outcome)
         if self._around.hooks is not None:
             self._around.hooks.written(self.keys.name, attempt, outcome)
+        if self._around.on_written is not None:
+            self._around.on_written(self.keys.name, attempt, outcome)
 
     def reconnected(self) -> None:
         """Redis is back. The pop whose reply was lost may have eaten the marker: ask once without waiting."""

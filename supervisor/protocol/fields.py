@@ -55,6 +55,9 @@ OPTION_NAMES: Final = {
     "remove_dependency_on_failure": "rdof",
 }
 
+# The option in which a producer leaves the trace that a job belongs to (management.md section 6).
+TELEMETRY: Final = "tm"
+
 # --- the parts of the option `deduplication` (management.md section 2): Python name -> stored name ----------
 DEDUPLICATION_PARTS: Final = {
     "id": "id",

@@ -69,6 +69,7 @@ ONLY_ROOM = {
     "structlog": "supervisor.observe",
     "psutil": "supervisor.observe",
     "prometheus_client": "supervisor.observe",
+    "opentelemetry": "supervisor.observe",
     "croniter": "supervisor.protocol",
     "click": "supervisor.cli",
     "rich": "supervisor.cli",
@@ -87,6 +88,7 @@ BORDERS = {
     "supervisor/cli/__init__.py": "a subcommand",
     "supervisor/master/control.py": "a question: what it breaks must not end the jobs",
     "supervisor/master/main.py": "the main loop",
+    "supervisor/observe/http.py": "a request for a page",
 }
 # Top-level modules of PyPI's Supervisor, which installs over ours: one of the same name would be overwritten.
 THEIRS = set(
