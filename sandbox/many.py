@@ -29,6 +29,7 @@ from sandbox.errors import AskFailed, Cancelled, TimeLimit
 from sandbox.hygiene import Hygiene
 from sandbox.link import CHUNK_BYTES, Link, cut_start
 from sandbox.runner import tidy
+from sandbox.usage import own_figures
 from sandbox.wire import Kind
 
 Frame = tuple[Kind, bytes, int]
@@ -174,6 +175,8 @@ class Many:
             self._show()
         elif kind is Kind.CANCEL and attempt in self._at_work:
             self._at_work[attempt].why_cancelled = codec.decode(body).get("reason") or "asked to end"
+        elif kind is Kind.TELL:
+            self._link.send(Kind.TOLD, codec.encode(own_figures()), 0)
         elif kind is Kind.LEAVE:
             self._leaving.set()
 

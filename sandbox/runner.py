@@ -3,8 +3,9 @@
 It decides nothing about jobs. Its exit code is 0 when it was told to leave or the master has gone, 70 when
 something of ours broke, 1 when it had to import for itself and could not; any other end is the user's code.
 
-Reads    GO, START, ANSWER, CANCEL, LEAVE from the link
-Writes   READY once, then per job PROGRESS, LOG, DATA, ASK, LEFT if it left something, and one outcome
+Reads    GO, START, ANSWER, CANCEL, LEAVE, TELL from the link
+Writes   READY once, then per job PROGRESS, LOG, DATA, ASK, LEFT if it left something, USED if it took a
+         while, and one outcome; TOLD when it is asked
 Rule     I6: own isolation is complete before the first byte of the job is read. I8: nothing is sent before
          GO.
 """
@@ -30,6 +31,7 @@ from sandbox.link import Link, cut_start
 from sandbox.policy import Limits, Policy
 from sandbox.processors import Processor, identity_of
 from sandbox.titles import percentage
+from sandbox.usage import JobMeter, own_figures
 from sandbox.wire import Kind
 
 EXIT_NOT_LOADED = 1
@@ -132,6 +134,7 @@ def _serve(
 
     link.on_progress = show_progress
     idle_title = f"{title} idle"
+    meter = JobMeter()
     while (found := link.next_frame()) is not None:
         kind, body, attempt = found
         if kind is Kind.START:
@@ -139,6 +142,7 @@ def _serve(
             busy_title = f"{title} {meta['queue']}/{meta['id']}"
             set_title(busy_title)
             link.start_job(attempt)
+            meter.begin()
             limits = meta.get("limits")
             kept = rlimits.set_for(Limits.from_json(limits), own_user=own_user) if limits else ()
             outcome = attempts.run(meta, raw, link)
@@ -147,8 +151,12 @@ def _serve(
             left = tidy(link.home, hygiene.look(meta["id"]) if hygiene is not None else None)
             if left is not None:
                 link.send(Kind.LEFT, codec.encode(left.to_json()))
+            if (used := meter.end()) is not None:
+                link.send(Kind.USED, codec.encode(used))
             link.send(*outcome)
             set_title(idle_title)
+        elif kind is Kind.TELL:
+            link.send(Kind.TOLD, codec.encode(own_figures()))
         elif kind is Kind.LEAVE:
             break
         elif kind is Kind.GO:

@@ -47,6 +47,7 @@ class Kind(IntEnum):
     ANSWER = 3  # {"seq", "value"} or {"seq", "error"}: the reply to an ASK
     CANCEL = 4  # {"reason"}: sets job.cancelled; SIGUSR2 after it: raise Cancelled (alarm.py)
     LEAVE = 5  # empty: finish the job if there is one, then exit 0
+    TELL = 6  # empty: answered by TOLD, but not while a job runs
 
     # --- runner to master ---
     READY = 16  # {"pid", "identity" (of what it has loaded), "layers": [[name, applied, reason], ...]}
@@ -57,6 +58,9 @@ class Kind(IntEnum):
     COMPLETED = 21  # raw JSON result
     FAILED = 22  # {"kind", "reason", "stack", "delay_ms", "backoff_ms", "retire"}
     LEFT = 23  # {"left": [text, ...], "retire"}: what the job left behind in the runner; before its outcome
+    TOLD = 24  # {"pss_bytes", "open_files", "read_bytes", "written_bytes"} of itself, null for unknown
+    USED = 25  # {"user_ms", "system_ms", "read_bytes", "written_bytes", "peak_bytes" (or null)} of a job that
+    #            ran for a while, before its outcome
 
 
 class FailureKind:
@@ -75,9 +79,20 @@ class FailureKind:
 
 
 FROM_RUNNER = frozenset(
-    {Kind.READY, Kind.PROGRESS, Kind.LOG, Kind.DATA, Kind.ASK, Kind.COMPLETED, Kind.FAILED, Kind.LEFT}
+    {
+        Kind.READY,
+        Kind.PROGRESS,
+        Kind.LOG,
+        Kind.DATA,
+        Kind.ASK,
+        Kind.COMPLETED,
+        Kind.FAILED,
+        Kind.LEFT,
+        Kind.TOLD,
+        Kind.USED,
+    }
 )
-TO_RUNNER = frozenset({Kind.GO, Kind.START, Kind.ANSWER, Kind.CANCEL, Kind.LEAVE})
+TO_RUNNER = frozenset({Kind.GO, Kind.START, Kind.ANSWER, Kind.CANCEL, Kind.LEAVE, Kind.TELL})
 
 
 class FrameError(Exception):

@@ -9,6 +9,7 @@ import msgspec
 
 from sandbox.policy import Limits
 from supervisor.master.evidence import Evidence
+from supervisor.master.messages import Used
 from supervisor.master.runner import Runner
 from supervisor.master.verdicts import Verdict
 from supervisor.protocol.commands.cancel import CancelRequest
@@ -36,6 +37,7 @@ class Attempt(msgspec.Struct, eq=False):
     alone      it met its memory limit before: it runs with twice as much, and nothing beside it.
     limits     those it was started under.
     heard_at   monotonic seconds of its last word, while silence is limited.
+    used       what its runner says that it has used; None for a short one, and where several were in one.
 
     peak_bytes, cpu_ms and processes (with threads) are the most that was seen of its whole tree; 0 where
     nobody looked.
@@ -60,6 +62,7 @@ class Attempt(msgspec.Struct, eq=False):
     peak_bytes: int = 0
     cpu_ms: int = 0
     processes: int = 0
+    used: Used | None = None
     guilty: bool = False  # an outcome of it was refused as GUILTY already
     deadline: asyncio.TimerHandle | None = None
     progress: bytes | None = None  # newest value not yet sent to Redis

@@ -31,7 +31,7 @@ from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.health import Health
 from supervisor.master.lease import Leases
-from supervisor.master.messages import BadMessage, Left, read_left, start_frame, verdict_of_failure
+from supervisor.master.messages import BadMessage, Left, read_left, read_used, start_frame, verdict_of_failure
 from supervisor.master.notify import Listener
 from supervisor.master.phases import Fact
 from supervisor.master.relay import Relay
@@ -128,6 +128,11 @@ class Dispatcher:
 
         self.on_written: Callable[[Attempt, Outcome], None] | None = None
         self.stopping = False  # a job that still arrives goes straight back
+
+    def adopt(self, settings: QueueSettings) -> None:
+        """The rules from now on; an attempt under way keeps the limits it began with."""
+        self._settings = settings
+        self._rules = structs.replace(settings.finish_rules, max_crashes=settings.max_crashes)
 
     # --- slots ------------------------------------------------------------------------------------------
 
@@ -275,6 +280,8 @@ class Dispatcher:
             self._relay.ask(attempt, body)
         elif kind is Kind.LEFT:
             self._left_behind(attempt, runner, read_left(body))
+        elif kind is Kind.USED:
+            attempt.used = read_used(body)
         else:
             raise BadMessage(str(FrameError(kind, len(body))))
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Final
 
 ANSWER_WITHIN_S: Final = 0.15  # from the question to the kill, at most
+LOOK_WITHIN_S: Final = 0.9  # when nobody is to be killed
 QUIET_S: Final = 0.02  # nothing more came for so long: that was all
 UNASKED_S: Final = 0.1
 KEPT_BYTES: Final = 64 * 1024  # of one job; the innermost frames of the first thread come first
@@ -41,6 +42,7 @@ class Faults:
         self._text = bytearray()
         self._dumps_from = 0  # where the answer to our question begins
         self._answered: Callable[[], None] | None = None
+        self._looking = False  # somebody wants to see its stacks, and it lives on
         self._timers: list[asyncio.TimerHandle] = []
         self._reading = True
         self._closed = False
@@ -56,11 +58,15 @@ class Faults:
 
     def clear(self) -> None:
         """Another job begins."""
+        if self._looking:
+            self._done()
         self._text.clear()
         self._told = 0
 
     def ask(self, pid: int, pidfd: int, answered: Callable[[], None]) -> None:
         """Have it write the stacks of its threads, then call `answered`: at once, soon, or after 0.15 s."""
+        if self._looking:
+            self._done()
         self.asked = True
         self.no_answer = why_silent(pid)
         if self.no_answer or self._closed:
@@ -76,6 +82,35 @@ class Faults:
             self._done()
             return
         self._timers.append(self._loop.call_later(ANSWER_WITHIN_S, self._too_late))
+
+    def look(self, pid: int, pidfd: int, seen: Callable[[str, str], None]) -> None:
+        """Have it write the stacks of its threads; it lives on. `seen(text, why)`: why there is no text.
+
+        What is written is no output of its job, and no part of what is kept of it.
+        """
+        why = "it is asked already" if self._answered is not None else why_silent(pid)
+        if not why and not self._reading:
+            why = "it has written too much where its stacks are written to"
+        self.drain()
+        if not why:
+            try:
+                signal.pidfd_send_signal(pidfd, DUMP_SIGNAL)
+            except OSError:
+                why = "it has ended meanwhile"
+        if why:
+            seen("", why)
+            return
+        self._dumps_from = before = len(self._text)
+
+        def answered() -> None:
+            self._looking = False
+            text = self._text[before:].decode("utf-8", "backslashreplace")
+            if not self._closed:  # it is dead: this may be the text of its crash
+                del self._text[before:]
+            seen(text, "" if text else f"it did not answer within {LOOK_WITHIN_S:g} s")
+
+        self._looking, self._answered = True, answered
+        self._timers.append(self._loop.call_later(LOOK_WITHIN_S, self._done))
 
     def dump(self, pid: int, pidfd: int) -> None:
         """Have it write the stacks of its threads as output of its job; it lives on."""
@@ -149,6 +184,8 @@ class Faults:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            if self._looking:
+                self._done()
             self._answered = None
             self._disarm()
             if self._unasked is not None:

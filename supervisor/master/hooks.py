@@ -212,6 +212,8 @@ class Hooks:
         if call is None or call.ended_by is not None or number != call.number:
             return  # nothing is believed of a call but its own word
         try:
+            if kind is Kind.USED:
+                return  # nobody asks what a hook has used
             if kind is Kind.LEFT:
                 self._left_behind(call, runner, read_left(body))
                 return

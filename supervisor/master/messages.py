@@ -6,7 +6,7 @@ The raw bodies (data, progress, result) are not for this module: they pass throu
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -30,6 +30,7 @@ from supervisor.protocol.jsontext import decode, encode
 REASON_CHARS: Final = 16_384
 STACK_CHARS: Final = 65_536
 LONGEST_DELAY_MS: Final = 2**53
+Figure = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class BadMessage(Exception):
@@ -88,6 +89,28 @@ class Left(msgspec.Struct, frozen=True):
     retire: bool
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What a runner says that it uses itself; None for what it could not find out."""
+
+    pss_bytes: Figure | None = None
+    open_files: Figure | None = None
+    read_bytes: Figure | None = None
+    written_bytes: Figure | None = None
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What a runner says that its job has used, with the processes that it started and waited for.
+
+    peak_bytes   None when the job did not make the runner larger than it was before.
+    """
+
+    user_ms: Figure = 0
+    system_ms: Figure = 0
+    read_bytes: Figure = 0
+    written_bytes: Figure = 0
+    peak_bytes: Figure | None = None
+
+
 class Ask(msgspec.Struct, frozen=True):
     """A runner's question. Which members belong to which `what` is relay.py's business."""
 
@@ -112,6 +135,8 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 _FAILURE: Final = msgspec.json.Decoder(_Failure)
 _ASK: Final = msgspec.json.Decoder(Ask)
 _LEFT: Final = msgspec.json.Decoder(Left)
+_TOLD: Final = msgspec.json.Decoder(Told)
+_USED: Final = msgspec.json.Decoder(Used)
 _CAUSES: Final = {FailureKind.TIME_LIMIT: Cause.WALL_TIME, FailureKind.BAD_RESULT: Cause.BAD_RESULT}
 _NO_PARENT: Final = msgspec.Raw(b"null")
 
@@ -212,6 +237,20 @@ def read_left(body: bytes) -> Left:
     if not told.left or sum(map(len, told.left)) > REASON_CHARS:
         raise BadMessage("what a job left behind is nothing, or too much to be told")
     return told
+
+
+def read_told(body: bytes) -> Told:
+    try:
+        return _TOLD.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"figures that cannot be read: {error}") from None
+
+
+def read_used(body: bytes) -> Used:
+    try:
+        return _USED.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"figures of a job that cannot be read: {error}") from None
 
 
 def read_ask(body: bytes) -> Ask:

@@ -16,6 +16,7 @@ from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Leaf
 from supervisor.master.evidence import Tail
 from supervisor.master.faults import Faults
+from supervisor.master.messages import Told
 from supervisor.master.meter import Meter
 from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase, advance
@@ -149,6 +150,7 @@ class Runner:
         self.leaf: Leaf | None = None  # its cgroup, where there is one
         self.meter: Meter | None = None  # what its whole tree uses, from READY on
         self.kill_timer: asyncio.TimerHandle | None = None
+        self.told: tuple[Told, float] | None = None  # what it says that it uses, and when it said so
 
     def advance(self, fact: Fact) -> Phase:
         self.phase = advance(self.phase, fact)

@@ -35,6 +35,7 @@ from supervisor.master.health import Bucket
 from supervisor.master.jobs_dir import JobsDir
 from supervisor.master.killing import children_of, end_tree, kill_tree, stuck_below
 from supervisor.master.layers import Degraded
+from supervisor.master.messages import BadMessage, read_told
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
@@ -98,6 +99,8 @@ class Runners:
             rng=rng,
         )
         self.began, self.finished = self._succession.began, self._succession.finished
+        self.replace, self.shut = self._succession.replace, self._succession.shut
+        self.reopen = self._succession.reopen
         self.jobs_dir: JobsDir | None = None  # where runners have their directories
         self.groups: Groups | None = None  # where each runner gets a cgroup of its own
         self.no_groups = ""  # why there are none
@@ -268,6 +271,9 @@ class Runners:
         self._succession.born(runner)
 
     def _frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int) -> None:
+        if kind is Kind.TOLD:
+            self._told(runner, body)
+            return
         if kind is not Kind.READY:
             runner.slot.owner.on_frame(runner, kind, body, attempt)
             return
@@ -292,6 +298,13 @@ class Runners:
                 log.debug("runner.started", slot=runner.slot.number, runner=runner.pid, layers=runner.layers)
             self._degraded.tell(runner.nursery.policy.profile, runner.layers)
             self._succession.ready(runner)
+
+    def _told(self, runner: Runner, body: bytes) -> None:
+        """What it uses, as it was asked; said unasked, or twice, it is no worse."""
+        try:
+            runner.told = read_told(body), self._loop.time()
+        except BadMessage as error:
+            self.bad_frame(runner, str(error))
 
     def _never_ready(self, runner: Runner) -> None:
         runner.useless_why = "it was not ready in time"

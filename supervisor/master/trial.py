@@ -37,7 +37,7 @@ LOOK: Final = Target(name="sandbox.trial:look", queue=LOOK_QUEUE)
 ANSWERS_WITHIN_S: Final = 20.0
 ENDS_WITHIN_S: Final = 2.0
 TITLE: Final = "oxherd: trial template"
-BESIDE: Final = (Kind.PROGRESS, Kind.LOG, Kind.LEFT)  # what comes before an outcome
+BESIDE: Final = (Kind.PROGRESS, Kind.LOG, Kind.LEFT, Kind.USED)  # what comes before an outcome
 
 
 OnLine = Callable[[str, str], None]

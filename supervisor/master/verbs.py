@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.errors import MasterRefused, UsageError
 from supervisor.master.control import Verb
+from supervisor.master.looking import Looking
 from supervisor.master.signals import Request
 from supervisor.master.snapshot import snapshot
 from supervisor.master.worker import Worker
@@ -29,6 +30,8 @@ class Verbs:
             "resume": self._resume,
             "stop": self._stop,
         }
+        self.looking = Looking(master)
+        self.table.update(self.looking.verbs())
 
     def workers(self, asked: dict[str, Any]) -> list[Worker]:
         """Those of the queue that is named, or all. Raises `UsageError` for a queue that is not served."""

@@ -51,6 +51,7 @@ class Runner:
         self.pidfd = os.pidfd_open(pid)
         self.status: int | None = None
         self._buffer = bytearray()
+        self.used: list[dict[str, Any]] = []
         link.settimeout(PATIENCE_S)
         for fd in (stdout, stderr):
             os.set_blocking(fd, False)
@@ -60,7 +61,12 @@ class Runner:
         self.link.sendall(wire.frame(kind, raw, attempt))
 
     def take(self) -> tuple[Kind, bytes]:
-        """The next frame."""
+        """The next frame. What a long job has used goes to `used`."""
+        while (found := self._take())[0] is Kind.USED:
+            self.used.append(json.loads(found[1]))
+        return found
+
+    def _take(self) -> tuple[Kind, bytes]:
         while (found := wire.take_frame(self._buffer, wire.FROM_RUNNER)) is None:
             data = self.link.recv(65536)
             assert data, "the runner closed its link"
