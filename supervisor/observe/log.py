@@ -28,6 +28,8 @@ Hook = Callable[[str, Fields], None]
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# What a line begins with when the journal reads it, which takes it off: the priorities of syslog.
+_PRIORITIES: Final = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
 
 
 class _State:
@@ -151,6 +153,8 @@ def _start(stream: TextIO) -> Any:
             renderer,
             _encode,
         ]
+    if _is_journal(stream):
+        processors.append(_with_priority)
     return structlog.wrap_logger(
         _State.writer,
         processors=processors,
@@ -166,6 +170,21 @@ def _without_controls(_logger: Any, _method: str, fields: Fields) -> Fields:
         if isinstance(value, str):
             fields[key] = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
     return fields
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Does the journal read this stream? Its name is in the environment, which others may have inherited."""
+    try:
+        of = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{of.st_dev}:{of.st_ino}"
+
+
+def _with_priority(_logger: Any, level: str, line: bytes) -> bytes:
+    """Each line of it: the journal makes an entry of every one."""
+    priority = _PRIORITIES[level]
+    return priority + line.replace(b"\n", b"\n" + priority)
 
 
 def _encode(_logger: Any, _method: str, line: str) -> bytes:

@@ -294,3 +294,40 @@ def test_the_lines_of_one_turn_of_the_loop_go_out_in_one_write(monkeypatch, pipe
 
     assert [data.count(b"\n") for data in writes] == [3, 1]
     assert [line["slot"] for line in pipe.lines()] == [0, 1, 2, 3]
+
+
+def as_journal(monkeypatch, stream) -> None:
+    of = os.fstat(stream.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{of.st_dev}:{of.st_ino}")
+
+
+def test_a_line_for_the_journal_begins_with_its_priority(monkeypatch, pipe):
+    as_journal(monkeypatch, pipe.stream)
+    log.configure("json", "debug", pipe.stream)
+    logger = log.get("master")
+    for level in log.LEVELS:
+        getattr(logger, level)("master.started", pid=5)
+    lines = pipe.read().splitlines()
+    assert [line[:3] for line in lines] == [b"<7>", b"<6>", b"<4>", b"<3>"]
+    assert [json.loads(line[3:])["level"] for line in lines] == list(log.LEVELS)
+
+
+def test_every_line_of_an_entry_for_the_journal_has_the_priority(monkeypatch, pipe):
+    """The journal makes an entry of each line: the stack of an error is an error."""
+    as_journal(monkeypatch, pipe.stream)
+    log.configure("console", "info", pipe.stream)
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        log.get("master").error("template.failed", exc_info=True)
+    lines = pipe.read().splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith(b"<3>") for line in lines)
+
+
+def test_a_stream_that_is_not_the_journals_has_no_priorities(monkeypatch, pipe):
+    """JOURNAL_STREAM is inherited; a stderr that was sent elsewhere is a plain one."""
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    log.configure("json", "info", pipe.stream)
+    log.get("master").info("master.started", pid=5)
+    assert pipe.read().startswith(b"{")
