@@ -12,6 +12,7 @@ import msgspec
 from msgspec import structs
 
 from supervisor.cli.command import Common, command
+from supervisor.cli.hosts_seen import show_hosts
 from supervisor.cli.render import as_json, clean, note, out, table
 from supervisor.cli.session import Session, converse
 from supervisor.cli.values import DURATION, PERCENT
@@ -58,11 +59,12 @@ class _ScanQueues(msgspec.Struct, frozen=True):
 
 @command(
     "status",
-    exits="0 done, 1 there is no such queue, or one is broken, or a threshold of --check is passed, "
-    "2 wrong usage or config, 3 Redis unreachable",
+    exits="0 done, 1 there is no such queue, or one is broken, or a threshold of --check is passed, or with "
+    "--hosts: no master lives, or one has vanished; 2 wrong usage or config, 3 Redis unreachable",
     example="oxherd status thumbnails --check --max-waiting 1000 --max-age 10m",
 )
 @click.argument("queues", metavar="[QUEUE...]", nargs=-1)
+@click.option("--hosts", is_flag=True, help="the masters that serve the queues, on all hosts, instead")
 @click.option("--check", is_flag=True, help="say what passes a threshold, one sentence each, and exit 1")
 @click.option("--max-waiting", type=click.IntRange(min=0), metavar="N", help="so many jobs may wait")
 @click.option(
@@ -77,6 +79,7 @@ class _ScanQueues(msgspec.Struct, frozen=True):
 def status(
     common: Common,
     queues: tuple[str, ...],
+    hosts: bool,
     check: bool,
     max_waiting: int | None,
     max_failed: float | None,
@@ -87,10 +90,17 @@ def status(
     Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
     connections that fetch from the queue, whatever program they belong to; nothing is changed. Thresholds
     that are not given are those of [alerts] in the config.
+
+    With --hosts: each `oxherd run` with this prefix, wherever it is, as its heartbeat tells; one that has
+    missed three beats without having stopped has vanished, and is told of for a day.
     """
     given = Thresholds(max_waiting, max_failed, max_age)
     if given != Thresholds() and not check:
         raise click.UsageError("a threshold is looked at by --check alone")
+    if hosts and check:
+        raise click.UsageError("--hosts and --check are two questions; ask one at a time")
+    if hosts:
+        return converse(common, lambda session: show_hosts(session, queues))
     config = common.load().config if check else None
     if config is not None and given == Thresholds() and not _has_thresholds(config):
         raise click.UsageError(

@@ -1,0 +1,99 @@
+"""What `oxherd status --hosts` shows: the masters that beat, and those that have vanished.
+
+What a heartbeat says anybody may have written: it is shown as text, and what is missing is shown as `-`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from supervisor.cli.render import as_json, clean, note, out, span, table
+from supervisor.cli.session import Session
+from supervisor.client.queue import epoch_ms
+from supervisor.protocol.commands.hosts import HostId, HostKeys, ReadHosts, SeenHosts
+
+VANISHED: Final = "vanished"
+DEGRADED: Final = "degraded"
+
+
+async def show_hosts(session: Session, names: Sequence[str]) -> int:
+    """Those that serve one of the queues, or all; 1 when there is none, or one has vanished."""
+    keys = HostKeys(session.prefix)
+    async with await session.connect() as redis:
+        seen = await redis.execute(SeenHosts(keys))
+        records = await redis.execute(ReadHosts(keys, list(seen))) if seen else []
+    now = epoch_ms()
+    hosts = [
+        _host(host_id, seen_on, record, now)
+        for (host_id, seen_on), record in zip(seen.items(), records, strict=True)
+    ]
+    # Of one that has vanished nobody knows the queues any more, so it is always told of.
+    hosts = [each for each in hosts if not names or each["state"] == VANISHED or _serves(each, names)]
+    if session.json:
+        for each in hosts:
+            out(as_json(each))
+    elif hosts:
+        out(_as_table(hosts))
+    gone = [each for each in hosts if each["state"] == VANISHED]
+    if len(gone) == len(hosts):
+        of = f" that serves {', '.join(names)}" if names else ""
+        note(f"oxherd: no master{clean(of)} says that it lives (prefix {session.prefix!r})")
+    for each in gone:
+        note(
+            f"oxherd: the master with pid {each['pid']} on {clean(each['host'])} has vanished: it was last "
+            f"heard {span(each['seen_ago_ms'])} ago and never said that it stops"
+        )
+    return 1 if gone or not hosts else 0
+
+
+def _host(host_id: str, seen_on: int, record: Mapping[str, Any] | None, now: int) -> dict[str, Any]:
+    known = HostId.parse(host_id)
+    told = record or {}
+    queues = told.get("queues")
+    return {
+        **told,
+        "id": host_id,
+        "host": str(told.get("host", known.host if known else host_id)),
+        "pid": told.get("pid", known.pid if known else None),
+        "queues": [each for each in queues if isinstance(each, dict)] if isinstance(queues, list) else [],
+        "state": VANISHED if record is None else _state(record),
+        "seen_on": seen_on,
+        "seen_ago_ms": max(0, now - seen_on),
+    }
+
+
+def _state(record: Mapping[str, Any]) -> str:
+    queues = record.get("queues")
+    if not isinstance(queues, list) or not all(isinstance(each, dict) for each in queues):
+        return "unreadable"
+    if record.get("degraded"):
+        return DEGRADED
+    return "quiet" if queues and all(each.get("quiet") for each in queues) else "up"
+
+
+def _serves(host: Mapping[str, Any], names: Sequence[str]) -> bool:
+    return any(each.get("name") in names for each in host["queues"])
+
+
+def _as_table(hosts: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            clean(each["host"]),
+            _text(each["pid"]),
+            _text(each.get("version")),
+            clean(", ".join(str(queue.get("name", "?")) for queue in each["queues"])) or "-",
+            f"{_text(each.get('busy'))}/{_text(each.get('slots'))}",
+            _text(each.get("ended_per_s")),
+            _text(each.get("limits_by")),
+            span(each["seen_ago_ms"]),
+            each["state"],
+        ]
+        for each in hosts
+    ]
+    header = ["host", "pid", "version", "queues", "busy", "jobs/s", "limits by", "heard", ""]
+    return table(header, rows, right=(1, 4, 5, 7))
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else clean(str(value))
