@@ -147,6 +147,19 @@ make_python_peers() {
   stamp "$STATE/python-peers.stamp" "$want"
 }
 
+# The job queues that the benchmark stands beside, each in an environment of its own. Answers false where one
+# cannot be had. make_bench_peer NAME PACKAGE...
+make_bench_peer() {
+  local name="$1" dir="$STATE/bench-peers/$1" want
+  shift
+  want="$({ hash_of /dev/null; echo "$*"; } | sha256sum | cut -d' ' -f1)"
+  if [ -x "$dir/bin/python" ] && current "$dir/stamp" "$want"; then return; fi
+  say "installing $* into .state/bench-peers/$name (once)"
+  make_venv "$dir"
+  install "$dir" "$@"
+  stamp "$dir/stamp" "$want"
+}
+
 have_guest_tools() {
   [ "$(uname -m)" != x86_64 ] ||
     (PATH="$PATH:/usr/sbin:/sbin" && command -v qemu-system-x86_64 && command -v mmdebstrap && command -v mke2fs) >/dev/null

@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from ground import HERE, Failed, Ground, oxherd
-from measures import Figures, throughput
+from measures import Figures, Size
+from measures import fresh as jobs_each_in_a_process
 
 from sandbox.linux import set_child_subreaper
 from sandbox.policy import Policy
@@ -159,10 +161,44 @@ async def _memory(template: Template, policy: Policy) -> Figures:
     return {f"PSS MB, {who}": pss, f"of its own MB, {who}": private}
 
 
-def fresh(ground: Ground, concurrency: int, jobs: int, profile: str) -> Figures:
-    command = oxherd(ground, concurrency, "--burst", "--fresh", "true", "--profile", profile)
-    command += ["--writable", str(ground.home)]  # the marks; means nothing but in strict
-    return throughput(ground, command, f"fresh, {concurrency} runners, {profile}", jobs)
+def fresh(ground: Ground, slots: int, profile: str) -> Figures:
+    more = ("--fresh", "true", "--profile", profile)
+    more += ("--writable", str(ground.home))  # the marks; means nothing but in strict
+    who = oxherd(ground, slots, *more, name=f"fresh, {slots} slots, {profile}")
+    figures = jobs_each_in_a_process(ground, who, Size(seconds=0.25))
+    return {f"{name}, {who.name}": figures[name] for name in ("jobs/s", "main CPU us", "Redis CPU us")}
+
+
+# --- the rounds -------------------------------------------------------------------------------------------
+
+
+def _steps(ground: Ground) -> Iterator[tuple[str, Callable[[], Figures]]]:
+    for profile in PROFILES:
+        yield "spawning", partial(spawning, profile)
+    yield "spawning", plain_fork
+    for profile in ("process", NAMESPACE):
+        yield "killing", partial(killing, profile)
+    yield "memory", memory
+    for profile in ("process", "strict"):
+        for slots in (2, 8):
+            yield "fresh", partial(fresh, ground, slots, profile)
+
+
+def run(ground: Ground, rounds: int, wanted: Sequence[str]) -> None:
+    """Print the table: medians, with least and greatest."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    for at in range(rounds):
+        steps = [step for step in _steps(ground) if not wanted or step[0] in wanted]
+        for name, step in steps[:: -1 if at % 2 else 1]:  # so that nobody always goes first
+            print(f"round {at + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            try:
+                for figure, value in step().items():
+                    figures[figure].append(value)
+            except Failed as error:
+                print(f"  {error}", file=sys.stderr, flush=True)
+    print("| figure | median | least to greatest |\n|---|---:|---|")
+    for figure, values in figures.items():
+        print(f"| {figure} | {statistics.median(values):,.2f} | {min(values):,.2f} to {max(values):,.2f} |")
 
 
 # --- templates --------------------------------------------------------------------------------------------

@@ -1,204 +1,165 @@
-"""The benchmark: which measures are taken of which worker, in which order, and the table at the end.
+"""The benchmark: which measures are taken of whom, in which order, and what is kept of them.
 
-No test: it prints figures and judges none. The rounds go over all workers in turn, so that what else the
-machine does meets each of them alike; a figure is the median of the rounds, with the least and the greatest.
+No test: it says what meets the aims and fails for nothing. The rounds go over all contenders in turn, every
+other one backwards, so that what else the machine does meets each of them alike. Each figure is kept when it
+is taken; a run that was interrupted has a report of the rounds it had.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
-import statistics
-import subprocess
+import signal
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import containment
-import measures
+import imports
+import machine
+import report
+import scale
 import slowlog
-from ground import HERE, Failed, Ground, node, oxherd, standing
-
-from supervisor import __version__
-
-RUNNERS = (2, 8, 16)
-NODES = (8, 50)
-FRESH_JOBS = 3_000
-MEASURES = ("throughput", "adding", "latency", "start", "memory")
-OF_SANDBOX = ("spawning", "killing", "fresh", "memory")
-Step = Callable[[], measures.Figures]
+from contenders import Field, all_of
+from ground import STATE, Contender, Failed, Ground, standing
+from measures import PLANS, QUICK, Size
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "measure", nargs="*", choices=[*MEASURES, *OF_SANDBOX, []], help="only these (default: all)"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is taken (default: 3)")
-    parser.add_argument("--jobs", type=int, default=20_000, help="jobs of a throughput run (default: 20,000)")
-    parser.add_argument("--without-node", action="store_true", help="leave Node's worker out")
-    parser.add_argument(
-        "--slowlog",
-        nargs="?",
-        type=int,
-        const=1_000_000,
-        metavar="JOBS",
-        help="instead: how long single calls of the management hold Redis (default: at a million jobs)",
-    )
-    parser.add_argument(
-        "--sandbox",
-        action="store_true",
-        help=f"instead: what isolation costs and how fast a tree is ended ({', '.join(OF_SANDBOX)})",
-    )
-    asked = parser.parse_args(argv)
-    if asked.slowlog is not None:
-        return _slowlog(asked.slowlog)
-    figures: dict[str, list[float]] = defaultdict(list)
-    notes: list[str] = []
-    try:
-        with standing() as ground:
-            for number in range(asked.rounds):
-                _round(ground, number, asked, figures, notes)
-    except KeyboardInterrupt:
-        notes.append("interrupted: the rounds are not complete")
-    except Failed as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    _report(figures, notes, asked.rounds)
-    return 0
-
-
-def _slowlog(jobs: int) -> int:
-    try:
-        with standing() as ground:
-            slowlog.run(ground, jobs)
-    except Failed as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    print(f"\n{_machine()}")
-    return 0
-
-
-def _round(
-    ground: Ground,
-    number: int,
-    asked: argparse.Namespace,
-    figures: dict[str, list[float]],
-    notes: list[str],
-) -> None:
-    steps = [step for step in _steps(ground, asked) if not asked.measure or step[0] in asked.measure]
-    if number % 2:
-        steps.reverse()  # so that nobody always goes first
-    for measure, who, step in steps:
-        print(f"round {number + 1} of {asked.rounds}: {measure} {who}", file=sys.stderr, flush=True)
+    asked = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    for wanted, other in (
+        (asked.slowlog is not None, lambda ground: slowlog.run(ground, asked.slowlog)),
+        (asked.sandbox, lambda ground: containment.run(ground, asked.rounds, asked.measure)),
+        (asked.scale is not None, lambda ground: scale.run(ground, asked.scale, asked.rounds, asked.measure)),
+    ):
+        if wanted:
+            return _alone(other)
+    kept = asked.kept
+    if kept is None:
+        kept = _kept_of_now() if asked.keep is None else asked.keep
         try:
-            for name, value in step().items():
-                figures[name].append(value)
+            with standing() as ground, kept.open("w") as file:
+                _Run(ground, asked, file).all()
+        except KeyboardInterrupt:
+            print("interrupted: the rounds are not complete", file=sys.stderr)
         except Failed as error:
-            notes.append(f"{measure} {who}: {error}")
-            print(f"  {error}", file=sys.stderr, flush=True)
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+    text = report.made(report.read(kept), kept)
+    print(text)
+    print(f"rows: {kept}")
+    if asked.write is not None:
+        report.write_into(asked.write, text)
+    return 0
 
 
-def _steps(ground: Ground, asked: argparse.Namespace) -> Iterator[tuple[str, str, Step]]:
-    if asked.sandbox:
-        for profile in containment.PROFILES:
-            yield "spawning", profile, partial(containment.spawning, profile)
-        yield "spawning", "plain fork", containment.plain_fork
-        for profile in ("process", containment.NAMESPACE):
-            yield "killing", profile, partial(containment.killing, profile)
-        yield "memory", "", containment.memory
-        jobs = min(asked.jobs, FRESH_JOBS)
-        for profile in ("process", "strict"):
-            yield "fresh", profile, partial(containment.fresh, ground, 2, jobs, profile)
-            yield "fresh", profile, partial(containment.fresh, ground, 8, jobs, profile)
-        return
-    ours = [(f"oxherd {n} runners", oxherd(ground, n), oxherd(ground, n, "--burst")) for n in RUNNERS]
-    theirs = [(f"Node inline {n}", node(ground, n)) for n in NODES if not asked.without_node]
-    for name, _, burst in ours:
-        yield "throughput", name, partial(measures.throughput, ground, burst, name, asked.jobs)
-    for name, command in theirs:
-        yield "throughput", name, partial(measures.throughput, ground, command, name, asked.jobs)
-    yield "adding", "", partial(measures.adding, ground, 2_000, with_node=not asked.without_node)
-    for name, command in [(name, command) for name, command, _ in ours[:1]] + theirs[:1]:
-        yield "latency", name, partial(measures.latency, ground, command, name, 200)
-        yield "start", name, partial(measures.start, ground, command, name)
-    for name, command, _ in ours[:2]:
-        yield "memory", name, partial(measures.memory, ground, command, name, 400)
-    for name, command in theirs[:1]:
-        yield "memory", name, partial(measures.memory, ground, command, name, 400)
-
-
-# --- the table ----------------------------------------------------------------------------------------
-
-
-def _report(figures: dict[str, list[float]], notes: list[str], rounds: int) -> None:
-    print(f"\n{_machine()}\n\nMedian of {rounds} interleaved rounds (least to greatest).\n")
-    print("| figure | worker | median | rounds |\n|---|---|---:|---|")
-    for name, values in sorted(figures.items(), key=_by_kind):
-        figure, _, who = name.rpartition(", ")
-        spread = f"{_number(min(values))} to {_number(max(values))}"
-        print(f"| {figure} | {who} | {_number(statistics.median(values))} | {spread} |")
-    node_best = _best(figures, "jobs/s, Node")
-    ours = _best(figures, "jobs/s, oxherd 8")
-    if node_best and ours:
-        print(
-            f"\nWith 8 runners oxherd does {ours / node_best:.2f} of Node's best inline worker in this run."
-        )
-    for note in dict.fromkeys(notes):
-        print(f"\nNot measured: {note}")
-
-
-def _best(figures: dict[str, list[float]], prefix: str) -> float:
-    return max(
-        (statistics.median(values) for name, values in figures.items() if name.startswith(prefix)), default=0
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("measure", nargs="*", help=f"only these, of {', '.join([*PLANS, 'imports'])} (default: all)")
+    add("--rounds", type=int, default=5, help="how often each is taken (default: 5)")
+    add("--quick", action="store_true", help="one round with few jobs, to see that everything works")
+    add("--without-peers", action="store_true", help="measure Oxherd alone")
+    add("--keep", type=Path, metavar="FILE", help="where the rows go (default: .state/bench/)")
+    add("--from", dest="kept", type=Path, metavar="FILE", help="measure nothing: the table of these rows")
+    add("--write", type=Path, metavar="PAGE", help="put the report between the marks of this page, too")
+    million = {"nargs": "?", "type": int, "const": 1_000_000, "metavar": "JOBS"}
+    add(
+        "--scale",
+        **million,
+        help="instead: long queues, many queues, many masters, a long life; at most so many jobs",
     )
+    add("--slowlog", **million, help="instead: how long single calls of the management hold Redis")
+    add("--sandbox", action="store_true", help="instead: what isolation costs, how fast a tree is ended")
+    return parser
 
 
-def _by_kind(item: tuple[str, list[float]]) -> tuple[int, int]:
-    order = ["jobs/s", "add ", "add to", "start", "PSS", "main", "other", "Redis"]
-    found = [place for place, prefix in enumerate(order) if item[0].startswith(prefix)]
-    return (found[-1], 0) if found else (len(order), 0)
+def _stop(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt  # so that every block ends what it has started
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+def _kept_of_now() -> Path:
+    home = STATE / "bench"
+    home.mkdir(parents=True, exist_ok=True)
+    return home / f"{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
 
 
-def _machine() -> str:
-    model = next(
-        (
-            line.partition(": ")[2]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    said = {name: _said(*command) for name, command in _VERSIONS.items()}
-    return (
-        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}, "
-        f"{said['redis']}, Node {said['node']} with bullmq {said['bullmq']}, "
-        f"oxherd {__version__} at {said['commit']}; load {os.getloadavg()[0]:.1f} at the end, "
-        f"{time.strftime('%Y-%m-%d')}"
-    )
-
-
-_VERSIONS = {
-    "redis": ("sh", "-c", "redis-server --version | sed 's/ server v=/ /; s/ sha.*//'"),
-    "node": ("node", "--version"),
-    "bullmq": ("node", "-p", f"require('{HERE}/../interop/node_modules/bullmq/package.json').version"),
-    "commit": ("git", "-C", str(HERE), "describe", "--always", "--dirty"),
-}
-
-
-def _said(*command: str) -> str:
+def _alone(other: Callable[[Ground], None]) -> int:
     try:
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
-    except OSError:
-        return "not installed"
+        with standing() as ground:
+            other(ground)
+    except Failed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    print(f"\n{machine.line()}")
+    return 0
+
+
+class _Run:
+    """All rounds of all measures."""
+
+    def __init__(self, ground: Ground, asked: argparse.Namespace, file: Any) -> None:
+        self._ground = ground
+        self._file = file
+        self._size = QUICK if asked.quick else Size()
+        self._rounds = 1 if asked.quick else asked.rounds
+        unknown = set(asked.measure) - {*PLANS, "imports"}
+        if unknown:
+            raise Failed(
+                f"there is no measure {', '.join(sorted(unknown))}; there are {', '.join(PLANS)}, imports"
+            )
+        self._wanted = asked.measure or [*PLANS, "imports"]
+        self._field = all_of(ground, with_peers=not asked.without_peers)
+        self._keep({**machine.facts(), "missing": self._field.missing, "quick": asked.quick})
+        for who, why in self._field.missing.items():
+            print(f"LEFT OUT  {who}: {why}", file=sys.stderr, flush=True)
+
+    def all(self) -> None:
+        if "imports" in self._wanted:
+            self._keep({"lines": imports.report(self._ground)})
+        for at in range(self._rounds):
+            for measure, who in _steps(self._field, self._wanted, backwards=at % 2 == 1):
+                print(
+                    f"round {at + 1} of {self._rounds}: {measure} of {who.name}", file=sys.stderr, flush=True
+                )
+                self._keep(self._taken(at, measure, who))
+
+    def _taken(self, at: int, measure: str, who: Contender) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "measure": measure,
+            "contender": who.name,
+            "round": at,
+            "on": round(time.time()),
+        }
+        others = machine.Others(self._ground)
+        try:
+            row["figures"] = PLANS[measure].measure(self._ground, who, self._size)
+        except Failed as error:
+            row["error"] = str(error)
+            print(f"  {error}", file=sys.stderr, flush=True)
+        return {**row, "others": others.cores(), "load": round(os.getloadavg()[0], 2)}
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+
+def _steps(field: Field, wanted: Sequence[str], *, backwards: bool) -> list[tuple[str, Contender]]:
+    steps = [
+        (measure, field.by_name[name])
+        for measure, plan in PLANS.items()
+        if measure in wanted
+        for name in plan.contenders
+        if name in field.by_name
+    ]
+    return steps[::-1] if backwards else steps
 
 
 if __name__ == "__main__":

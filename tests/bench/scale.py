@@ -1,0 +1,4 @@
+"""To be written."""
+
+
+def run(ground, jobs, rounds, wanted): ...
