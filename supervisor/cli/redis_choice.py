@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from supervisor.cli.render import note
 from supervisor.config.model import Config
 from supervisor.errors import ConfigError
-from supervisor.transport import embedded
-from supervisor.transport.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from supervisor.transport.embedded import EmbeddedServer
 
 EMBEDDED: Final = "embedded"
 
@@ -48,6 +49,9 @@ def chosen_redis(config: Config, *, long_lived: bool = False) -> Iterator[Choice
 
 
 def _private_server(config: Config, *, asked: bool, long_lived: bool) -> EmbeddedServer:
+    # At the top it would cost 10 ms wherever a server is named.
+    from supervisor.transport import embedded
+
     at = config.embedded
     if asked or sys.stderr.isatty():
         return embedded.acquire(at.state_dir, at.binary)
@@ -63,6 +67,8 @@ def _private_server(config: Config, *, asked: bool, long_lived: bool) -> Embedde
 
 def _introduction(server: EmbeddedServer, *, asked: bool) -> str:
     why = "as asked, Redis is" if asked else "no Redis is named, so this is"
+    from supervisor.transport import embedded  # as above
+
     text = f"{why} a private one at {server.socket}, its data kept; another is named with OXHERD_REDIS_URL"
     if embedded.answers_ping():
         text += " (one answers at redis://127.0.0.1:6379)"

@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from croniter import CroniterBadDateError, croniter
 
 from supervisor.errors import InvalidSchedule
 from supervisor.protocol.given import shown
@@ -42,6 +41,10 @@ ALIASES: Final = {
     "@weekdays": "0 0 0 * * 1-5",
     "@weekends": "0 0 0 * * 0,6",
 }
+
+
+class _NoDate(Exception):
+    """A pattern that no day meets."""
 
 
 class _Field(NamedTuple):
@@ -122,7 +125,7 @@ def next_ms(pattern: Pattern, after_ms: int, zone: ZoneInfo | None) -> int | Non
     try:
         base = datetime.fromtimestamp(after_ms // 1000, UTC)
         found = _next(pattern, base, zone)
-    except (OverflowError, ValueError, OSError, CroniterBadDateError):
+    except (OverflowError, ValueError, OSError, _NoDate):
         return None  # beyond the calendar, or on a day that never comes
     return int(found.timestamp()) * 1000
 
@@ -286,18 +289,24 @@ def _first_match(pattern: Pattern, wall: datetime) -> datetime:
     for walk in pattern.walks:
         try:
             found = _walk(walk, wall)
-        except CroniterBadDateError:
+        except _NoDate:
             continue
         if nearest is None or found < nearest:
             nearest = found
     if nearest is None:
-        raise CroniterBadDateError
+        raise _NoDate
     return nearest
 
 
 def _walk(expression: str, wall: datetime) -> datetime:
-    steps = croniter(expression, wall.replace(tzinfo=UTC), ret_type=datetime, second_at_beginning=True)
-    found: datetime = steps.get_next(datetime)
+    # At the top it would cost every start 15 ms and a process: it asks `file` how wide the interpreter is.
+    from croniter import CroniterBadDateError, croniter
+
+    try:
+        steps = croniter(expression, wall.replace(tzinfo=UTC), ret_type=datetime, second_at_beginning=True)
+        found: datetime = steps.get_next(datetime)
+    except CroniterBadDateError:
+        raise _NoDate from None
     return found.replace(tzinfo=None)
 
 
