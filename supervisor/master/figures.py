@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from supervisor.master.attempt import Attempt
+from supervisor.master.dispatcher import STATES
 from supervisor.master.verdicts import cause_of
 from supervisor.observe.exposition import Exposition
 from supervisor.observe.metrics import Attempts, Counters
+from supervisor.protocol.commands.work import Outcome
 
 Known = Mapping[str, Any]
 DELAY: Final = b'"delay"'
@@ -31,10 +33,11 @@ class Figures:
     def asked(self, path: str) -> None:
         self._requests[path] += 1
 
-    def written(self, queue: str, attempt: Attempt, outcome: str) -> None:
+    def written(self, queue: str, attempt: Attempt, outcome: Outcome) -> None:
         """Called for each attempt: it counts, and does nothing else."""
         series = self._attempts.of(queue, attempt.job.name)
-        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
+        state = STATES[type(outcome)]
+        series.outcomes[state] = series.outcomes.get(state, 0) + 1
         if attempt.started_at:
             series.ran_s.add(attempt.ended_at - attempt.started_at)
             job = attempt.job

@@ -20,19 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from supervisor.config.model import Config
 from supervisor.master.attempt import Attempt
+from supervisor.master.dispatcher import STATES
 from supervisor.master.heartbeat import Heartbeat
 from supervisor.master.verdicts import cause_of
 from supervisor.observe.log import get, hooked
-from supervisor.protocol.commands.work import (
-    AwaitsChildren,
-    Completed,
-    Failed,
-    HandedBack,
-    Outcome,
-    Postponed,
-    RateLimited,
-    Retried,
-)
+from supervisor.protocol.commands.work import Failed, Outcome, Retried
 from supervisor.protocol.trace_context import carrier_of
 from supervisor.transport.aio import Redis
 
@@ -43,19 +35,10 @@ if TYPE_CHECKING:
 
 log = get("reporting")
 
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
 Snapshot = Callable[[], Mapping[str, Any]]
 
 TOLD_AGAIN_AFTER_S: Final = 60.0
-OUTCOMES: Final[Mapping[type[Outcome], str]] = {
-    Completed: "completed",
-    Failed: "failed",
-    Retried: "retried",
-    Postponed: "delayed",
-    RateLimited: "rate-limited",
-    HandedBack: "handed-back",
-    AwaitsChildren: "waiting-children",
-}
 
 
 class Reporting:
@@ -139,11 +122,13 @@ class Reporting:
     @property
     def on_written(self) -> Callable[[str, Attempt, Outcome], None] | None:
         """Who wants to hear of each attempt whose outcome is written; None: nobody."""
-        return self._written if self._figures is not None or self._tracing is not None else None
+        if self._tracing is None:
+            return self._figures.written if self._figures is not None else None
+        return self._written
 
     def _written(self, queue: str, attempt: Attempt, outcome: Outcome) -> None:
         if self._figures is not None:
-            self._figures.written(queue, attempt, OUTCOMES[type(outcome)])
+            self._figures.written(queue, attempt, outcome)
         if self._tracing is not None and attempt.started_at:
             self._trace(self._tracing, queue, attempt, outcome)
 
@@ -159,7 +144,7 @@ class Reporting:
                 job.id,
                 job.name,
                 job.attempts_made + 1,
-                OUTCOMES[type(outcome)],
+                STATES[type(outcome)],
                 int((attempt.started_at + offset_s) * 1e9),
                 int((attempt.ended_at + offset_s) * 1e9),
                 partial(carrier_of, job.opts),

@@ -111,7 +111,7 @@ class HttpServer:
             answer, is_head = await self._answer_to(reader)
             await self._send(writer, answer, is_head)
         except (OSError, TimeoutError, asyncio.CancelledError):
-            pass  # it has gone, or we go; there is nobody to tell
+            writer.transport.abort()  # it has gone, does not read, or has to go; there is nobody to tell
         finally:
             self._clients.pop(task, None)
             writer.close()
@@ -155,6 +155,7 @@ class HttpServer:
             "Connection: close",
             *(["Allow: GET, HEAD"] if answer.status == 405 else []),
         ]
+        writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits until all is taken
         writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if is_head else body))
         async with asyncio.timeout(TAKEN_WITHIN_S):
             await writer.drain()
