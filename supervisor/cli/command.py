@@ -36,8 +36,8 @@ _COMMON: Final = (
     click.Option(
         ["--redis"],
         metavar="URL",
-        help="redis://, rediss:// or unix:// address of the server, or the word embedded "
-        "(default: OXHERD_REDIS_URL, then the config; on a terminal a private server of your own)",
+        help="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// address, or the word "
+        "embedded (default: OXHERD_REDIS_URL, then the config; on a terminal a private server of your own)",
     ),
     click.Option(["--prefix"], metavar="TEXT", help="what every key starts with (default: bull)"),
     click.Option(

@@ -7,6 +7,7 @@ a server. A service, a container or a pipeline never gets a private queue withou
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ import msgspec
 
 from supervisor.cli.render import note
 from supervisor.config.model import Config
+from supervisor.config.redis_login import named_url, whole_url
 from supervisor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,9 +39,9 @@ def chosen_redis(config: Config, *, long_lived: bool = False) -> Iterator[Choice
     long_lived   for `run`: say each time that the server is a private one. Others say it when they started it
                  without being asked to.
     """
-    url = config.redis.url
+    url = named_url(config.redis, os.environ)
     if url is not None and url != EMBEDDED:
-        yield Choice(url)
+        yield Choice(whole_url(config.redis, os.environ, url))
         return
     asked = url == EMBEDDED
     with _private_server(config, asked=asked, long_lived=long_lived) as server:

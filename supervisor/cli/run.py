@@ -114,7 +114,7 @@ def _run(
         # At the top it would load all of the master before a mistake in the flags could be told.
         from supervisor.master.main import run_master
 
-        address = Address.parse(choice.url)
+        address = Address.parse(choice.url).for_prefix(config.redis.prefix)
 
         def plan(listener: Listener) -> Plan:
             return Plan(

@@ -44,6 +44,7 @@ class Session(msgspec.Struct, frozen=True):
         times = self.config.redis
         return await Redis.connect(
             self.url,
+            prefix=self.prefix,
             reply_timeout_s=times.reply_timeout_ms / 1000,
             connect_timeout_s=times.connect_timeout_ms / 1000,
         )

@@ -265,7 +265,7 @@ class Queue:
             if self._redis is None:
                 if self._where is None:
                     self._where = resolve_url(self._url or "", self._state_dir)
-                self._redis = Redis(self._where.url)
+                self._redis = Redis(self._where.url, prefix=self.keys.prefix)
             return self._redis
 
     def close(self) -> None:

@@ -272,7 +272,7 @@ class Queue:
                 # In a thread: it may wait for another process that starts or stops the embedded server.
                 if self._where is None:
                     self._where = await asyncio.to_thread(resolve_url, self._url or "", self._state_dir)
-                self._redis = await Redis.connect(self._where.url)
+                self._redis = await Redis.connect(self._where.url, prefix=self.keys.prefix)
             return self._redis
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from supervisor.config.load import load
 from supervisor.config.model import Config
+from supervisor.config.redis_login import named_url, whole_url
 from supervisor.errors import ConfigError
 from supervisor.transport import embedded
 from supervisor.transport.embedded import EmbeddedServer
@@ -44,7 +45,8 @@ class Where(msgspec.Struct, frozen=True):
 def find(queue: str, env: Mapping[str, str]) -> Found:
     """The Redis, the prefix and the job defaults of `queue`. Raises `ConfigError` when no Redis is named."""
     config = load(None, env, {}).config
-    if config.redis.url is None:
+    url = named_url(config.redis, env)
+    if url is None:
         raise ConfigError(
             "no Redis is named, and nothing was sent: set OXHERD_REDIS_URL=redis://HOST:PORT, or give "
             f'Queue({queue!r}, url="redis://HOST:PORT"); for the private server of `oxherd run` '
@@ -52,7 +54,9 @@ def find(queue: str, env: Mapping[str, str]) -> Found:
         )
     of_queue = config.queues.get(queue)
     defaults = of_queue.defaults.as_options() if of_queue is not None else {}
-    return Found(config.redis.url, config.redis.prefix, defaults, config.embedded.state_dir)
+    if url != EMBEDDED:
+        url = whole_url(config.redis, env, url)
+    return Found(url, config.redis.prefix, defaults, config.embedded.state_dir)
 
 
 def resolve_url(url: str, state_dir: Path | None = None) -> Where:

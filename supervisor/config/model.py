@@ -28,10 +28,12 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def _check_embedded_or_url(url: str) -> str | None:
-    schemes = ("redis://", "rediss://", "unix://", "sentinel://", "cluster://")
-    if url == "embedded" or url.startswith(schemes):
+    behind = [f"{redis}+{kind}" for kind in ("sentinel", "cluster") for redis in ("redis", "rediss")]
+    kinds = ["redis", "rediss", "unix", *behind]
+    if url == "embedded" or url.partition("://")[0] in (*kinds, "sentinel", "cluster"):
         return None
-    return f"an address starts with one of {' '.join(schemes)} (or is the word embedded)"
+    schemes = " ".join(f"{each}://" for each in kinds)
+    return f"an address starts with one of {schemes} (or is the word embedded)"
 
 
 def _check_queue_name(name: str) -> str | None:
@@ -62,9 +64,47 @@ class RedisConfig(Section):
         check=_check_embedded_or_url,
         shown="unset",
         doc="""
-        Address of the server: redis://, rediss://, unix://, sentinel:// or cluster://, or the word embedded
-        for a private server of this user's own. Unset, a private one is used on a terminal only.
+        Address of the server: redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster://, or
+        the word embedded for a private server of this user's own. Unset, a private one is used on a terminal
+        only.
         """,
+    )
+    url_file: Path | None = option(
+        None,
+        kind=PATH,
+        shown="unset",
+        doc="""
+        A file that holds the address, for one that is a secret; where url is set, it is not looked at. A name
+        without a directory is that of a systemd credential, if there is one.
+        """,
+    )
+    user: str | None = option(None, shown="unset", doc="The user to log in as, where Redis has users (ACL).")
+    password_file: Path | None = option(
+        None,
+        kind=PATH,
+        shown="unset",
+        doc="""
+        A file that holds the password. It is read at each login, so a new password needs no restart. A name
+        without a directory is that of a systemd credential, if there is one.
+        """,
+    )
+    sentinel_user: str | None = option(
+        None, shown="unset", doc="The user to log in as at the Sentinels, which have users of their own."
+    )
+    sentinel_password_file: Path | None = option(
+        None, kind=PATH, shown="unset", doc="A file that holds the password of the Sentinels."
+    )
+    ca_file: Path | None = option(
+        None,
+        kind=PATH,
+        shown="the system's authorities",
+        doc="Who vouches for the server's certificate: a file of certificates in PEM, for rediss://.",
+    )
+    cert_file: Path | None = option(
+        None, kind=PATH, shown="unset", doc="Our own certificate in PEM, for a server that asks for one."
+    )
+    key_file: Path | None = option(
+        None, kind=PATH, shown="in cert_file", doc="The private key of our own certificate, in PEM."
     )
     prefix: str = option(
         "bull",

@@ -30,7 +30,14 @@ from supervisor import lua
 from supervisor.errors import NotRepeatable, RedisError, RedisRefused, RedisUnavailable
 from supervisor.protocol.commands.base import Command, ReadCommand, RepeatableCommand
 from supervisor.transport.address import Address
-from supervisor.transport.answers import DID_NOT_RUN, NO_SCRIPT, READ_ONLY, pause_s, word_of
+from supervisor.transport.answers import (
+    GONE_ELSEWHERE,
+    NO_SCRIPT,
+    explained,
+    passes,
+    pause_s,
+    word_of,
+)
 from supervisor.transport.call import Call, LoadCall, decoded
 from supervisor.transport.link import ConnectionLost, Link
 from supervisor.transport.opening import Server
@@ -67,6 +74,7 @@ class Redis:
         cls,
         address: Address | str,
         *,
+        prefix: str | None = None,
         client_name: str | None = None,
         sources: Callable[[str], str] = lua.source,
         reply_timeout_s: float = 10.0,
@@ -79,6 +87,7 @@ class Redis:
     ) -> Redis:
         """Open the first connection. Later ones are opened in the background, for ever.
 
+        prefix             of the keys; in a cluster it tells the node, unless the address knows it.
         sources            the text of a script by its name.
         client_name        for `CLIENT LIST`; one that Redis refuses is left away, see `warning`.
         reply_timeout_s    silence for so long while a reply is due: the connection is given up.
@@ -86,15 +95,16 @@ class Redis:
         patience_s         how long `execute` waits for a Redis that is away or loading.
         on_state           told of each loss and return with a reason.
 
-        Raises `RedisUnavailable` with a sentence that names the address.
+        Raises `RedisUnavailable` with a sentence that names the address, `ConfigError` for one that cannot be.
         """
         if isinstance(address, str):
             address = Address.parse(address)
-        told = on_state or _tell_nobody
+        address = address.for_prefix(prefix or address.prefix or "")
+        told = on_state or (lambda connected, why: None)
         settings = Settings(client_name, reply_timeout_s, connect_timeout_s, patience_s, clock, rng, told)
         session = Session(address, settings)
         await session.start(retry_for_s or 0.0)
-        return cls(session, Scripts(sources))
+        return cls(session, Scripts(sources, address.guard))
 
     # --- what is known ---------------------------------------------------------------------------------
 
@@ -237,7 +247,10 @@ class Redis:
             idle.append(link)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                raise RedisRefused(str(reply))
+                if passes(str(reply), self.address.slot):
+                    link.abort(str(reply))  # its server is no longer the right one
+                    raise RedisUnavailable(str(reply), sent=False)
+                raise RedisRefused(explained(str(reply)))
         return decoded(command, replies)
 
     async def close(self) -> None:
@@ -270,15 +283,16 @@ class Redis:
                 loaded.pop(name, None)
             call.reloads += 1
             self._start(call)
-        elif word in DID_NOT_RUN:
+        elif passes(text, self.address.slot):
             call.sent = call.grave is not None
-            if word == READ_ONLY:
+            if word in GONE_ELSEWHERE:
                 self._session.retire(text)
             self._start_later(call, pause_s(call.tries, self._session.settings.rng()), text)
             call.tries += 1
         else:
             name = call.script.name if call.script is not None else ""
-            call.fail(RedisRefused(self._load_errors.get(name, text) if word == NO_SCRIPT else text))
+            text = self._load_errors.get(name, text) if word == NO_SCRIPT else text
+            call.fail(RedisRefused(explained(text)))
 
     def lost(self, call: Call[Any], lost: ConnectionLost) -> None:
         """The connection ended before the reply."""
@@ -384,7 +398,3 @@ class Redis:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _tell_nobody(connected: bool, why: str) -> None:
-    pass

@@ -10,18 +10,29 @@ import socket
 import ssl
 from typing import Final
 
-from supervisor.transport.address import Address
+from supervisor.transport.address import Address, Place
 
 # These pass by themselves. A script that met one of them inside had written nothing before: they hold from
-# its first write to its end.
+# its first write to its end. The last four are a cluster's, and said before a script begins: the key that is
+# never written sees to it while a slot moves (`requests.Scripts`).
 DID_NOT_RUN: Final = frozenset(
-    {"LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "BUSY", "TRYAGAIN", "MISCONF", "NOREPLICAS"}
+    {"LOADING", "MASTERDOWN", "READONLY", "BUSY", "MISCONF", "NOREPLICAS"}
+    | {"CLUSTERDOWN", "TRYAGAIN", "ASK", "MOVED"}
 )
 NO_SCRIPT: Final = "NOSCRIPT"
 READ_ONLY: Final = "READONLY"
+MOVED: Final = "MOVED"
+GONE_ELSEWHERE: Final = frozenset({READ_ONLY, MOVED})  # another server is the right one now
 
 FIRST_PAUSE_S: Final = 0.010
 LONGEST_PAUSE_S: Final = 1.0
+
+_HINTS: Final = {
+    "NOPERM": "The user of the Redis URL lacks that right; docs/how-to/redis.md has an ACL line that does.",
+    "OOM": "Redis is full (maxmemory) and wrote nothing of this call: it needs memory, or fewer jobs.",
+    "CROSSSLOT": "In a Redis Cluster all queues of a call need one hash tag in their prefix.",
+    MOVED: "That is a node of a Redis Cluster: write redis+cluster://host:port and a prefix with a hash tag.",
+}
 
 # Before Redis 7 what a command inside a script was told comes wrapped:
 # "ERR Error running script (...): -READONLY ...".
@@ -38,6 +49,31 @@ def pause_s(tries: int, random: float) -> float:
     """How long to wait before try number `tries` (from 0): exponential to 1 s, with half of it by chance."""
     longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tries, 10))
     return longest * (0.5 + random / 2)
+
+
+def moved_to(text: str, asked: Place) -> tuple[int, Place]:
+    """The slot and the node in `MOVED 3999 127.0.0.1:6381`; without a host it is the one that was asked."""
+    _, slot, place = text.split(" ")[:3]
+    host, _, port = place.rpartition(":")
+    return int(slot), (host or asked[0], int(port))
+
+
+def passes(text: str, slot: int | None) -> bool:
+    """Whether what was refused did not run and may later, on this server or the next.
+
+    slot   the one of our keys: of the slots of others we know no node.
+    """
+    word = word_of(text)
+    return word in DID_NOT_RUN and (word != MOVED or moved_to(text, ("", 0))[0] == slot)
+
+
+def explained(text: str) -> str:
+    """Redis' own words for a refusal, and what to do about it where they do not say."""
+    word = word_of(text)
+    hint = _HINTS.get(word)
+    if hint is None and text.startswith("ERR ACL failure in script"):
+        hint = _HINTS["NOPERM"]
+    return text if hint is None else f"{text.rstrip('.')}. {hint}"
 
 
 def cannot_reach(address: Address, why: str) -> str:
@@ -66,6 +102,15 @@ def why_unreachable(address: Address, error: BaseException, timeout_s: float) ->
             return str(error) or type(error).__name__
 
 
+def why_turned_away(text: str) -> str:
+    """The reason in words, for a connection that ended before the login was over."""
+    if "max number of clients reached" in text:
+        return f"it has as many clients as it takes, see its maxclients ({text})"
+    if "DENIED" in text:
+        return f"it has no password and is closed to other hosts ({text.partition('.')[0]})"
+    return text
+
+
 def why_login_refused(text: str) -> str:
     """The reason in words, for an error reply to the login."""
     match text.partition(" ")[0]:
@@ -73,5 +118,9 @@ def why_login_refused(text: str) -> str:
             return f"it wants a password and the URL has none, as in redis://:password@host ({text})"
         case "WRONGPASS":
             return f"it refused the user or the password of the URL ({text})"
+        case "NOPERM":
+            return (
+                f"the user of the URL lacks a right ({text}); docs/how-to/redis.md has an ACL line that does"
+            )
         case _:
             return f"it refused the login ({text})"

@@ -1,8 +1,7 @@
 """`Redis` for code without `await`: commands over a pool of redis-py connections.
 
 The same decisions as `aio`, in the same words; only `execute_repeatable` is missing, which is the master's.
-redis-py by itself would repeat a slow script ten times: its retry is off, and nothing of it is used but its
-connections and their pool.
+Nothing of redis-py is used but its connections and their pool (`pool`).
 
 Reads    sockets, `clock` and `rng` as passed in; `sleep` waits while Redis is away, loading or busy
 Rule     safe to share between threads; after a fork the pool of the child starts empty
@@ -14,50 +13,35 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast
 
 import msgspec
 import redis
-from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.retry import Retry
 
 from supervisor import lua
 from supervisor.errors import OxherdError, RedisError, RedisRefused, RedisUnavailable
 from supervisor.protocol.commands.base import Command, ReadCommand, Reply, ScriptCommand
 from supervisor.transport.address import Address
 from supervisor.transport.answers import (
-    DID_NOT_RUN,
+    GONE_ELSEWHERE,
     NO_SCRIPT,
-    READ_ONLY,
     cannot_reach,
+    explained,
+    passes,
     pause_s,
     why_login_refused,
-    why_unreachable,
     word_of,
 )
 from supervisor.transport.call import decoded
+from supervisor.transport.pool import Connection, ErrorReply, Pool, read
 from supervisor.transport.requests import Script, Scripts, name_of, pack, pack_reads, pack_script
 
 T = TypeVar("T")
 
 PATIENCE_S: Final = 10.0
-MAX_CONNECTIONS: Final = 64
 _RELOADS: Final = 3
 _AT_ONCE: Final = 1_000  # commands in one write
 _BLOCK_MARGIN_S: Final = 5.0
-
-
-class _Connection(Protocol):
-    """What is used of redis-py's connections."""
-
-    def send_packed_command(self, command: Sequence[bytes], check_health: bool) -> object: ...
-    def read_response(self, disable_decoding: bool, *, timeout: float, disconnect_on_error: bool) -> Any: ...
-    def disconnect(self) -> None: ...
-
-
-class _ErrorReply(str):
-    """The text of an error reply, with its first word."""
 
 
 class _Entry(msgspec.Struct, Generic[T]):
@@ -89,6 +73,7 @@ class Redis:
         self,
         address: Address | str,
         *,
+        prefix: str | None = None,
         client_name: str | None = None,
         sources: Callable[[str], str] = lua.source,
         reply_timeout_s: float = 10.0,
@@ -100,12 +85,14 @@ class Redis:
     ) -> None:
         """Nothing is opened yet; `connect` opens at once and is the better way to find a wrong address.
 
+        prefix            of the keys; in a cluster it tells the node, unless the address knows it.
         reply_timeout_s   silence for so long means the reply is lost.
         patience_s        how long to wait while Redis is loading, busy or without a master, and, once it was
                           reached, also while it is away.
         """
-        self.address = Address.parse(address) if isinstance(address, str) else address
-        self._scripts = Scripts(sources)
+        address = Address.parse(address) if isinstance(address, str) else address
+        self.address = address.for_prefix(prefix or address.prefix or "")
+        self._scripts = Scripts(sources, self.address.guard)
         self._reply_timeout_s = reply_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._patience_s = patience_s
@@ -117,13 +104,14 @@ class Redis:
         self._load_errors: dict[str, str] = {}
         if client_name is not None and not _can_be_a_name(client_name):
             client_name = None
-        self._pool = _pool(self.address, client_name, connect_timeout_s, reply_timeout_s)
+        self._pool = Pool(self.address, client_name, connect_timeout_s, reply_timeout_s)
 
     @classmethod
     def connect(cls, address: Address | str, **options: Any) -> Self:
         """A client that has reached its server. Raises `RedisUnavailable` with a sentence that names it."""
         client = cls(address, **options)
-        client._pool.release(client._connection())
+        client._pool.give_back(client._pool.take())
+        client._was_up = True
         return client
 
     def execute(self, command: Command[T], *, timeout_s: float | None = None) -> T:
@@ -169,7 +157,7 @@ class Redis:
         return results
 
     def close(self) -> None:
-        self._pool.disconnect()
+        self._pool.close()
         for reader in self._readers.values():
             reader.close()
 
@@ -211,12 +199,13 @@ class Redis:
         left = list(entries)
         while True:
             try:
-                connection = self._connection()
+                connection = self._pool.take()
             except RedisUnavailable as error:
                 if not self._was_up:
                     raise
                 waits = [str(error)]
             else:
+                self._was_up = True
                 self._exchange(connection, left, timeout_s)
                 waits = [why for entry in left if not entry.settled and (why := self._judge(entry))]
             left = [entry for entry in left if not entry.settled]
@@ -237,7 +226,7 @@ class Redis:
             entry.replies = []
             why, entry.lost = entry.lost, ""
             return why
-        refusal = next((reply for reply in entry.replies if isinstance(reply, _ErrorReply)), None)
+        refusal = next((reply for reply in entry.replies if isinstance(reply, ErrorReply)), None)
         if refusal is None:
             try:
                 entry.result = decoded(
@@ -254,20 +243,19 @@ class Redis:
             entry.reloads += 1
             self._loaded.discard(name)
             return None
-        if word in DID_NOT_RUN:
-            if word == READ_ONLY:
-                self._pool.disconnect(inuse_connections=False)  # the next one may reach the new master
+        if passes(refusal, self.address.slot):
+            if word in GONE_ELSEWHERE:
+                self._pool.lose()
             return str(refusal)
         if word == "NOAUTH":  # found only now: without a password in the URL there is no login
             why = cannot_reach(self.address, why_login_refused(refusal))
             entry.fail(RedisUnavailable(why, sent=False))
             return None
-        entry.fail(
-            RedisRefused(self._load_errors.get(name, str(refusal)) if word == NO_SCRIPT else str(refusal))
-        )
+        text = self._load_errors.get(name, str(refusal)) if word == NO_SCRIPT else str(refusal)
+        entry.fail(RedisRefused(explained(text)))
         return None
 
-    def _exchange(self, connection: _Connection, entries: Sequence[_Entry[Any]], timeout_s: float) -> None:
+    def _exchange(self, connection: Connection, entries: Sequence[_Entry[Any]], timeout_s: float) -> None:
         """One write and its replies. A script that gets none is settled with an error that says so."""
         loads = {e.script.name: e.script for e in entries if e.script and e.script.name not in self._loaded}
         parts = [script.load for script in loads.values()] + [entry.request for entry in entries]
@@ -275,15 +263,15 @@ class Redis:
         try:
             connection.send_packed_command([b"".join(parts)], check_health=False)
             for name in loads:
-                reply = _read(connection, timeout_s)
-                if isinstance(reply, _ErrorReply):
+                reply = read(connection, timeout_s)
+                if isinstance(reply, ErrorReply):
                     self._load_errors[name] = str(reply)
                 else:
                     self._loaded.add(name)
             for entry in entries:
                 for _ in range(entry.aside):
-                    _read(connection, timeout_s)
-                entry.replies = [_read(connection, timeout_s) for _ in range(entry.due)]
+                    read(connection, timeout_s)
+                entry.replies = [read(connection, timeout_s) for _ in range(entry.due)]
             clean = True
         except (redis.RedisError, OSError) as error:
             why = f"Redis at {self.address} was lost before it answered ({error})."
@@ -295,71 +283,7 @@ class Redis:
         finally:
             if not clean:  # also for an interrupt: replies may still come
                 connection.disconnect()
-            self._pool.release(connection)
-
-    def _connection(self) -> _Connection:
-        """A connection that is open and logged in; a stale one of the pool is opened again."""
-        try:
-            connection: _Connection = self._pool.get_connection()
-        except redis.RedisError as error:
-            text = _text_of(error)
-            if text is not None:
-                why = why_login_refused(text)
-            else:
-                cause = error.__cause__ or error.__context__ or error
-                why = why_unreachable(self.address, cause, self._connect_timeout_s)
-            raise RedisUnavailable(cannot_reach(self.address, why), sent=False) from error
-        self._was_up = True
-        return connection
-
-
-def _pool(address: Address, client_name: str | None, connect_timeout_s: float, reply_timeout_s: float) -> Any:
-    options: dict[str, Any] = {
-        "db": address.db,
-        "username": address.user,
-        "password": address.password,
-        "client_name": client_name,
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": connect_timeout_s,
-        "socket_timeout": reply_timeout_s,
-        "health_check_interval": 0,
-        "connection_class": Connection,
-    }
-    if address.path is not None:
-        options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
-    else:
-        options |= {"host": address.host, "port": address.port, "socket_keepalive": True}
-    if address.tls is not None:
-        options |= {
-            "connection_class": SSLConnection,
-            "ssl_cert_reqs": address.tls.cert_reqs,
-            "ssl_ca_certs": address.tls.ca_certs,
-            "ssl_certfile": address.tls.certfile,
-            "ssl_keyfile": address.tls.keyfile,
-            "ssl_check_hostname": address.tls.check_hostname and address.tls.cert_reqs == "required",
-        }
-    make: Any = redis.BlockingConnectionPool  # it has no types
-    return make(max_connections=MAX_CONNECTIONS, timeout=reply_timeout_s, **options)
-
-
-def _read(connection: _Connection, timeout_s: float) -> Reply:
-    """One reply, as Redis sent it; an error reply as its text. Raises only when no reply came."""
-    try:
-        return connection.read_response(disable_decoding=True, timeout=timeout_s, disconnect_on_error=False)
-    except redis.RedisError as error:
-        text = _text_of(error)
-        if text is None:
-            raise
-        return _ErrorReply(text)
-
-
-def _text_of(error: redis.RedisError) -> str | None:
-    """What Redis said; None when it said nothing. redis-py takes the first word off errors it knows."""
-    word = getattr(error, "status_code", None)
-    if word is not None:
-        return f"{word} {error}"
-    return str(error) if isinstance(error, redis.ResponseError) else None
+            self._pool.give_back(connection)
 
 
 def _can_be_a_name(name: str) -> bool:

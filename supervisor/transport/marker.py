@@ -21,8 +21,8 @@ from typing import Any, Final
 import hiredis
 
 from supervisor.errors import RedisRefused, RedisUnavailable, WrongReply
-from supervisor.transport.address import Address
-from supervisor.transport.answers import DID_NOT_RUN, pause_s, word_of
+from supervisor.transport.address import Address, Place
+from supervisor.transport.answers import DID_NOT_RUN, GONE_ELSEWHERE, explained, pause_s, word_of
 from supervisor.transport.link import ConnectionLost
 from supervisor.transport.opening import Opened, open_link
 
@@ -59,6 +59,7 @@ class MarkerWaiter:
         self._on_state = on_state
         self._opened: Opened | None = None
         self._ever_opened = False
+        self._heard: tuple[Place, ...] = ()
         self._failures = 0
         self._interrupted: asyncio.Future[None] | None = None
 
@@ -133,12 +134,14 @@ class MarkerWaiter:
                     client_name=self._client_name,
                     connect_timeout_s=min(self._connect_timeout_s, max(left_s, 0.1)),
                     reply_timeout_s=None,
+                    heard=self._heard,
                 )
             except RedisUnavailable as error:
                 self._fail(str(error))
                 await asyncio.sleep(min(max(until - self._clock(), 0.0), self._pause_s()))
                 continue
             self._opened = opened
+            self._heard = opened.found.heard
             self.warning = opened.warning
             if self._ever_opened:
                 self.reconnects += 1
@@ -150,12 +153,12 @@ class MarkerWaiter:
     def _judge(self, text: str) -> None:
         """An error reply: go on after a pause, on a new connection where that may help; else raise it."""
         word = word_of(text)
-        if word in ("READONLY", _UNBLOCKED, "NOAUTH"):
+        if word in GONE_ELSEWHERE or word in (_UNBLOCKED, "NOAUTH"):
             self._fail(text)
         elif word in DID_NOT_RUN:
             self._failures += 1
         else:
-            raise RedisRefused(text)
+            raise RedisRefused(explained(text))
 
     def _pause_s(self) -> float:
         return pause_s(max(self._failures - 1, 0), self._rng())

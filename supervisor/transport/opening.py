@@ -1,6 +1,9 @@
-"""Opening a connection: login, name, who answers, and the end of an old connection.
+"""Opening a connection: finding the server, login, name, who answers, and the end of an old connection.
 
 It makes one `Link` ready to use, or says in one sentence why it cannot. When to try again, others decide.
+
+Rule   behind Sentinels a connection is to a server that calls itself the master, in a cluster to the node
+       that holds our slot by its own word; what Sentinels and other nodes say may be old
 """
 
 from __future__ import annotations
@@ -9,16 +12,27 @@ import asyncio
 import contextlib
 import re
 import socket
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import hiredis
 import msgspec
+from msgspec import structs
 
-from supervisor.errors import RedisUnavailable
+from supervisor.errors import ConfigError, RedisUnavailable
 from supervisor.protocol.commands.base import Arg, Reply
-from supervisor.transport.address import Address
-from supervisor.transport.answers import cannot_reach, why_login_refused, why_unreachable
+from supervisor.transport.address import Address, Place
+from supervisor.transport.answers import (
+    MOVED,
+    cannot_reach,
+    why_login_refused,
+    why_turned_away,
+    why_unreachable,
+    word_of,
+)
+from supervisor.transport.finding import Found, LoginRefused, find
 from supervisor.transport.link import ConnectionLost, Link
+from supervisor.transport.requests import pack
 
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 _FACT: Final = re.compile(r"^(\w+):(.*?)\r?$", re.MULTILINE)
@@ -54,6 +68,7 @@ class Opened(msgspec.Struct, frozen=True):
 
     client_id   None when the server does not tell it.
     warning     what was wrong without hindering the login: a refused client name.
+    found       the server, and what was heard of its cluster.
     loaded      the scripts made known on this connection, with the count of calls at that time.
     """
 
@@ -61,31 +76,67 @@ class Opened(msgspec.Struct, frozen=True):
     server: Server
     client_id: int | None
     warning: str | None
+    found: Found
     loaded: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class LoginRefused(RedisUnavailable):
-    """Trying again will not help: the server was reached and does not want us."""
-
-
 async def open_link(
-    address: Address, *, client_name: str | None, connect_timeout_s: float, reply_timeout_s: float | None
+    address: Address,
+    *,
+    client_name: str | None,
+    connect_timeout_s: float,
+    reply_timeout_s: float | None,
+    heard: Sequence[Place] = (),
 ) -> Opened:
-    """Connect and log in. Raises `RedisUnavailable(sent=False)` with a sentence that names the address."""
+    """Find the server, connect and log in.
+
+    heard   nodes of the cluster that an earlier connection has heard of.
+
+    Raises `RedisUnavailable(sent=False)` with a sentence that names the address.
+    """
+    found = await _find(address, heard, connect_timeout_s)
+    async with _connected(found.node, connect_timeout_s, reply_timeout_s) as link:
+        return await _introduce(link, address, found, client_name)
+
+
+async def _find(address: Address, heard: Sequence[Place], connect_timeout_s: float) -> Found:
+    finding = find(address, heard)
+    replies: list[Reply] | RedisUnavailable | None = None
+    while True:
+        try:
+            asked, requests = finding.send(replies)  # type: ignore[arg-type]  # None only starts it
+        except StopIteration as end:
+            found: Found = end.value
+            return found
+        try:
+            # A third of the time: one that is down must not take that of those behind it.
+            async with _connected(asked, connect_timeout_s / 3, None) as link:
+                replies = await _ask(link, asked, requests)
+                link.abort("asked")
+        except RedisUnavailable as error:
+            replies = error
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    address: Address, connect_timeout_s: float, reply_timeout_s: float | None
+) -> AsyncIterator[Link]:
+    """A connection to one server, for what has to be said first; both in time, or the connection is ended."""
     link: Link | None = None
     try:
         async with asyncio.timeout(connect_timeout_s):
             link = await _connect(address, reply_timeout_s)
-            opened = await _introduce(link, address, client_name)
+            yield link
     except ConnectionLost as error:
-        raise RedisUnavailable(cannot_reach(address, str(error)), sent=False) from None
+        raise RedisUnavailable(cannot_reach(address, why_turned_away(str(error))), sent=False) from None
+    except ConfigError as error:  # a file of a password or a certificate, which may come back
+        raise LoginRefused(cannot_reach(address, str(error)), sent=False) from None
     except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
         raise RedisUnavailable(
             cannot_reach(address, why_unreachable(address, error, connect_timeout_s)), sent=False
         ) from error
     else:
         link = None
-        return opened
     finally:
         if link is not None:
             link.abort("could not be opened")
@@ -100,7 +151,11 @@ async def kill(new: Opened, old: Opened) -> bool:
     if old.client_id is None:
         return False
     if new.server.run_id and old.server.run_id and new.server.run_id != old.server.run_id:
-        return True  # that process is gone, and its connections with it; the number may be a stranger's now
+        # That process is gone, and its connections with it; the number may be a stranger's now. Or it lives
+        # and another is the master: what still runs there is lost when it follows, and never comes here.
+        return True
+    if new.found.node != old.found.node and not new.server.run_id:
+        return False  # another server or another name of the same; its numbers would say nothing
     if new.client_id is not None and new.client_id <= old.client_id:
         return True  # ids only grow, so this is another process too
     reply = await new.link.ask("CLIENT", "KILL", "ID", old.client_id)
@@ -128,32 +183,92 @@ async def _connect(address: Address, reply_timeout_s: float | None) -> Link:
     return link
 
 
-async def _introduce(link: Link, address: Address, client_name: str | None) -> Opened:
-    """Log in and ask who is there, in one write."""
+async def _ask(link: Link, address: Address, requests: Sequence[Sequence[Arg]]) -> list[Reply]:
+    """Log in and ask, in one write; the replies to `requests`."""
+    login = _login(address)
+    asked = _Said(asyncio.get_running_loop().create_future(), len(login) + len(requests))
+    link.send(b"".join(pack(request) for request in (*login, *requests)), asked)
+    replies = await asked.future
+    for reply in replies[: len(login)]:
+        if isinstance(reply, hiredis.ReplyError):
+            _refuse(address, str(reply))
+    return replies[len(login) :]
+
+
+def _login(address: Address) -> list[tuple[Arg, ...]]:
     requests: list[tuple[Arg, ...]] = []
-    if address.password is not None:
+    password = address.secret()
+    if password is not None:
         user = () if address.user is None else (address.user,)
-        requests.append(("AUTH", *user, address.password))
+        requests.append(("AUTH", *user, password))
     if address.db:
         requests.append(("SELECT", address.db))  # may be forbidden to a user who needs only database 0
-    must_pass = len(requests)
-    requests += [("CLIENT", "ID"), ("INFO", "server"), ("INFO", "memory")]
+    return requests
+
+
+async def _introduce(link: Link, address: Address, found: Found, client_name: str | None) -> Opened:
+    """Log in and ask who is there, in one write."""
+    requests: list[tuple[Arg, ...]] = [("CLIENT", "ID"), ("INFO", "server"), ("INFO", "memory")]
+    if address.master is not None:
+        requests.append(("ROLE",))
+    elif address.guard is not None:
+        requests.append(("EXISTS", address.guard))
+    asked = len(requests)
     if client_name is not None:
         requests.append(("CLIENT", "SETNAME", client_name))
-    replies = await link.ask_all(requests)
-
-    for number, reply in enumerate(replies):
-        if isinstance(reply, hiredis.ReplyError) and (number < must_pass or str(reply).startswith("NOAUTH")):
-            _refuse(address, str(reply))
-    client_id, server_info, memory_info = replies[must_pass : must_pass + 3]
+    replies = await _ask(link, found.node, requests)
+    client_id, server_info, memory_info, *place = replies[:asked]
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError) and word_of(str(reply)) == "NOAUTH":
+            _refuse(found.node, str(reply))
     server = _server(server_info, memory_info)
-    if server.mode == "sentinel":
-        why = "that is a Sentinel, which keeps no jobs; name the Redis it watches"
-        raise LoginRefused(cannot_reach(address, why), sent=False)
+    _check_place(address, found.node, server, place[0] if place else None)
     warning = None
     if isinstance(replies[-1], hiredis.ReplyError) and client_name is not None:
         warning = f"Redis refused the client name {client_name!r} ({replies[-1]}); the connection has no name"
-    return Opened(link, server, client_id if isinstance(client_id, int) else None, warning)
+    return Opened(link, server, client_id if isinstance(client_id, int) else None, warning, found)
+
+
+def _check_place(address: Address, node: Address, server: Server, place: Reply) -> None:
+    """Raise unless this is the server that `address` means."""
+    if server.mode == "sentinel":
+        why = f"that is a Sentinel, which keeps no jobs; write redis+sentinel://{node.host}:{node.port}/NAME"
+        raise LoginRefused(cannot_reach(node, f"{why} with the name of the master it watches"), sent=False)
+    if server.mode == "cluster" and not address.cluster:
+        why = f"that is a node of a Redis Cluster; write {structs.replace(node, cluster=True, db=0)}"
+        raise LoginRefused(cannot_reach(node, why), sent=False)
+    if address.master is not None and isinstance(place, list) and place[0] != b"master":
+        why = f"the Sentinels still name {node} the master, and it is a {place[0].decode()}"
+        raise RedisUnavailable(cannot_reach(address, why), sent=False)
+    if address.cluster and isinstance(place, hiredis.ReplyError) and word_of(str(place)) == MOVED:
+        raise RedisUnavailable(cannot_reach(address, f"the slot has just left {node} ({place})"), sent=False)
+
+
+class _Said:
+    """Waits for the replies to a login. Where the connection ends first, what was said last tells why."""
+
+    __slots__ = ("future", "left", "replies")
+
+    def __init__(self, future: asyncio.Future[list[Reply]], count: int) -> None:
+        self.future = future
+        self.left = count
+        self.replies: list[Reply] = []
+
+    @property
+    def abandoned(self) -> bool:
+        return self.future.done()
+
+    def take(self, reply: Reply) -> bool:
+        self.replies.append(reply)
+        self.left -= 1
+        if self.left == 0 and not self.future.done():
+            self.future.set_result(self.replies)
+        return self.left == 0
+
+    def lose(self, lost: ConnectionLost) -> None:
+        errors = [str(reply) for reply in self.replies if isinstance(reply, hiredis.ReplyError)]
+        if not self.future.done():
+            self.future.set_exception(ConnectionLost(errors[0], sent=False) if errors else lost)
 
 
 def _refuse(address: Address, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 import msgspec
@@ -16,28 +16,43 @@ import msgspec
 from supervisor.errors import UsageError
 from supervisor.protocol.commands.base import Arg, Command, ReadCommand, ScriptCommand
 
+_WITHOUT_GUARD: Final = b"KEYS[#KEYS] = nil; "  # the script itself sees the keys it knows
+
 
 class Script(msgspec.Struct, frozen=True):
-    """A script as the server knows it: `sha`; and the packed request that makes it known: `load`."""
+    """A script as the server knows it: `sha`; and the packed request that makes it known: `load`.
+
+    guard   in a cluster one key more, else nothing; see `Scripts`.
+    """
 
     name: str
     sha: bytes
     load: bytes
+    guard: tuple[str, ...] = ()
 
 
 class Scripts:
-    """The scripts of one client, read when they are first used."""
+    """The scripts of one client, read when they are first used.
 
-    def __init__(self, sources: Callable[[str], str]) -> None:
+    guard   in a Redis Cluster a key that is never written. While a slot moves, its keys are on two nodes, and
+            a script that makes names of keys would break off in the middle at one that is not here. So each
+            script declares one key more: because that is nowhere, Redis says TRYAGAIN or ASK before the
+            script begins, until all keys are together again.
+    """
+
+    def __init__(self, sources: Callable[[str], str], guard: str | None = None) -> None:
         self._sources = sources
+        self._guard = () if guard is None else (guard,)
         self._known: dict[str, Script] = {}
 
     def get(self, name: str) -> Script:
         script = self._known.get(name)
         if script is None:
             source = self._sources(name).encode()
+            if self._guard:
+                source = _WITHOUT_GUARD + source
             sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
-            script = Script(name, sha, pack((b"SCRIPT", b"LOAD", source)))
+            script = Script(name, sha, pack((b"SCRIPT", b"LOAD", source)), self._guard)
             self._known[name] = script
         return script
 
@@ -55,6 +70,8 @@ def name_of(command: Command[Any]) -> str | None:
 
 def pack_script(script: Script, command: ScriptCommand[Any]) -> bytes:
     keys = command.keys()
+    if script.guard:
+        keys = (*keys, *script.guard)
     try:
         return pack((b"EVALSHA", script.sha, len(keys), *keys, *command.args()))
     except UnicodeEncodeError as error:

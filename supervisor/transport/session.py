@@ -17,10 +17,11 @@ from collections.abc import Callable
 import msgspec
 
 from supervisor.errors import RedisUnavailable
-from supervisor.transport.address import Address
+from supervisor.transport.address import Address, Place
 from supervisor.transport.answers import pause_s
+from supervisor.transport.finding import LoginRefused
 from supervisor.transport.link import Link
-from supervisor.transport.opening import LoginRefused, Opened, kill, open_link
+from supervisor.transport.opening import Opened, kill, open_link
 
 _RETIRE_EVERY_S = 1.0
 
@@ -60,6 +61,7 @@ class Session:
         self.settings = settings
         self.opened: Opened | None = None
         self.last: Opened
+        self._heard: tuple[Place, ...] = ()
         self.last_grave: Grave | None = None
         self.up = asyncio.Event()
         self.trouble = ""
@@ -89,15 +91,18 @@ class Session:
 
     async def open(self, reply_timeout_s: float | None, client_name: str | None = None) -> Opened:
         """A connection of the same kind, for whoever needs one alone; under a name of its own, if given."""
-        return await open_link(
+        opened = await open_link(
             self.address,
             client_name=client_name or self.settings.client_name,
             connect_timeout_s=self.settings.connect_timeout_s,
             reply_timeout_s=reply_timeout_s,
+            heard=self._heard,
         )
+        self._heard = opened.found.heard
+        return opened
 
     def retire(self, why: str) -> None:
-        """We speak to a replica: what is due may come, then connect again and hope for the new master."""
+        """Another server is the right one now: what is due may come, then connect again and find it."""
         now_at = self.settings.clock()
         if self.opened is not None and now_at - self._retired_at >= _RETIRE_EVERY_S:
             self._retired_at = now_at

@@ -19,7 +19,7 @@ import hiredis
 
 from supervisor.errors import RedisRefused, RedisUnavailable
 from supervisor.protocol.commands.base import Reply
-from supervisor.transport.address import Address
+from supervisor.transport.address import Address, Place
 from supervisor.transport.answers import pause_s
 from supervisor.transport.link import Link
 from supervisor.transport.opening import open_link
@@ -52,6 +52,7 @@ class Subscription:
         self._rng = rng
         self._missing: set[bytes] = set()  # asked for, and not yet confirmed
         self._heard_any = False
+        self._heard: tuple[Place, ...] = ()
         self._refused: str | None = None
         self._link: Link | None = None
         self._hears: bool | None = None  # as was told last
@@ -67,10 +68,12 @@ class Subscription:
                     client_name=None,
                     connect_timeout_s=self._connect_timeout_s,
                     reply_timeout_s=None,
+                    heard=self._heard,
                 )
             except (RedisUnavailable, RedisRefused) as error:
                 why = str(error)
             else:
+                self._heard = opened.found.heard
                 try:
                     why = await self._listen(opened.link)
                 finally:
