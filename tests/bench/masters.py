@@ -1,8 +1,8 @@
 """A hundred masters on one queue: what they ask of Redis together, idle and at work, beside one alone.
 
 Simulated clients, all in one process: each is a master's own fetcher, exchanger, marker and stalled check
-over connections of its own, with a dispatcher that has every job done at once. What Redis sees is what masters
-send; how fast this one process is says nothing.
+over connections of its own, with a dispatcher that has every job done at once. What Redis sees is what
+masters send; how fast this one process is says nothing.
 
 idle       commands a second by name, and Redis' CPU, nothing to do
 trickle    one job at a time into the idle crowd: script calls and Redis' CPU by job, add to taken

@@ -1,13 +1,13 @@
 """Whether it stays as it is when there is more of it: `./scripts/bench --scale`.
 
-depth     what a job costs Redis, to add and to do it, with few and with many jobs waiting, delayed, prioritized
+depth     what a job costs Redis, to add and to do, with few and with many jobs waiting, delayed, prioritized
 queues    64 queues in one master, beside one queue with as many slots
 masters   a hundred masters on one queue, beside one: see masters.py
 life      what the master holds while it does many jobs
 
-It judges nothing but prints how far apart few and many are, as CPU of the server by its own count; its time in
-scripts counts what it waited for a core, too. What is there before is put there by a script of this module; the
-jobs that are counted are added by our client.
+It judges nothing but prints how far apart few and many are, as CPU of the server by its own count; its time
+in scripts counts what it waited for a core, too. What is there before is put there by a script of this module;
+the jobs that are counted are added by our client.
 """
 
 from __future__ import annotations
