@@ -38,6 +38,11 @@ class Alone:
     def join(self, queue: Queue) -> None:
         self._queues.append(queue)
 
+    def leave(self, queue: Queue) -> None:
+        """It has come to its end; nothing of it waits or runs."""
+        self._queues.remove(queue)
+        self.look()
+
     @property
     def wanted(self) -> bool:
         """One runs alone or waits for it: nothing may be fetched."""

@@ -94,6 +94,10 @@ class Cancelling:
         self._elsewhere: dict[str, None] = {}  # ids of cancelled jobs that others run: they may come to us
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def adopt(self, grace_ms: int) -> None:
+        """What the next job that is cancelled has before it is interrupted."""
+        self._grace_s = grace_ms / 1000
+
     # --- hearing of requests ----------------------------------------------------------------------------
 
     def heard(self, payload: bytes) -> None:

@@ -59,6 +59,24 @@ def own_dir(dirs: Iterable[Path], *, named: bool) -> Path | None:
     return None
 
 
+async def opened(dirs: Iterable[Path], *, named: bool, verbs: Mapping[str, Verb]) -> Control | None:
+    """The socket where this master can be asked, in the first of `dirs` that will do; None for none.
+
+    Raises `ConfigError` when the one directory was `named` and will not do.
+    """
+    place = own_dir(dirs, named=named)
+    if place is None:
+        return None
+    control = Control(place / SOCKET.format(pid=os.getpid()), verbs)
+    try:
+        await control.open()
+    except OSError as error:
+        log.warning("control.unavailable", why=f"{control.path}: {error.strerror}")
+        return None
+    log.debug("control.opened", path=str(control.path))
+    return control
+
+
 class Control:
     """One socket. `verbs` are looked at for each question, so some may be added later."""
 

@@ -89,6 +89,15 @@ class Exchanger:
         self.give_up: Callable[[], bool] = lambda: False
         self.on_fetched: Callable[[FetchedJob], None] = lambda job: None
 
+    def adopt(self, *, slots: int, lock_ms: int, limiter: Limiter | None, metrics: int) -> None:
+        """What calls say from now on."""
+        self._worth_a_second = max(1, min(slots // 2, WORTH_A_SECOND_CALL))
+        self._lock_ms, self._limiter, self._metrics = lock_ms, limiter, metrics
+
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """The calls that are not answered yet; none of them fails."""
+        return set(self._calls)
+
     def finish(self, attempt: Attempt, outcome: Outcome) -> None:
         self._outcomes.append((attempt, outcome))
         self.kick()

@@ -70,6 +70,10 @@ class Fetcher:
         self.fetched_at = 0.0  # loop time of the last answer to a call that asked for jobs; 0 for none yet
         self.fetched = 0  # ids that were taken off a list
 
+    def adopt(self, drain_delay_s: float) -> None:
+        """Block so long from the next time on."""
+        self._drain_delay_s = drain_delay_s
+
     def appetite(self, free: int, *, finishing: bool) -> int:
         """How many jobs the next call may take. A call that finishes jobs asks along, as BullMQ's does."""
         if self.quiet or free <= 0 or self._loop.time() < self._held_until:

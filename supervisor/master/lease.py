@@ -69,6 +69,13 @@ class Leases:
         self._held[job_id] = Held(token, sent_at, sent_at + self._duration_s * (1 - MARGIN))
         self._some.set()
 
+    def adopt(self, duration_ms: int) -> None:
+        """Locks live this long from now on. I3: never longer than a call that is still on its way has asked
+        for, so a longer duration is adopted when those before it are answered.
+        """
+        self._duration_ms = duration_ms
+        self._duration_s = duration_ms / 1000
+
     def release(self, job_id: str, token: str) -> None:
         """The outcome is written, or nobody cares for this lock any more."""
         held = self._held.get(job_id)
@@ -127,7 +134,7 @@ class Leases:
     async def _renew(self) -> None:
         """One call for all. A renewal that gets no answer is tried again until trust ends."""
         leases = [Lease(job_id, held.token) for job_id, held in self._held.items()]
-        sent_at = self._clock()
+        sent_at, duration_s = self._clock(), self._duration_s
         try:
             lost = await asyncio.wait_for(
                 self._redis.execute(ExtendLocks(self._keys, leases, self._duration_ms)),
@@ -148,4 +155,4 @@ class Leases:
                 self._on_lost(lease.job_id, "it is gone or held by another worker")
             elif sent_at > held.sent_at:
                 held.sent_at = sent_at
-                held.trusted_until = sent_at + self._duration_s * (1 - MARGIN)
+                held.trusted_until = sent_at + duration_s * (1 - MARGIN)

@@ -18,39 +18,35 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sandbox.linux import set_child_subreaper, set_dumpable
-from sandbox.policy import Policy
 from sandbox.titles import find_setter
-from supervisor.config.runtime import NAMED_BY, SOCKET, runtime_dirs
+from supervisor.config.runtime import NAMED_BY, runtime_dirs
 from supervisor.errors import MasterStuck, OxherdError
 from supervisor.master import signals
 from supervisor.master.alone import Alone
 from supervisor.master.burst import QueueBroken, QueueDegraded, QueuePaused, until_nothing_left
 from supervisor.master.cgroup import Groups
-from supervisor.master.control import Control, own_dir
-from supervisor.master.health import Bucket
-from supervisor.master.hooks import Hooks, hook_targets
+from supervisor.master.control import opened
+from supervisor.master.crew import Crew
+from supervisor.master.generation import Generation
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
 from supervisor.master.orphans import end_orphans, mark
 from supervisor.master.plan import Plan
-from supervisor.master.profiles import Profiles
-from supervisor.master.proof import Proof
+from supervisor.master.report import report
 from supervisor.master.reporting import Reporting
-from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
+from supervisor.master.runners import Runners
 from supervisor.master.sd_notify import Manager
-from supervisor.master.settings import QueueSettings, policy_of, settings_by_queue
+from supervisor.master.settings import QueueSettings, policy_of
 from supervisor.master.signals import Request
+from supervisor.master.slots import Numbers
 from supervisor.master.snapshot import snapshot
 from supervisor.master.stopping import Step, Stopping
-from supervisor.master.template import ProcessorFacts, scrubbed
+from supervisor.master.template import scrubbed
 from supervisor.master.verbs import Verbs
 from supervisor.master.watch import Watch
 from supervisor.master.watchdog import Watchdog
 from supervisor.master.worker import Surroundings, Worker
 from supervisor.observe.log import gathered, get
-from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
-from supervisor.transport.marker import MarkerWaiter
-from supervisor.transport.subscription import Subscription
 
 log = get("master")
 
@@ -121,13 +117,12 @@ class Master:
         loop.run_in_executor(None, remove_abandoned, base.uid)
         loop.run_in_executor(None, end_orphans, base.uid).add_done_callback(_tell_orphans)
         base = replace(base, jobs_dir=jobs_dir.path)
-        self._profiles = Profiles(self._plan, runners, base)
-        self._hooks = self._make_hooks(loop, base)
+        self.code = Generation(self.generation, self._plan, runners, base, loop)
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         try:
             await self.reporting.open()
-            runners.spawn_templates()
+            self.code.spawn()
             ready = await self._unless_stopped(loop.create_task(self._ready_to_work()))
             if ready is None:
                 log.info("master.stopped", done=0)
@@ -185,14 +180,6 @@ class Master:
         log.info("limits.kept", by="cgroup", group=str(groups.root))
         return groups
 
-    def _make_hooks(self, loop: asyncio.AbstractEventLoop, policy: Policy) -> Hooks | None:
-        config = self._plan.config.hooks
-        targets = hook_targets(config)
-        if not targets:
-            return None
-        timeout_s = config.timeout_ms / 1000
-        return Hooks(self.runners, targets, policy, timeout_s=timeout_s, wall_clock=time.time, loop=loop)
-
     async def _ready_to_work(self) -> Ready:
         """Load the processors and connect, side by side. Each fails the start with a sentence."""
         redis_config = self._plan.config.redis
@@ -205,22 +192,12 @@ class Master:
             )
         )
         try:
-            settings = settings_by_queue(self._plan, await self._load())
-            return settings, await connecting
+            return await self.code.load(), await connecting
         except BaseException:
             connecting.cancel()
             with suppress(asyncio.CancelledError, OxherdError):
                 await (await connecting).close()
             raise
-
-    async def _load(self) -> list[ProcessorFacts]:
-        """Have everything imported, and see that a runner of each template can work (I10)."""
-        hooks = [self._hooks.nursery] if self._hooks is not None else []
-        facts, *_ = await asyncio.gather(self._profiles.load(), *(each.load() for each in hooks))
-        loop = asyncio.get_running_loop()
-        for nursery in (*self._profiles.all(), *hooks):
-            await Proof(self.runners, nursery, loop).done()
-        return facts
 
     def _reply_timeout_s(self) -> float:
         """A dead connection must be noticed while there is time to renew on a fresh one."""
@@ -243,98 +220,64 @@ class Master:
         around = Surroundings(
             redis=redis,
             runners=self.runners,
-            nursery_of=self._profiles.of,
+            nursery_of=lambda queue: self.code.profiles.of(queue),
+            numbers=Numbers(),
             listener=self._plan.listener,
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.random,
             loop=loop,
-            hooks=self._hooks,
+            hooks=self.code.hooks,
             watch=Watch(loop, time.monotonic),
             alone=Alone(loop.call_soon),
             on_written=self.reporting.on_written,
         )
-        if self._hooks is not None:
-            self._hooks.open()
-        slot = 1
-        for each in settings:
-            keys = QueueKeys(each.name, self._plan.config.redis.prefix)
-            suffix = f":w:{each.worker_name}" if each.worker_name else ""
-            marker = MarkerWaiter(self._plan.address, client_name=keys.client_name(suffix))
-            worker = Worker(keys, each, marker, around)
-            self.workers.append(worker)
-            slot = worker.open_slots(slot)
-            self._spawn(worker.run())
-        self.runners.bucket = Bucket(2 * slot + SPAWN_BURST, SPAWNS_PER_S, loop.time)
-        self._spawn(self._subscription().keep())
+        dirs = runtime_dirs(os.environ, self._plan.config.embedded.state_dir)
+        control = await opened(dirs, named=NAMED_BY in os.environ, verbs=self.verbs.table)
+        if self.code.hooks is not None:
+            self.code.hooks.open()
+        self.crew = Crew(
+            self.workers,
+            around,
+            self._spawn,
+            address=self._plan.address,
+            prefix=self._plan.config.redis.prefix,
+            connect_timeout_s=self._plan.config.redis.connect_timeout_ms / 1000,
+        )
+        self.crew.begin(settings)
         self.reporting.start(redis, self._spawn)
         self.watchdog = Watchdog(redis, self.workers, self.manager, clock=time.monotonic, give_up=self._stuck)
         self._spawn(self.watchdog.keep())
         log.info(
             "master.started",
             queues=[each.name for each in settings],
-            slots=slot - 1,
+            slots=sum(len(worker.slots) for worker in self.workers),
             redis=str(self._plan.address),
             pid=os.getpid(),
         )
         if self._plan.burst:
             self._spawn(self._burst(redis))
-        control = await self._open_control()
         try:
             await self._obey()
         finally:
             if control is not None:
                 await control.close()
-            for task in self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
                 task.cancel()
-            for task in self._tasks:
+            for task in tasks:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
         log.info("master.stopped", done=sum(w.dispatcher.done for w in self.workers))
 
-    async def _open_control(self) -> Control | None:
-        """The socket where this master can be asked; None when there is no place for it."""
-        dirs = runtime_dirs(os.environ, self._plan.config.embedded.state_dir)
-        place = own_dir(dirs, named=NAMED_BY in os.environ)
-        if place is None:
-            return None
-        control = Control(place / SOCKET.format(pid=os.getpid()), self.verbs.table)
-        try:
-            await control.open()
-        except OSError as error:
-            log.warning("control.unavailable", why=f"{control.path}: {error.strerror}")
-            return None
-        log.debug("control.opened", path=str(control.path))
-        return control
-
-    def _subscription(self) -> Subscription:
-        """Where all workers hear of requests to cancel, on one connection."""
-        workers = {worker.keys.cancel: worker for worker in self.workers}
-
-        def heard(channel: str, payload: bytes) -> None:
-            workers[channel].cancelling.heard(payload)
-
-        return Subscription(
-            self._plan.address,
-            list(workers),
-            on_message=heard,
-            on_heard=self._hears_cancels,
-            connect_timeout_s=self._plan.config.redis.connect_timeout_ms / 1000,
-        )
-
-    def _hears_cancels(self, hears: bool, why: str) -> None:
-        if not hears:
-            log.warning("cancel.unheard", why=why)
-            return
-        for worker in self.workers:
-            worker.cancelling.look_at_all()  # what was asked while nobody listened
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._break(error)
 
@@ -420,8 +363,8 @@ class Master:
 
     async def _come_to_an_end(self, stopping: Stopping) -> None:
         await stopping.run()
-        if self._hooks is not None:
-            await self._hooks.drain(stopping.patient)
+        if self.code.hooks is not None:
+            await self.code.hooks.drain(stopping.patient)
 
     def tell_workers(self, request: Request, workers: Sequence[Worker]) -> None:
         for worker in workers:
@@ -431,7 +374,7 @@ class Master:
                 case Request.RESUME:
                     worker.fetcher.resume()
                 case Request.REPORT:
-                    worker.report()
+                    report(worker, time.monotonic())
         if request is not Request.REPORT:
             log.info("master.quieted" if request is Request.QUIET else "master.resumed")
 

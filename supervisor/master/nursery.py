@@ -101,7 +101,7 @@ class Nursery:
 
     async def _until_gone(self) -> None:
         """The template ends by itself; its burial is told by SIGCHLD."""
-        while self._lives():
+        while self.lives:
             await asyncio.sleep(0.005)
         if self._template is not None:
             self._template.close()
@@ -174,14 +174,16 @@ class Nursery:
             except (SandboxError, OSError) as error:  # it cannot be loaded, or the host has no room for it
                 log.error("template.failed", error=str(error))
                 continue
-            if self._lives():
+            if self.lives:
                 return
 
-    def _lives(self) -> bool:
+    @property
+    def lives(self) -> bool:
+        """There is a template that is not buried."""
         return self._template is not None and self._template.alive
 
     def _revive_if_dead(self) -> None:
-        if self._loaded and self.reviving is None and not (self._stopping or self._lives()):
+        if self._loaded and self.reviving is None and not (self._stopping or self.lives):
             self.reviving = self._loop.create_task(self._revive())
             self.reviving.add_done_callback(self._revived)
 

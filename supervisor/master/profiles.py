@@ -40,10 +40,9 @@ def first_profile(plan: Plan, target: Target) -> str:
 class Profiles:
     """The nurseries of a master's processors."""
 
-    def __init__(self, plan: Plan, runners: Runners, base: Policy) -> None:
-        """Make the first ones, all with policy `base` but for the profile; `Runners.spawn_templates` starts
-        them.
-        """
+    def __init__(self, plan: Plan, runners: Runners, base: Policy, generation: int = 1) -> None:
+        """Make the first ones, all with policy `base` but for the profile. Somebody else starts them."""
+        self._generation = generation
         self._plan = plan
         self._base = base
         self._runners = runners
@@ -52,11 +51,14 @@ class Profiles:
         first: dict[str, list[Target]] = {}
         for target in plan.targets:
             first.setdefault(first_profile(plan, target), []).append(target)
+        self.dropped: list[Nursery] = []  # they were not strict enough
         self._nurseries = [self._nursery(profile, targets) for profile, targets in first.items()]
 
     def _nursery(self, profile: str, targets: Sequence[Target]) -> Nursery:
-        title = "oxherd: template " + " ".join(target.name for target in targets)
-        return self._runners.nursery(targets, replace(self._base, profile=profile), title)
+        title = f"oxherd: template g{self._generation} " + " ".join(target.name for target in targets)
+        made = self._runners.nursery(targets, replace(self._base, profile=profile), title)
+        made.generation = self._generation
+        return made
 
     def all(self) -> list[Nursery]:
         return list(self._nurseries)
@@ -105,6 +107,7 @@ class Profiles:
         good = {profile for profile, each in there.items() if wanted.get(profile) == [*each.targets]}
         for profile in there.keys() - good:
             self._runners.abandon(there[profile])
+            self.dropped.append(there[profile])
             self._nurseries.remove(there[profile])
             del self._facts[there[profile]]
         missing = [profile for profile in wanted if profile not in good]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from sandbox.wire import Kind
 from supervisor.errors import RedisError
@@ -29,10 +31,10 @@ from supervisor.master.messages import cancel_frame
 from supervisor.master.notify import Listener
 from supervisor.master.nursery import Nursery
 from supervisor.master.relay import Relay
-from supervisor.master.runner import Slot
 from supervisor.master.runners import Runners
 from supervisor.master.scheduling import Scheduling
 from supervisor.master.settings import NO_THRESHOLDS, QueueSettings
+from supervisor.master.slots import Numbers, Slots
 from supervisor.master.stalled import watch_stalled
 from supervisor.master.watch import Watch
 from supervisor.observe.log import get
@@ -45,6 +47,7 @@ from supervisor.transport.marker import MarkerWaiter
 log = get("worker")
 
 HOPELESS_AFTER_S = 8.0  # a pause of the degraded queue: three jobs were tried alone by then
+MOST_SLOTS = 1024
 WAKE_WITHIN_S = 0.5  # at the end of a stop; a hint is not worth more
 
 
@@ -52,11 +55,13 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What all workers of one master share.
 
     nursery_of   where the runners of a queue come from.
+    numbers      of slots.
     """
 
     redis: Redis
     runners: Runners
     nursery_of: Callable[[str], Nursery]
+    numbers: Numbers
     listener: Listener
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
@@ -76,8 +81,13 @@ class Worker:
     ) -> None:
         self.keys = keys
         self.settings = settings
+        self.hooks = around.hooks
+        self.leaving = False  # nothing is fetched for it any more; what runs comes to its end
+        self._configured = settings.concurrency  # `scale` may have made it more or less
         self._around = around
         self._marker = marker
+        self._group: asyncio.TaskGroup | None = None
+        self._timed: list[asyncio.Task[None]] = []
         loop = around.loop
         self.exchanger = Exchanger(
             around.redis,
@@ -156,29 +166,84 @@ class Worker:
             loop=loop,
         )
         self.exchanger.on_fetched = self._fetched
-        self.slots: list[Slot] = []
+        self.places = Slots(
+            self.dispatcher,
+            runners=around.runners,
+            nursery_of=around.nursery_of,
+            numbers=around.numbers,
+            on_failed_birth=self.health.birth_failed,
+        )
+        self.slots = self.places.all
 
-    def open_slots(self, first: int) -> int:
-        """Ask for a runner for each slot; returns the number after the last slot's."""
-        nursery = self._around.nursery_of(self.settings.name)
-        for number, room in enumerate(self.settings.rooms(), first):
-            slot = Slot(
-                number,
-                self.dispatcher,
-                nursery=nursery,
-                queue=self.settings.name,
-                fresh=self.settings.fresh,
-                recycle=self.settings.recycle,
-                on_failed_birth=self.health.birth_failed,
-                room=room,
-            )
-            self.slots.append(slot)
-            self._around.runners.open(slot)
-        return first + len(self.slots)
+    # --- slots ------------------------------------------------------------------------------------------
+
+    def scale(self, by: int) -> int:
+        """So many slots more, or less when negative, but one at least; how many there are now."""
+        wanted = min(max(self.settings.concurrency + by, 1), MOST_SLOTS)
+        self.settings = structs.replace(self.settings, concurrency=wanted)
+        self._adopt_for_calls()
+        self.places.fit(self.settings)
+        return wanted
+
+    # --- other settings ---------------------------------------------------------------------------------
+
+    def adopt(self, settings: QueueSettings) -> None:
+        """Work by these from now on, with runners of the nursery that the queue has now.
+
+        How many slots there are changes when the settings say another number than before: what `scale` has
+        made of it stays otherwise.
+        """
+        before = self.settings
+        if settings.concurrency == self._configured:
+            settings = structs.replace(settings, concurrency=before.concurrency)
+        else:
+            self._configured = settings.concurrency
+        self.settings = settings
+        self.dispatcher.adopt(settings)
+        self.fetcher.adopt(settings.drain_delay_ms / 1000)
+        self.cancelling.adopt(settings.cancel_grace_ms)
+        self._adopt_for_calls()
+        self._adopt_lock(min(before.lock_ms, settings.lock_ms))
+        if _times(settings) != _times(before):
+            self._restart_timed()
+        self.places.adopt(settings)
+
+    def _adopt_for_calls(self) -> None:
+        its = self.settings
+        self.exchanger.adopt(
+            slots=its.concurrency, lock_ms=its.lock_ms, limiter=its.limiter, metrics=its.metrics
+        )
+
+    def _adopt_lock(self, shorter_ms: int) -> None:
+        """I3: a call on its way has set the lock for as long as it was told, so the shorter one counts."""
+        self.leases.adopt(shorter_ms)
+        left = self.exchanger.under_way()
+
+        def answered(call: asyncio.Task[None]) -> None:
+            left.discard(call)
+            if not left:
+                self.leases.adopt(self.settings.lock_ms)
+
+        for call in list(left):
+            call.add_done_callback(answered)
+        if not left:
+            self.leases.adopt(self.settings.lock_ms)
+
+    # --- the loops --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """The worker's loops; ends by cancellation, or with the error of the first that breaks."""
-        loops = [self.leases.keep(), self.fetcher.watch()]
+        async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self.fetcher.watch())
+            self._restart_timed()
+
+    def _restart_timed(self) -> None:
+        """The loops that wait for times which are settings, by what those are now."""
+        if self._group is None:
+            return
+        for task in self._timed:
+            task.cancel()
+        loops: list[Coroutine[Any, Any, None]] = [self.leases.keep()]
         if not self.settings.stalled_skip:
             loops.append(
                 watch_stalled(
@@ -194,9 +259,7 @@ class Worker:
             around = self._around
             alerts = Alerts(around.redis, self.keys, self.settings.thresholds, wall_clock=around.wall_clock)
             loops.append(alerts.watch(self.settings.look_interval_ms / 1000))
-        async with asyncio.TaskGroup() as group:
-            for each in loops:
-                group.create_task(each)
+        self._timed = [self._group.create_task(each) for each in loops]
 
     def _fetched(self, job: FetchedJob) -> None:
         self.scheduling.fetched(job)
@@ -204,8 +267,8 @@ class Worker:
 
     def _written(self, attempt: Attempt, outcome: Outcome) -> None:
         self.cancelling.written(attempt, outcome)
-        if self._around.hooks is not None:
-            self._around.hooks.written(self.keys.name, attempt, outcome)
+        if self.hooks is not None:
+            self.hooks.written(self.keys.name, attempt, outcome)
         if self._around.on_written is not None:
             self._around.on_written(self.keys.name, attempt, outcome)
 
@@ -217,8 +280,8 @@ class Worker:
     def _recovered(self, job_ids: list[str]) -> None:
         self.fetcher.wake()
         self.cancelling.look(job_ids)
-        if self._around.hooks is not None:
-            self._around.hooks.stalled(self._around.redis, self.keys, job_ids)
+        if self.hooks is not None:
+            self.hooks.stalled(self._around.redis, self.keys, job_ids)
 
     def _put_back_marker(self) -> None:
         sent = self._around.redis.submit(WakeWorker(self.keys))
@@ -226,26 +289,10 @@ class Worker:
             lambda done: done.cancelled() or done.exception()
         )  # a hint; losing it costs latency
 
-    def report(self) -> None:
-        """One log line for each job at work, and for each slot without one; and the stacks of who works."""
-        for slot in self.slots:
-            runner = slot.runner
-            here = {
-                "queue": self.keys.name,
-                "slot": slot.number,
-                "runner": runner.pid if runner is not None else None,
-                "phase": runner.phase.value if runner is not None else "empty",
-            }
-            if self.health.why:
-                here["degraded"] = self.health.why
-            for attempt in (runner.attempts.values() if runner is not None else ()) or (None,):
-                job_id = running_ms = None
-                if attempt is not None:
-                    job_id = attempt.job.id
-                    running_ms = round((self._around.clock() - attempt.started_at) * 1000)
-                log.info("slot.reported", **here, job_id=job_id, running_ms=running_ms)
-            if runner is not None and runner.faults is not None and runner.attempts:
-                runner.faults.dump(runner.pid, runner.pidfd)
+    def forget(self) -> None:
+        """It has ended before the master does."""
+        if self._around.alone is not None:
+            self._around.alone.leave(self.dispatcher)
 
     async def close(self) -> None:
         await self.cancelling.close()
@@ -270,6 +317,15 @@ class Worker:
         self.health.close()
         self.fetcher.interrupt()
         self.dispatcher.stopping = True
+
+    def leave(self) -> None:
+        """The queue is not served any more: what runs comes to its end, what waits here goes back."""
+        self.leaving = True
+        self.quiet()
+        self.places.shut()
+        for attempt in list(self.dispatcher.attempts.values()):
+            if attempt.verdict is None and attempt.runner is None:
+                self.dispatcher.cut_off(attempt)
 
     def room(self) -> int:
         """Jobs that may run at a time."""
@@ -323,3 +379,15 @@ class Worker:
         for attempt in running:
             self.dispatcher.cut_off(attempt)
         return len(running)
+
+
+def _times(settings: QueueSettings) -> tuple[object, ...]:
+    """What the loops wait for, or look at when they do not wait."""
+    return (
+        settings.lock_ms,
+        settings.stalled_skip,
+        settings.stalled_interval_ms,
+        settings.max_stalled,
+        settings.thresholds,
+        settings.look_interval_ms,
+    )
