@@ -39,9 +39,8 @@ SLOTS: Final = 8
 LOCK_MS: Final = 30_000
 STALLED_MS: Final = 5_000  # more often than the 30 s of masters, so that a short run sees some
 DRAIN_S: Final = 5.0
-IDLE_S: Final = 10.0
-TRICKLE: Final = 200
 MOST: Final = 20_000
+A_TRIAL: Final = 5_000  # with fewer jobs nobody wants figures
 PATIENCE_S: Final = 60.0
 Say = Callable[[str], None]
 
@@ -147,10 +146,11 @@ async def _crowd(ground: Ground, size: int, jobs: int) -> None:
         queue = await stack.enter_async_context(Queue(QUEUE, url=ground.url, prefix="bull"))
         running = [asyncio.create_task(each.run()) for each in members]
         try:
-            await asyncio.sleep(2)  # each has found the queue empty, and waits
+            # Each has found the queue empty, and waits for the marker.
+            await _until(lambda: ground.raw.info("clients")["blocked_clients"] == size)
             print(f"**{size} master{'s' if size > 1 else ''}, {SLOTS} slots each**\n")
-            await _idle(ground)
-            await _trickle(ground, queue, tally)
+            await _idle(ground, 10.0 if jobs >= A_TRIAL else 0.5)
+            await _trickle(ground, queue, tally, 200 if jobs >= A_TRIAL else 10)
             await _flood(ground, queue, tally, jobs)
         finally:
             for each in running:
@@ -161,28 +161,28 @@ async def _crowd(ground: Ground, size: int, jobs: int) -> None:
                 raise end if isinstance(end, BaseException) else Failed("a master ended by itself")
 
 
-async def _idle(ground: Ground) -> None:
+async def _idle(ground: Ground, for_s: float) -> None:
     ground.raw.config_resetstat()
     before = ground.spent().cpu_s
-    await asyncio.sleep(IDLE_S)
-    cpu = (ground.spent().cpu_s - before) / IDLE_S
+    await asyncio.sleep(for_s)
+    cpu = (ground.spent().cpu_s - before) / for_s
     stats: Any = ground.raw.info("commandstats")
-    named = {name.removeprefix("cmdstat_"): each["calls"] / IDLE_S for name, each in stats.items()}
+    named = {name.removeprefix("cmdstat_"): each["calls"] / for_s for name, each in stats.items()}
     busiest = sorted(named.items(), key=lambda each: -each[1])[:6]
     said = ", ".join(f"{name} {calls:.1f}" for name, calls in busiest)
     print(f"- idle: Redis' CPU {100 * cpu:.2f} % of a core; commands a second: {said}")
 
 
-async def _trickle(ground: Ground, queue: Queue, tally: Tally) -> None:
+async def _trickle(ground: Ground, queue: Queue, tally: Tally, jobs: int) -> None:
     before, taken_ms, written = ground.spent(), [], tally.written
-    for number in range(TRICKLE):
+    for number in range(jobs):
         added_at = time.monotonic()
         job = await queue.add("noop", {"i": number})
         await _until(lambda job=job: job.id in tally.taken_at)
         taken_ms.append(1000 * (tally.taken_at[job.id] - added_at))
         await asyncio.sleep(0.01)
-    await _until(lambda: tally.written - written == TRICKLE)
-    print(f"- one at a time: {_by_job(ground, before, TRICKLE)}; add to taken {_spread(taken_ms)} ms")
+    await _until(lambda: tally.written - written == jobs)
+    print(f"- one at a time: {_by_job(ground, before, jobs)}; add to taken {_spread(taken_ms)} ms")
 
 
 async def _flood(ground: Ground, queue: Queue, tally: Tally, jobs: int) -> None:

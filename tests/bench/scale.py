@@ -6,8 +6,8 @@ masters   a hundred masters on one queue, beside one: see masters.py
 life      what the master holds while it does many jobs
 
 It judges nothing but prints how far apart few and many are, as CPU of the server by its own count; its time
-in scripts counts what it waited for a core, too. What is there before is put there by a script of this module;
-the jobs that are counted are added by our client.
+in scripts counts what it waited for a core, too. What is there before is put there by a script of this
+module; the jobs that are counted are added by our client.
 """
 
 from __future__ import annotations
