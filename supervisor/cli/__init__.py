@@ -35,6 +35,8 @@ SUBCOMMANDS: Final = MappingProxyType(
         "workers": "who fetches from a queue",
         "metrics": "how many jobs ended, minute by minute",
         "events": "what happens in a queue, live",
+        "ps": "the processes of the masters that run here",
+        "stack": "what a running job is doing, thread by thread",
         "retry": "put failed jobs back",
         "cancel": "end jobs, or keep them from running",
         "remove": "remove jobs",

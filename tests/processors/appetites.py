@@ -19,6 +19,10 @@ BURN = "import time\nwhile time.process_time() < {}: pass"
 @processor("work")
 def work(job: Job):
     wants = job.data or {}
+    if "threads" in wants:
+        for number in range(wants["threads"]):
+            threading.Thread(target=helper, args=(60,), name=f"helper {number}", daemon=True).start()
+        job.progress(1)
     if "take_mb" in wants:
         taken = bytearray(wants["take_mb"] * 1024 * 1024)
         for at in range(0, len(taken), 4096):
@@ -35,9 +39,6 @@ def work(job: Job):
         until = time.process_time() + wants["burn_s"]
         while time.process_time() < until:
             pass
-    if "threads" in wants:
-        for number in range(wants["threads"]):
-            threading.Thread(target=helper, args=(60,), name=f"helper {number}", daemon=True).start()
     if "hold_gil_s" in wants:
         ctypes.PyDLL(None).usleep(int(wants["hold_gil_s"] * 1_000_000))
     for step in range(wants.get("steps", 0)):

@@ -38,6 +38,8 @@ ROWS: dict[str, list[str]] = {
     "remove": ["work", "1"],
     "promote": ["work", "2"],
     "cancel": ["work", "2"],
+    "ps": [],
+    "stack": ["work", "2"],
     "check": ["json:dumps", "--queue", "work"],
     "doctor": [],
     "drain": ["work", "--yes"],
@@ -60,7 +62,7 @@ ROWS: dict[str, list[str]] = {
     "pause": ["work"],
     "resume": ["work"],
 }
-OFFLINE = ("check", "doctor")  # they ask no server
+OFFLINE = ("check", "doctor", "ps", "stack")  # they ask no server
 HALF = "half\udc80"  # how Python says a byte that is no UTF-8
 ODD = ("", " ", "{a}{b}", "\n", "*", "%s", "-", "--", "n" * 50_000, HALF, "9" * 5_000, "-1", "é🐂")
 # Refused whatever the subcommand, by the kind of the parameter;

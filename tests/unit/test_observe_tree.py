@@ -17,10 +17,11 @@ from supervisor.observe import tree
 from supervisor.observe.tree import Trees, dear, process
 
 FAMILY = """
-import subprocess, sys, threading, time
-child = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"])
+import subprocess, threading, time
+child = subprocess.Popen(["sleep", "60"])
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 kept = bytearray(32 * 1024 * 1024)
+print("up", flush=True)
 try:
     while True:
         pass
