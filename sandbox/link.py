@@ -9,10 +9,10 @@ Rule     a frame is never left half sent or half read by the soft time limit or 
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -53,8 +53,8 @@ class Link:
         self._pid = os.getpid()
         self._buffer = bytearray()
         self._kept: deque[tuple[Kind, bytes, int]] = deque()
-        self._sending = threading.Lock()
-        self._reading = threading.Lock()
+        self._sending = _thread.allocate_lock()
+        self._reading = _thread.allocate_lock()
         self._seq = 0
         self._answer: dict[str, Any] | None = None
         self._attempt = 0  # of the job at work
@@ -118,7 +118,7 @@ class Link:
                         self._take_in()
                     finally:
                         self._reading.release()
-                elif self._asker == threading.get_ident():
+                elif self._asker == _thread.get_ident():
                     self._take_in()  # from a signal handler, while this very thread waits for an answer
         return self._cancel_reason
 
@@ -128,7 +128,7 @@ class Link:
     def ask(self, what: str, arguments: dict[str, Any]) -> Any:
         """Ask the master and wait for the answer. One question at a time."""
         with self._reading:
-            self._asker = threading.get_ident()
+            self._asker = _thread.get_ident()
             self._seq += 1
             self._answer = None
             self.send(Kind.ASK, codec.encode({"seq": self._seq, "what": what, **arguments}))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from functools import cache
+from signal import SIGCHLD
 
 PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
@@ -20,9 +22,13 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
+PR_GET_TID_ADDRESS = 40
 
 SECCOMP_MODE_FILTER = 2
 
+CLONE_PARENT = 0x00008000
+CLONE_CHILD_CLEARTID = 0x00200000
+CLONE_CHILD_SETTID = 0x01000000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
@@ -37,6 +43,10 @@ _SYS_LANDLOCK_ADD_RULE = 445
 _SYS_LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
+
+# By machine: clone, get_robust_list, set_robust_list, and which argument of clone, from 1 on, is the child's
+# tid.
+_SIBLING_CALLS = {"x86_64": (56, 274, 273, 4), "aarch64": (220, 100, 99, 5)}
 
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -121,6 +131,58 @@ def _syscall(name: str, number: int, *arguments: object) -> int:
 def _error(name: str) -> OSError:
     number = ctypes.get_errno()
     return OSError(number, f"{name}: {os.strerror(number)}")
+
+
+# --- forking ----------------------------------------------------------------------------------------------
+
+
+class Siblings:
+    """fork(2), but the child's parent is our parent.
+
+    The C library's fork cannot do that, so what it does for the child is done here: its thread id is put
+    where the library keeps it, and its list of robust mutexes is registered. What is not done are the
+    handlers of pthread_atfork, which nobody but the library can see; who may have any is forks.py's to ask.
+    The caller has one thread, so no lock of the library's is held.
+
+    Raises OSError where the kernel, the machine or the C library is not one that we know this of.
+    """
+
+    def __init__(self) -> None:
+        machine = os.uname().machine
+        if machine not in _SIBLING_CALLS:
+            raise OSError(0, f"clone on {machine} is not known")
+        clone, get_robust_list, set_robust_list, tid_place = _SIBLING_CALLS[machine]
+        tid_address = ctypes.c_void_p()
+        if _libc().prctl(PR_GET_TID_ADDRESS, ctypes.byref(tid_address), *(ctypes.c_ulong(0),) * 3) < 0:
+            raise _error("prctl(PR_GET_TID_ADDRESS)")
+        address = tid_address.value
+        if not address or ctypes.c_int.from_address(address).value != os.getpid():
+            raise OSError(0, "the C library keeps its thread id elsewhere")
+        head, size = ctypes.c_void_p(), ctypes.c_size_t()
+        _syscall("get_robust_list", get_robust_list, ctypes.c_int(0), ctypes.byref(head), ctypes.byref(size))
+        arguments = [clone, CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, 0, 0, 0, 0]
+        arguments[tid_place] = address
+        self._clone = tuple(map(ctypes.c_long, arguments))
+        self._robust = (ctypes.c_long(set_robust_list), head, size)
+        # Not CDLL: it would give up the interpreter's lock, which there is twice between the two lines below.
+        self._call = ctypes.PyDLL(None, use_errno=True).syscall
+        self._before = ctypes.pythonapi.PyOS_BeforeFork
+        self._after_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+        self._after_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
+
+    def fork(self) -> int:
+        """As os.fork. Raises OSError."""
+        sys.audit("os.fork")
+        self._before()
+        pid = self._call(*self._clone)
+        if pid == 0:
+            self._after_in_child()
+            self._call(*self._robust)
+            return 0
+        self._after_in_parent()
+        if pid < 0:
+            raise _error("clone")
+        return int(pid)
 
 
 # --- Landlock ---------------------------------------------------------------------------------------------

@@ -3,8 +3,7 @@
 It decides whether it may fork (I5): when the import has started threads it says so and ends, and the master
 starts a bare one in its place, which has imported nothing and whose runners import for themselves. It runs no
 job and reads no link. It is started by the master with `exec`, so it has never held what the master holds
-(I1), and it is not a sub-reaper, so that its runners become the master's own children when the middle process
-of the double fork ends (I8).
+(I1), and it is not a sub-reaper, which would keep the runners that it forks twice (forks.py, I8).
 
 Control link, one JSON object a packet. From the master: `load` once, then `fork` with three descriptors
 (link, stdout, stderr) or four (faults.py). To the master: `ready`, `threads` or `failed` once, then `forked`
@@ -19,20 +18,19 @@ import inspect
 import os
 import signal
 import socket
-import struct
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, NoReturn
 
 from sandbox import codec, linux, runner, threads, titles, wire
 from sandbox.attempt import EXIT_INTERNAL
 from sandbox.errors import LoadError
 from sandbox.failures import shorten
+from sandbox.forks import Born, Forker
 from sandbox.hooks import load_hooks
 from sandbox.identity import CannotBecome
 from sandbox.isolation import (
@@ -52,11 +50,7 @@ EXIT_FAILED = 1  # the targets cannot be loaded; the master has been told why
 MAX_CAUSE = 4 * 1024  # characters
 MAX_TRACEBACK = 8 * 1024
 
-FORKS_AT_ONCE = 16  # by one middle process: its own fork costs as much as that of a runner
-
 Request = tuple[dict[str, Any], list[int]]  # of the master: a packet and its descriptors
-
-_BIRTH_NOTE = struct.Struct("!i")  # from the middle process: the runner's pid, or an errno below zero
 
 
 def main(control_fd: int) -> int:
@@ -107,14 +101,6 @@ def _refused(packet: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     return {"what": "refused", "request": packet.get("request"), "reason": reason}
 
 
-def _read_all(fd: int, size: int) -> bytes:
-    """So many bytes, or what there is before its end."""
-    found = b""
-    while len(found) < size and (more := os.read(fd, size - len(found))):
-        found += more
-    return found
-
-
 def _failed_packet(cause: str, text: str = "") -> dict[str, Any]:
     # The last 8 KB: the end of a traceback says most.
     return {"what": "failed", "cause": shorten(cause, MAX_CAUSE), "traceback": text[-MAX_TRACEBACK:]}
@@ -161,6 +147,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         inherited=inherited,
         user_fds=frozenset(open_fds() - ours),
         set_title=set_title,
+        forker=Forker(own_pid_namespaces=policy.profile == "strict" and policy.pid_namespace),
     )
     template.tell_ready()
     return template
@@ -218,6 +205,7 @@ class Template:
     inherited: Inherited
     user_fds: frozenset[int]
     set_title: Any
+    forker: Forker
 
     def tell_ready(self) -> None:
         _send(
@@ -232,89 +220,44 @@ class Template:
         )
 
     def serve(self) -> int:
-        """Answer requests, those that wait together with one middle process for all of them."""
-        most = 1 if self._own_pid_namespaces() else FORKS_AT_ONCE
+        """Answer requests, those that wait together at once."""
         while True:
             packet, fds = _receive(self.control)
             asked = []
             try:
                 while packet is not None:
                     asked.append((packet, fds))
-                    if len(asked) == most:
+                    if len(asked) == self.forker.at_once:
                         break
                     packet, fds = _receive(self.control, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pass  # nobody else waits
             try:
-                answers = self._answers(asked)
+                self._answer(asked)
             finally:
                 for fd in chain.from_iterable(fds for _, fds in asked):
                     os.close(fd)
-            for answer in answers:
-                _send(self.control, answer)
             if packet is None:
                 return 0
 
-    def _own_pid_namespaces(self) -> bool:
-        """Then each runner needs a middle process of its own: it is the first of its namespace."""
-        return self.policy.profile == "strict" and self.policy.pid_namespace
-
-    def _answers(self, asked: Sequence[Request]) -> list[dict[str, Any]]:
+    def _answer(self, asked: Sequence[Request]) -> None:
         good = [each for each in asked if each[0].get("what") == "fork" and len(each[1]) in (3, 4)]
-        answers = [_refused(packet, fds) for packet, fds in asked if (packet, fds) not in good]
+        for packet, fds in asked:
+            if (packet, fds) not in good:
+                _send(self.control, _refused(packet, fds))
         try:
             threads.check()
-            pids: Sequence[int | OSError] = self._fork(good) if good else ()
-        except (threads.TemplateHasThreads, OSError) as error:
-            pids = [OSError(0, str(error))] * len(good)
-        for (packet, _), pid in zip(good, pids, strict=True):
+            bodies = [partial(self._be_runner, packet["slot"], fds) for packet, fds in good]
+            births: Iterable[Born] = self.forker.fork(bodies) if good else ()
+        except threads.TemplateHasThreads as error:
+            births = repeat(OSError(0, str(error)))
+        for (packet, _), born in zip(good, births, strict=False):
             answer = {"request": packet.get("request")}
-            if isinstance(pid, int):
-                answers.append({"what": "forked", **answer, "pid": pid})
+            if isinstance(born, int):
+                _send(self.control, {"what": "forked", **answer, "pid": born})
             else:
-                reason = shorten(pid.strerror or "", MAX_CAUSE)
-                answers.append({"what": "refused", **answer, "reason": reason})
-        return answers
-
-    def _fork(self, asked: Sequence[Request]) -> list[int | OSError]:
-        """Fork twice; the pids of the runners, the master's children once the middle process has ended."""
-        note_read, note_write = os.pipe()
-        try:
-            middle = os.fork()
-            if middle == 0:
-                self._be_middle(asked, note_write)
-            os.close(note_write)
-            note_write = -1
-            notes = _read_all(note_read, len(asked) * _BIRTH_NOTE.size)
-            with suppress(ChildProcessError):  # the user's module has SIGCHLD ignored, or reaps everybody
-                os.waitpid(middle, 0)
-        finally:
-            os.close(note_read)
-            if note_write >= 0:
-                os.close(note_write)
-        whole = len(notes) // _BIRTH_NOTE.size * _BIRTH_NOTE.size
-        told = [number for (number,) in _BIRTH_NOTE.iter_unpack(notes[:whole])]
-        silent = OSError(0, "the middle process ended before it had forked")
-        born = [pid if pid > 0 else OSError(-pid, f"fork: {os.strerror(-pid)}") for pid in told]
-        return [*born, *[silent] * (len(asked) - len(born))]
-
-    def _be_middle(self, asked: Sequence[Request], note_write: int) -> NoReturn:
-        # Whatever happens, a forked body never unwinds into the template's own stack.
-        try:
-            if self._own_pid_namespaces():
-                with suppress(OSError):  # the runner sees whether it came to be
-                    linux.unshare(linux.CLONE_NEWPID)
-            for packet, fds in asked:
-                try:
-                    pid = os.fork()
-                except OSError as error:
-                    pid = -(error.errno or 1)
-                if pid == 0:
-                    self._be_runner(packet["slot"], fds)
-                os.write(note_write, _BIRTH_NOTE.pack(pid))
-            os._exit(0)
-        finally:
-            os._exit(EXIT_INTERNAL)
+                reason = shorten(born.strerror or "", MAX_CAUSE)
+                _send(self.control, {"what": "refused", **answer, "reason": reason})
 
     def _be_runner(self, slot: int, fds: list[int]) -> NoReturn:
         code = EXIT_INTERNAL

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader, PathFinder
+from importlib.util import module_from_spec
 
 
 def _no_title(title: str) -> None:
@@ -16,10 +18,28 @@ def find_setter() -> Callable[[str], None]:
     library, and the package works without it.
     """
     try:
+        bare = _bare_setter()
+        if bare is not None:
+            return bare
         from setproctitle import setproctitle
-    except ImportError:
+    except (ImportError, AttributeError):
         return _no_title
-    setter: Callable[[str], None] = setproctitle
+    whole: Callable[[str], None] = setproctitle
+    return whole
+
+
+def _bare_setter() -> Callable[[str], None] | None:
+    """Its C half alone: the other half imports `logging`, and with it `threading`, for which each process
+    that is forked would pay half a millisecond. None where it is not laid out so.
+    """
+    package = PathFinder.find_spec("setproctitle")
+    places = None if package is None else package.submodule_search_locations
+    found = PathFinder.find_spec("setproctitle._setproctitle", places) if places else None
+    if found is None or not isinstance(found.loader, ExtensionFileLoader):
+        return None
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    setter: Callable[[str], None] = module.setproctitle
     return setter
 
 

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,12 @@ class Master:
     """Spawns one template in tests/processors and speaks with it."""
 
     def __init__(
-        self, python: str = sys.executable, cwd: Path = PROCESSORS, home: Path = ROOT, **popen: Any
+        self,
+        python: str = sys.executable,
+        cwd: Path = PROCESSORS,
+        home: Path = ROOT,
+        more_env: Mapping[str, str] = {},  # never written to
+        **popen: Any,
     ) -> None:
         self.runners: list[Runner] = []
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -167,7 +172,12 @@ class Master:
             self.process = subprocess.Popen(
                 [python, "-P", "-W", "error", "-m", "sandbox", "template", str(theirs.fileno())],
                 cwd=cwd,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(home),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    **more_env,
+                },
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=errors_write,

@@ -300,7 +300,7 @@ def test_the_template_leaves_no_zombie_and_no_descriptor_behind(master):
 
 
 def test_a_module_that_has_its_children_reaped_still_gets_runners(master):
-    """The template cannot wait for the middle process of its double fork then."""
+    """The template cannot wait for the middle process then, where it forks twice."""
     master.load("ignores_children")
     assert master.runner().run("any") == "done"
 
@@ -380,7 +380,7 @@ def test_nobody_outlives_a_killed_master():
 
 
 def test_requests_that_wait_together_are_answered_each_with_a_runner_of_its_own(master):
-    """One middle process forks them all: each has its own descriptors, and none of another's."""
+    """Each has its own descriptors, and none of another's."""
     master.load("simple")
     os.kill(master.process.pid, signal.SIGSTOP)
     ends = [master.request_fork(slot) for slot in (1, 2, 3)]
