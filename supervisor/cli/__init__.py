@@ -52,6 +52,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
         "check": "import a processor and say what became of it",
+        "systemd": "units for systemd, made for this machine",
         "doctor": "what isolation this host gives, and why not more",
     }
 )

@@ -42,6 +42,8 @@ ROWS: dict[str, list[str]] = {
     "stack": ["work", "2"],
     "check": ["json:dumps", "--queue", "work"],
     "doctor": [],
+    "systemd install": ["mail", "--print"],
+    "systemd uninstall": ["--root", "."],
     "drain": ["work", "--yes"],
     "clean": ["work", "--yes"],
     "obliterate": ["work", "--yes"],
@@ -62,7 +64,7 @@ ROWS: dict[str, list[str]] = {
     "pause": ["work"],
     "resume": ["work"],
 }
-OFFLINE = ("check", "doctor", "ps", "stack")  # they ask no server
+OFFLINE = ("check", "doctor", "ps", "stack", "systemd install", "systemd uninstall")  # they ask no server
 HALF = "half\udc80"  # how Python says a byte that is no UTF-8
 ODD = ("", " ", "{a}{b}", "\n", "*", "%s", "-", "--", "n" * 50_000, HALF, "9" * 5_000, "-1", "é🐂")
 # Refused whatever the subcommand, by the kind of the parameter;

@@ -1,0 +1,159 @@
+"""`oxherd systemd`: what is written for which machine, and that nobody's edits are lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli import main
+from supervisor.cli.units import Machine, files, not_reachable, shipped
+
+ROOT = Path(__file__).parents[2]
+UNITS = Path("etc/systemd/system")
+OURS = Machine(("/opt/oxherd/bin/oxherd",), 252)
+
+
+def unit(machine: Machine, *, instances: bool = False) -> str:
+    name = "oxherd@.service" if instances else "oxherd.service"
+    return files(machine, instances=instances)[UNITS / name]
+
+
+def install(root: Path, *more: str) -> int:
+    return main(["systemd", "install", "--root", str(root), *more])
+
+
+def test_the_program_of_this_machine_is_in_every_command_line():
+    text = unit(OURS)
+    assert "ExecStart=/opt/oxherd/bin/oxherd run --config /etc/oxherd/oxherd.toml\n" in text
+    assert "ExecReload=/opt/oxherd/bin/oxherd ctl reload" in text
+    assert "/usr/bin/oxherd" not in text
+
+
+def test_a_path_that_systemd_would_read_otherwise_is_quoted():
+    text = unit(Machine(("/opt/my %/python", "-P", "-m", "supervisor"), 252))
+    assert 'ExecStart="/opt/my %%/python" -P -m supervisor run' in text
+
+
+def test_an_instance_differs_from_the_single_service_in_its_name_alone():
+    shared = unit(OURS, instances=True)
+    for here, there in (
+        ("/etc/oxherd/%i.", "/etc/oxherd/oxherd."),
+        ("RuntimeDirectory=oxherd/%i\n", "RuntimeDirectory=oxherd\n"),
+        ("=oxherd-%i\n", "=oxherd\n"),
+        ("Oxherd %i,", "Oxherd,"),
+    ):
+        assert here in shared
+        shared = shared.replace(here, there)
+    settings = [line for line in shared.splitlines() if not line.startswith("#")]
+    alone = [line for line in unit(OURS).splitlines() if not line.startswith("#")]
+    alone.remove("RuntimeDirectoryPreserve=yes")  # else a stop would remove what is below it: the instances'
+    assert settings == alone
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [
+        (252, []),
+        (253, ["10-notify-reload.conf"]),
+        (257, ["10-delegate-subgroup.conf", "10-notify-reload.conf"]),
+    ],
+)
+def test_what_a_newer_systemd_knows_is_a_drop_in(version: int, names: list[str]):
+    made = files(Machine(OURS.program, version), instances=False)
+    assert sorted(path.name for path in made if path.parent.name == "oxherd.service.d") == names
+
+
+def test_a_project_below_home_can_be_read():
+    text = unit(Machine(OURS.program, 252, Path("/home/me/100%")))
+    assert "WorkingDirectory=/home/me/100%%\n" in text
+    assert "ProtectHome=read-only\n" in text
+    assert "ProtectHome=yes\n" in unit(OURS)
+
+
+def test_a_directory_that_lets_nobody_in_is_named(tmp_path: Path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    way = [
+        each for each in (*reversed(tmp_path.parents), tmp_path, closed) if not each.stat().st_mode & 0o001
+    ]
+    assert not_reachable(closed / "bin" / "oxherd") == way[0]
+    assert not_reachable(Path("/usr/bin/env")) is None
+
+
+def test_it_may_be_installed_again_and_taken_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert install(tmp_path) == 0
+    service = tmp_path / UNITS / "oxherd.service"
+    before = service.read_text()
+    assert install(tmp_path) == 0
+    assert service.read_text() == before
+    assert "kept " in capsys.readouterr().out
+    assert main(["systemd", "uninstall", "--root", str(tmp_path)]) == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_one_that_an_earlier_release_has_written_is_renewed(tmp_path: Path):
+    install(tmp_path)
+    service = tmp_path / UNITS / "oxherd.service"
+    renewed = service.read_text()
+    assert install(tmp_path, "--directory", "/srv") == 0
+    assert service.read_text() != renewed
+
+
+def test_what_somebody_has_edited_is_left_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    install(tmp_path)
+    service = tmp_path / UNITS / "oxherd.service"
+    service.write_text(edited := service.read_text() + "Nice=5\n")
+    assert install(tmp_path) == 1
+    assert service.read_text() == edited
+    told = capsys.readouterr()
+    assert f"edited    {service}" in told.out
+    assert "systemctl edit" in told.err
+    assert main(["systemd", "uninstall", "--root", str(tmp_path)]) == 1
+    assert service.read_text() == edited
+    assert install(tmp_path, "--force") == 0
+    assert "Nice=5" not in service.read_text()
+    assert service.with_name("oxherd.service.old").read_text() == edited
+
+
+def test_only_shown_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert install(tmp_path, "--print") == 0
+    assert "# --- /etc/systemd/system/oxherd.service\n" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_is_that_of_an_instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert install(tmp_path, "mail") == 0
+    assert (tmp_path / UNITS / "oxherd@.service").exists()
+    assert not (tmp_path / UNITS / "oxherd.service").exists()
+    assert "systemctl enable --now oxherd@mail.service" in capsys.readouterr().out
+
+
+def test_a_config_is_that_of_the_single_service(tmp_path: Path):
+    config = tmp_path / "my.toml"
+    config.write_text("[redis]\nurl = 'redis://127.0.0.1'\n")
+    assert install(tmp_path, "--config", str(config)) == 0
+    assert f"run --config {config}\n" in (tmp_path / UNITS / "oxherd.service").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["../mail"], ["a b"], ["--directory", "a\nExecStart=x"], ["--redis", "redis://h"]]
+)
+def test_what_cannot_be_in_a_unit_is_refused(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert install(tmp_path, *arguments) == 2
+    assert "Nothing was" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_with_a_mistake_is_refused(tmp_path: Path):
+    (config := tmp_path / "my.toml").write_text("[redis]\nulr = 1\n")
+    assert install(tmp_path, "--config", str(config)) == 2
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_the_texts_are_those_of_the_checkout_and_go_with_the_package():
+    assert shipped() == ROOT / "systemd"
+    assert '"systemd" = "supervisor/units"' in (ROOT / "pyproject.toml").read_text()
+    assert not list((ROOT / "systemd").rglob("__init__.py"))
