@@ -105,7 +105,7 @@ def _check(plan: Plan) -> Checked:
     """Import under what the config says; and again under what the decorators ask for, if that is stricter."""
     # At the top these would load all of the master for `--help`.
     from supervisor.master.settings import policy_of, profile_of, settings_by_queue
-    from supervisor.master.template import scrubbed
+    from supervisor.master.spawning import scrubbed
     from supervisor.master.trial import run_trial
 
     policy, redis = plan.config.policy, plan.config.redis

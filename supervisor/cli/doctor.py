@@ -83,7 +83,7 @@ def _tried(config: Config, profile: str) -> Finding:
     from sandbox.trial import layers_of
     from supervisor.master.cgroup import delegated
     from supervisor.master.settings import policy_of
-    from supervisor.master.template import scrubbed
+    from supervisor.master.spawning import scrubbed
     from supervisor.master.trial import run_trial
 
     policy = policy_of(config.policy, profile)

@@ -16,7 +16,8 @@ from supervisor.config.load import DEFAULT, Loaded, flags
 from supervisor.config.model import Config
 from supervisor.errors import ConfigError, UsageError
 from supervisor.master.notify import Listener, Nobody
-from supervisor.master.plan import Plan, Target
+from supervisor.master.plan import Plan, Target, secrets_of
+from supervisor.master.spawning import started
 from supervisor.observe import log
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.address import Address
@@ -111,9 +112,6 @@ def _run(
         )
     log.configure(config.log.format, config.log.level)
     with chosen_redis(config, long_lived=True) as choice:
-        # At the top it would load all of the master before a mistake in the flags could be told.
-        from supervisor.master.main import run_master
-
         address = Address.parse(choice.url).for_prefix(config.redis.prefix)
 
         def plan(listener: Listener) -> Plan:
@@ -130,12 +128,17 @@ def _run(
 
         if inline:
             return _run_inline(plan, as_json_line=common.json)
-        if not burst:
-            return run_master(plan(Nobody()))
-        # A picture of all slots says more than a line for each job; who names a level gets that level.
-        level = "warning" if loaded.origin("log", "level") == DEFAULT else config.log.level
-        with burst_listener(as_json=common.json, log_level=level) as listener:
-            return run_master(plan(listener))
+        with started(secrets_of(address, config)) as process:
+            # At the top it would load all of the master before a mistake in the flags could be told. The
+            # template starts meanwhile, which takes as long.
+            from supervisor.master.main import run_master
+
+            if not burst:
+                return run_master(plan(Nobody()), process)
+            # A picture of all slots says more than a line for each job; who names a level gets that level.
+            level = "warning" if loaded.origin("log", "level") == DEFAULT else config.log.level
+            with burst_listener(as_json=common.json, log_level=level) as listener:
+                return run_master(plan(listener), process)
 
 
 def _run_inline(plan: Callable[[Listener], Plan], *, as_json_line: bool) -> int:

@@ -29,8 +29,8 @@ from supervisor.master.control import opened
 from supervisor.master.crew import Crew
 from supervisor.master.generation import Generation
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
-from supervisor.master.orphans import end_orphans, mark
-from supervisor.master.plan import Plan
+from supervisor.master.orphans import end_orphans
+from supervisor.master.plan import Plan, secrets_of
 from supervisor.master.report import report
 from supervisor.master.reporting import Reporting
 from supervisor.master.runners import Runners
@@ -39,8 +39,8 @@ from supervisor.master.settings import QueueSettings, policy_of
 from supervisor.master.signals import Request
 from supervisor.master.slots import Numbers
 from supervisor.master.snapshot import snapshot
+from supervisor.master.spawning import TemplateProcess, environment
 from supervisor.master.stopping import Step, Stopping
-from supervisor.master.template import scrubbed
 from supervisor.master.verbs import Verbs
 from supervisor.master.watch import Watch
 from supervisor.master.watchdog import Watchdog
@@ -54,18 +54,20 @@ Ready = tuple[list[QueueSettings], Redis]
 STOPS: Final = (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, Request.STUCK, Request.HANGUP)
 
 
-def run_master(plan: Plan) -> int:
+def run_master(plan: Plan, process: TemplateProcess | None = None) -> int:
     """Run until told to stop, or with `plan.burst` until nothing is left; returns the exit status.
+
+    `process` is for the first template.
 
     Raises `TemplateFailed` when a target cannot be imported, `RedisUnavailable` when Redis cannot be reached
     at the start, `ConfigError`; no job was taken then.
     """
-    return asyncio.run(_run(plan))
+    return asyncio.run(_run(plan, process))
 
 
-async def _run(plan: Plan) -> int:
+async def _run(plan: Plan, process: TemplateProcess | None) -> int:
     with gathered(asyncio.get_running_loop().call_soon):
-        return await Master(plan).run()
+        return await Master(plan, process).run()
 
 
 def _tell_orphans(ended: asyncio.Future[list[int]]) -> None:
@@ -79,8 +81,9 @@ class Master:
     What has no underscore is for `snapshot.py`.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, process: TemplateProcess | None = None) -> None:
         self._plan = plan
+        self._process = process
         self.address = plan.address
         self.redis: Redis | None = None  # None until it is connected for the first time
         self.runners: Runners
@@ -120,6 +123,7 @@ class Master:
         self.code = Generation(self.generation, self._plan, runners, base, loop)
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
+        loop.call_soon(runners.on_sigchld)  # the first template is older than we: it may be dead already
         try:
             await self.reporting.open()
             self.code.spawn()
@@ -167,8 +171,8 @@ class Master:
             await redis.close()
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
-        secrets = [text for text in (self._plan.address.password, self._plan.config.redis.url) if text]
-        return Runners(loop, env={**scrubbed(os.environ, secrets), **mark()}, rng=random.random)
+        env = environment(secrets_of(self._plan.address, self._plan.config))
+        return Runners(loop, env=env, rng=random.random, process=self._process)
 
     def _groups(self) -> Groups | None:
         """The cgroup that was delegated to us; taken before there is a child, which would live in it."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from sandbox.policy import Policy
 from supervisor.errors import SandboxError
 from supervisor.master.plan import Target
+from supervisor.master.spawning import TemplateProcess
 from supervisor.master.template import ImportStartsThreads, ProcessorFacts, Template
 from supervisor.observe.log import get
 
@@ -45,6 +46,7 @@ class Nursery:
         self._title = title
         self._hooks = hooks
         self._template: Template | None = None
+        self._taken = False  # it was started by somebody else, and `spawn` has not been called yet
         self._facts_of_bare: list[ProcessorFacts] | None = None  # set once it is known that it must be bare
         self.import_s = 0.0  # what a runner of a bare template needs before it is ready
         self._loaded = False  # once: from then on a dead template is replaced
@@ -55,8 +57,17 @@ class Nursery:
         self.births = 0  # under way: asked for, and not answered
         self.reviving: asyncio.Task[None] | None = None
 
+    def take(self, process: TemplateProcess) -> None:
+        """Have a process that was started already; the first `spawn` finds it there."""
+        self._template = Template(self._loop, self._line)
+        self._template.take(process)
+        self._taken = True
+
     def spawn(self) -> Template:
         """Start a template."""
+        if self._taken and self._template is not None:
+            self._taken = False
+            return self._template
         template = Template(self._loop, self._line)
         template.spawn(self._env)
         self._template = template

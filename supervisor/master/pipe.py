@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Final
 
 from sandbox.wire import FROM_RUNNER, HEADER, MAX_BODY, FrameError, Kind, frame, take_frame
 from supervisor.master.budget import LeftOut, OutputBudget
@@ -24,49 +22,6 @@ CLOSED_FOR_S: Final = 1.0  # so long after the end of its link a process has end
 DRAIN_READS: Final = 64  # the kernel holds less for us; a stray that goes on writing cannot hold the master
 LINES_A_TURN: Final = 200  # of one pipe: a flood of short lines must not keep the loop from its renewals
 DRAIN_LINES: Final = 4_000  # told at the end of a job; of what is still in the pipe the rest is counted
-
-
-class Ends:
-    """One process' ends of a link, of two output pipes, and of one for faulthandler if there is one."""
-
-    def __init__(self, link: socket.socket, stdout: int, stderr: int, faults: Sequence[int] = ()) -> None:
-        self.link = link
-        self.outputs = {"stdout": stdout, "stderr": stderr}
-        self.faults = faults
-
-    def fds(self) -> list[int]:
-        return [self.link.fileno(), *self.outputs.values(), *self.faults]
-
-    def close(self) -> None:
-        self.link.close()
-        for fd in (*self.outputs.values(), *self.faults):
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def new_ends(link_type: socket.SocketKind, *, faults: bool = False) -> tuple[Ends, Ends]:
-    """Ours and a child's; `faults` adds a third pipe. Raises OSError when there are no descriptors left, and
-    keeps none then.
-    """
-    with ExitStack() as undo:
-        link, far_link = socket.socketpair(socket.AF_UNIX, link_type)
-        undo.callback(link.close)
-        undo.callback(far_link.close)
-        pipes = []
-        for _ in range(3 if faults else 2):
-            pipes.append(os.pipe())
-            for fd in pipes[-1]:
-                undo.callback(os.close, fd)
-        undo.pop_all()
-    near, far = zip(*pipes, strict=True)
-    return Ends(link, near[0], near[1], near[2:]), Ends(far_link, far[0], far[1], far[2:])
 
 
 class LinkClosed(Exception):

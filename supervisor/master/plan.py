@@ -16,6 +16,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
 
 
+def secrets_of(address: Address, config: Config) -> list[str]:
+    """Texts that no template may find in its environment."""
+    return [text for text in (address.password, config.redis.url) if text]
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything `run_master` needs.
 

@@ -38,9 +38,10 @@ from supervisor.master.layers import Degraded
 from supervisor.master.messages import BadMessage, read_told
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
 from supervisor.master.phases import Fact, Phase
-from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
+from supervisor.master.pipe import OutputPipe, Pipe
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
+from supervisor.master.spawning import Ends, TemplateProcess, new_ends
 from supervisor.master.succession import Succession
 from supervisor.observe.log import get
 
@@ -85,9 +86,12 @@ class Runners:
         *,
         env: Mapping[str, str],
         rng: Callable[[], float],
+        process: TemplateProcess | None = None,
     ) -> None:
+        """`process` is for the first template of the first nursery."""
         self._loop = loop
         self._env = env
+        self._process = process
         self.nurseries: list[Nursery] = []
         self._degraded = Degraded()
         self._by_pid: dict[int, Runner] = {}
@@ -124,6 +128,10 @@ class Runners:
         """A place for templates of these targets under this policy."""
         made = Nursery(self._loop, env=self._env, targets=targets, policy=policy, title=title, hooks=hooks)
         self.nurseries.append(made)
+        if self._process is not None:
+            self._spared.discard(self._process.popen.pid)
+            made.take(self._process)
+            self._process = None
         return made
 
     def abandon(self, nursery: Nursery) -> None:

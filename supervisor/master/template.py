@@ -1,7 +1,7 @@
 """The template as the master sees it: spawned, asked to load, asked for runners.
 
-Decides what the template's environment holds (I1). Does not decide when runners are wanted, nor when a dead
-template is replaced; that is `runners.py`'s.
+How its process is started is said in `spawning.py`; when runners are wanted is `runners.py`'s to decide, when
+a dead template is replaced `nursery.py`'s.
 """
 
 from __future__ import annotations
@@ -12,52 +12,23 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-import sandbox
 from sandbox.policy import Limits, Policy
 from sandbox.wire import MAX_CONTROL
 from supervisor.errors import SandboxError, TemplateFailed
-from supervisor.master.pipe import OutputPipe, new_ends
+from supervisor.master.pipe import OutputPipe
 from supervisor.master.plan import Target
+from supervisor.master.spawning import TemplateProcess, spawn
 from supervisor.observe.log import get
 
 log = get("template")
 
-# Started by path, not by `-m sandbox`: a user's own folder named `sandbox` in the working directory would be
-# found first. -P keeps the working directory out of sys.path until the template itself puts it there.
-BOOT: Final = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from sandbox.__main__ import main; main(sys.argv[1:])"
-)
-
-# systemd's notification variables would let user code speak for the service.
-NEVER_INHERITED: Final = frozenset(
-    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
-)
-
-
 END_WITHIN_S: Final = 1.0  # a template that has closed its link and lives on is killed then
-
-
-def scrubbed(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
-    """The environment for template and runners: the user's own, without ours and without Redis (I1).
-
-    `secrets` are texts (the URL, the password) that no remaining value may contain.
-    """
-    return {
-        name: value
-        for name, value in env.items()
-        if not name.startswith("OXHERD_")
-        and name not in NEVER_INHERITED
-        and not any(secret and secret in value for secret in secrets)
-    }
 
 
 class ProcessorFacts(msgspec.Struct, frozen=True):
@@ -124,24 +95,13 @@ class Template:
         self.alive = False
 
     def spawn(self, env: Mapping[str, str]) -> None:
-        """Start the process. A spawn, not a fork (I5), in a session of its own, so Ctrl-C passes it by."""
-        ours, theirs = new_ends(socket.SOCK_SEQPACKET)
-        home = str(Path(sandbox.__file__).parent.parent)
-        link_fd, *output_fds = theirs.fds()
-        try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", BOOT, home, "template", str(link_fd)],
-                    env=env,
-                    pass_fds=[link_fd],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output_fds[0],
-                    stderr=output_fds[1],
-                    start_new_session=True,
-                )
-        except BaseException:
-            ours.close()
-            raise
+        """Start the process."""
+        self.take(spawn(env))
+
+    def take(self, process: TemplateProcess) -> None:
+        """Have this process, which has been started and belongs to nobody yet."""
+        ours = process.taken()
+        self._process = process.popen
         self.pid = self._process.pid
         self.alive = True
         self._link = ours.link

@@ -26,8 +26,9 @@ from sandbox.wire import Kind
 from supervisor.errors import SandboxError, TemplateFailed
 from supervisor.master.killing import kill_tree
 from supervisor.master.messages import start_frame
-from supervisor.master.pipe import Ends, OutputPipe, Pipe, new_ends
+from supervisor.master.pipe import OutputPipe, Pipe
 from supervisor.master.plan import Target
+from supervisor.master.spawning import Ends, new_ends
 from supervisor.master.template import ImportStartsThreads, ProcessorFacts, Template
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import decode_options

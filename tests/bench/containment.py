@@ -35,7 +35,8 @@ from sandbox.policy import Policy
 from supervisor.errors import TemplateFailed
 from supervisor.master.killing import descendants_of, end_tree
 from supervisor.master.plan import Target
-from supervisor.master.template import Template, scrubbed
+from supervisor.master.spawning import scrubbed
+from supervisor.master.template import Template
 from supervisor.master.trial import LOOK, TrialRunner, a_runner, a_template
 
 FORKS: Final = 100  # runners of each profile in a round

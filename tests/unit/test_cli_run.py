@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.cli import main
 from supervisor.master.plan import Plan, Target
+from supervisor.master.spawning import TemplateProcess
 
 TWO_QUEUES = """
 [queue.mail]
@@ -24,7 +25,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pl
     """The plan that a command line leads to."""
     plans: list[Plan] = []
 
-    def keep(plan: Plan) -> int:
+    def keep(plan: Plan, process: TemplateProcess) -> int:
         plans.append(plan)
         return 0
 

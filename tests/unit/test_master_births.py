@@ -19,9 +19,9 @@ from supervisor.errors import SandboxError
 from supervisor.master import nursery as module
 from supervisor.master.nursery import BACKOFF_LAST_S
 from supervisor.master.phases import Phase
-from supervisor.master.pipe import new_ends
 from supervisor.master.runner import Runner, Slot
 from supervisor.master.runners import Runners, pause_after
+from supervisor.master.spawning import new_ends
 from supervisor.master.template import Template
 
 

@@ -18,7 +18,8 @@ from supervisor.master.budget import (
     LINES_AT_ONCE,
     OutputBudget,
 )
-from supervisor.master.pipe import DRAIN_LINES, LINE_BYTES, LINES_A_TURN, OutputPipe, Pipe, new_ends
+from supervisor.master.pipe import DRAIN_LINES, LINE_BYTES, LINES_A_TURN, OutputPipe, Pipe
+from supervisor.master.spawning import new_ends
 
 
 @pytest.fixture
