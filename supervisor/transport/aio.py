@@ -95,7 +95,7 @@ class Redis:
         patience_s         how long `execute` waits for a Redis that is away or loading.
         on_state           told of each loss and return with a reason.
 
-        Raises `RedisUnavailable` with a sentence that names the address, `ConfigError` for one that cannot be.
+        Raises `RedisUnavailable` with a sentence that names the address, `ConfigError` for a wrong one.
         """
         if isinstance(address, str):
             address = Address.parse(address)

@@ -76,8 +76,17 @@ def explained(text: str) -> str:
     return text if hint is None else f"{text.rstrip('.')}. {hint}"
 
 
+_CANNOT: Final = "cannot reach Redis at "
+_NOTHING_DONE: Final = ". Nothing was sent and no job was touched."
+
+
 def cannot_reach(address: Address, why: str) -> str:
-    return f"cannot reach Redis at {address}: {why}. Nothing was sent and no job was touched."
+    return f"{_CANNOT}{address}: {why}{_NOTHING_DONE}"
+
+
+def why_not(error: Exception) -> str:
+    """What `cannot_reach` says of one server, to be said of several."""
+    return str(error).removeprefix(_CANNOT).removesuffix(_NOTHING_DONE)
 
 
 def why_unreachable(address: Address, error: BaseException, timeout_s: float) -> str:

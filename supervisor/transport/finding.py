@@ -14,7 +14,7 @@ import hiredis
 from supervisor.errors import RedisUnavailable
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.transport.address import Address, Place
-from supervisor.transport.answers import MOVED, cannot_reach, moved_to, why_login_refused, word_of
+from supervisor.transport.answers import MOVED, cannot_reach, moved_to, why_login_refused, why_not, word_of
 
 Question: TypeAlias = tuple[Address, Sequence[Sequence[Arg]]]
 _HOPS: Final = 32
@@ -59,7 +59,7 @@ def _find_master(address: Address) -> Finding:
             [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master or ""), ("SENTINEL", "MASTERS")],
         )
         if isinstance(replies, RedisUnavailable):
-            troubles.append(str(replies))
+            troubles.append(why_not(replies))
             continue
         found, masters = replies
         if isinstance(found, list) and len(found) == 2:
@@ -105,7 +105,7 @@ def _find_owner(address: Address, heard: Sequence[Place]) -> Finding:
         if isinstance(replies, LoginRefused):
             raise replies
         if isinstance(replies, RedisUnavailable):
-            troubles.append(str(replies))
+            troubles.append(why_not(replies))
             continue
         here, slots = replies
         nodes = _nodes(slots, place)
