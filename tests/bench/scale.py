@@ -106,10 +106,12 @@ def _cost(ground: Ground, place: str, many: int) -> dict[str, float]:
     with working(ground, oxherd(ground, SLOTS)) as worker:
         worker.wait_done(COUNTED)
         done, count = ground.spent(), worker.done()
+    to_add, to_do = (added.cpu_s - before.cpu_s) / COUNTED, (done.cpu_s - added.cpu_s) / count
     return {
-        "to add, CPU of Redis, us": (added.cpu_s - before.cpu_s) / COUNTED * 1e6,
+        "to add, CPU of Redis, us": to_add * 1e6,
+        "to do, CPU of Redis, us": to_do * 1e6,
+        "both, CPU of Redis, us": (to_add + to_do) * 1e6,
         "to add, in scripts, us": (added.script_s - before.script_s) / COUNTED * 1e6,
-        "to do, CPU of Redis, us": (done.cpu_s - added.cpu_s) / count * 1e6,
         "to do, in scripts, us": (done.script_s - added.script_s) / count * 1e6,
     }
 
