@@ -56,7 +56,6 @@ STOPS: Final = (Request.STOP, Request.HAND_BACK, Request.DONE, Request.BROKEN, R
 
 def run_master(plan: Plan, process: TemplateProcess | None = None) -> int:
     """Run until told to stop, or with `plan.burst` until nothing is left; returns the exit status.
-
     `process` is for the first template.
 
     Raises `TemplateFailed` when a target cannot be imported, `RedisUnavailable` when Redis cannot be reached
