@@ -4,7 +4,8 @@ Decides   how a line looks and where it goes; which events there are is said in 
 Leaves    what is worth telling to the caller; job data never appears
 
 `get` gives a logger that costs nothing until it is used, so any module may have one at its top. Every event
-is also given to the hooks (metrics count them; tests wait for them), whatever the level.
+is also given to the hooks (metrics count them; tests wait for them), whatever the level. Lines for people are
+structlog's work; a JSON line is one call of the encoder, and structlog is not even loaded for it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class _State:
     """What `configure` has set. One a process, as stderr is."""
 
     least: int = LEVELS["info"]
-    bound: Any = None  # structlog's logger, None until the first line
+    say: Callable[[str, Fields], object] | None = None  # writes a line; None until the first
     writer: LineWriter | StreamWriter | None = None
     started_for: TextIO | None = None  # the stream that `writer` writes to
     format: str = "auto"
@@ -101,7 +102,7 @@ def gathered(soon: Callable[[Later], object]) -> Iterator[None]:
 
 def _restart() -> None:
     """Have the next line set the log up anew."""
-    _State.bound = _State.writer = _State.started_for = None
+    _State.say = _State.writer = _State.started_for = None
 
 
 @contextmanager
@@ -122,46 +123,57 @@ def _emit(name: str, level: str, event: str, fields: Fields) -> None:
     stream = _State.stream or sys.stderr
     if stream is None:  # the process was started without one
         return
-    if stream is not _State.started_for:  # the first line, or sys.stderr was replaced
+    say = _State.say
+    if say is None or stream is not _State.started_for:  # the first line, or sys.stderr was replaced
         _State.started_for = stream
-        _State.bound = _start(stream)
+        say = _State.say = _start(stream)
     writer = _State.writer
     if writer is not None and writer.dropped:
         count, writer.dropped = writer.dropped, 0
-        _State.bound.warning("log.dropped", logger="log", lines=count)
-    getattr(_State.bound, level)(event, logger=name, **fields)
+        say("warning", {"logger": "log", "lines": count, "event": "log.dropped"})
+    say(level, {"logger": name, **fields, "event": event})
 
 
-def _start(stream: TextIO) -> Any:
+def _start(stream: TextIO) -> Callable[[str, Fields], object]:
+    """What writes a line: its level, and its fields with `event` among them."""
+    writer = _State.writer = writer_for(stream, _State.soon)
+    as_json = _State.format == "json" or (_State.format == "auto" and not stream.isatty())
+    prefixed = _is_journal(stream)
+    if not as_json:
+        return _for_people(writer, stream, prefixed=prefixed)
+    encode = _json_line()
+    if prefixed:
+        return lambda level, fields: writer.write(_with_priority(None, level, encode(level, fields)))
+    return lambda level, fields: writer.write(encode(level, fields))
+
+
+def _for_people(
+    writer: LineWriter | StreamWriter, stream: TextIO, *, prefixed: bool
+) -> Callable[[str, Fields], object]:
     """structlog, set up for the stream. The first line pays for its import."""
     structlog = _import_structlog()
-    as_json = _State.format == "json" or (_State.format == "auto" and not stream.isatty())
-    _State.writer = writer_for(stream, _State.soon)
-    processors: list[Callable[..., Any]]
-    if as_json:
-        processors = [_json_line(structlog.processors.format_exc_info)]
-    else:
-        colors = stream.isatty() and "NO_COLOR" not in os.environ
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24, sort_keys=False
-        )
-        processors = [
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            _without_controls,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            renderer,
-            _encode,
-        ]
-    if _is_journal(stream):
+    colors = stream.isatty() and "NO_COLOR" not in os.environ
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24, sort_keys=False
+    )
+    processors: list[Callable[..., Any]] = [
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        _without_controls,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        renderer,
+        _encode,
+    ]
+    if prefixed:
         processors.append(_with_priority)
-    return structlog.wrap_logger(
-        _State.writer,
+    bound = structlog.wrap_logger(
+        writer,
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_State.least),
         context_class=dict,
         cache_logger_on_first_use=True,
     ).bind()
+    return lambda level, fields: getattr(bound, level)(**fields)
 
 
 def _without_controls(_logger: Any, _method: str, fields: Fields) -> Fields:
@@ -191,16 +203,16 @@ def _encode(_logger: Any, _method: str, line: str) -> bytes:
     return line.encode("utf-8", "backslashreplace")
 
 
-def _json_line(format_exc_info: Callable[..., Fields]) -> Callable[..., bytes]:
-    """All of a JSON line in one step: the chain of five that it replaces cost twice as much a line."""
+def _json_line() -> Callable[[str, Fields], bytes]:
+    """All of a JSON line in one step: a chain of processors costs several times as much a line."""
     # At the top it would be loaded by everything that may log, the processors' face included.
     import msgspec
 
     encode = msgspec.json.Encoder(enc_hook=str).encode
 
-    def line(logger: Any, level: str, fields: Fields) -> bytes:
+    def line(level: str, fields: Fields) -> bytes:
         if "exc_info" in fields:
-            fields = format_exc_info(logger, level, fields)
+            fields = _import_structlog().processors.format_exc_info(None, level, fields)
         fields["level"] = level
         fields["timestamp"] = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         try:
