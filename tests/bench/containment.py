@@ -187,6 +187,9 @@ def _steps(ground: Ground) -> Iterator[tuple[str, Callable[[], Figures]]]:
 
 def run(ground: Ground, rounds: int, wanted: Sequence[str]) -> None:
     """Print the table: medians, with least and greatest."""
+    known = dict.fromkeys(name for name, _ in _steps(ground))
+    if unknown := set(wanted) - set(known):
+        raise Failed(f"--sandbox has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     figures: dict[str, list[float]] = defaultdict(list)
     for at in range(rounds):
         steps = [step for step in _steps(ground) if not wanted or step[0] in wanted]

@@ -48,7 +48,7 @@ def all_of(ground: Ground, *, with_peers: bool = True) -> Field:
     else:
         _add(found, *_nodes())
     for peer, home in PYTHONS.items():
-        if not (home / "bin" / "python").exists():
+        if not is_installed(home):
             found.missing[peer] = "it could not be installed (see .state/install.log)"
         else:
             _add(found, *_pythons(peer, home / "bin", ground.url))
@@ -57,6 +57,11 @@ def all_of(ground: Ground, *, with_peers: bool = True) -> Field:
 
 def _add(found: Field, *contenders: Contender) -> None:
     found.by_name |= {each.name: each for each in contenders}
+
+
+def is_installed(home: Path) -> bool:
+    """Whole: the stamp is left when everything was there, inside the environment or beside it."""
+    return (home / "stamp").exists() or home.with_suffix(".stamp").exists()
 
 
 def why_no_node() -> str:
@@ -69,7 +74,8 @@ def why_no_node() -> str:
 
 def numpy_path() -> Path | None:
     """Where NumPy is, for whoever has it on its path; None where it could not be installed."""
-    return next(iter((INSTALLED / "numpy").glob("lib/python3*/site-packages")), None)
+    home = INSTALLED / "numpy"
+    return next(iter(home.glob("lib/python3*/site-packages")), None) if is_installed(home) else None
 
 
 def _nodes() -> list[Contender]:
@@ -129,9 +135,8 @@ def versions() -> dict[str, str]:
     """Of every system that is installed, as its package manager says."""
     found = {}
     for peer, home in PYTHONS.items():
-        python = home / "bin" / "python"
-        if python.exists():
-            found[peer] = said(str(python), "-c", _VERSIONS, *_PACKAGES[peer])
+        if is_installed(home):
+            found[peer] = said(str(home / "bin/python"), "-c", _VERSIONS, *_PACKAGES[peer])
     found["node"] = said("node", "--version")
     for package in ("bullmq", "ioredis"):
         found[f"Node's {package}"] = said(

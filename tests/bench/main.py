@@ -29,7 +29,15 @@ from measures import PLANS, QUICK, Size
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = _parser().parse_args(argv)
+    parser = _parser()
+    asked = parser.parse_args(argv)
+    try:
+        if asked.write is not None:
+            report.around(asked.write)  # now, and not when the run is over
+        if asked.kept is not None:
+            report.read(asked.kept)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     signal.signal(signal.SIGTERM, _stop)
     for wanted, other in (
         (asked.slowlog is not None, lambda ground: slowlog.run(ground, asked.slowlog)),
@@ -61,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("measure", nargs="*", help=f"only these, of {', '.join([*PLANS, 'imports'])} (default: all)")
-    add("--rounds", type=int, default=5, help="how often each is taken (default: 5)")
+    add("--rounds", type=_count, default=5, help="how often each is taken (default: 5)")
     add("--quick", action="store_true", help="one round with few jobs, to see that everything works")
     add("--without-peers", action="store_true", help="measure Oxherd alone")
     add("--keep", type=Path, metavar="FILE", help="where the rows go (default: .state/bench/)")
     add("--from", dest="kept", type=Path, metavar="FILE", help="measure nothing: the table of these rows")
     add("--write", type=Path, metavar="PAGE", help="put the report between the marks of this page, too")
-    million = {"nargs": "?", "type": int, "const": 1_000_000, "metavar": "JOBS"}
+    million = {"nargs": "?", "type": _count, "const": 1_000_000, "metavar": "JOBS"}
     add(
         "--scale",
         **million,
@@ -76,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--slowlog", **million, help="instead: how long single calls of the management hold Redis")
     add("--sandbox", action="store_true", help="instead: what isolation costs, how fast a tree is ended")
     return parser
+
+
+def _count(text: str) -> int:
+    value = int(text.replace(",", "").replace("_", ""))
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+_count.__name__ = "number from 1 on"  # argparse says it
 
 
 def _stop(signum: int, frame: object) -> NoReturn:

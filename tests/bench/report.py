@@ -163,8 +163,14 @@ def _cell(values: Sequence[float]) -> str:
 
 def write_into(page: Path, text: str) -> None:
     """Put the report between the two marks of a page."""
+    before, after = around(page)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+
+
+def around(page: Path) -> tuple[str, str]:
+    """What stands before and after the figures of a page. Raises ValueError if it has no place for them."""
     before, begin, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{page} has no place for the figures: the lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    return before, after
