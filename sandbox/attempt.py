@@ -12,7 +12,7 @@ import types
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sandbox import codec
 from sandbox.alarm import SoftLimit
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 EXIT_INTERNAL = 70  # our own failure, not the user's
 
-Outcome = tuple[Kind, bytes]
+
+class Outcome(NamedTuple):
+    """A frame's kind and body; `retire`: this process should not be given another job."""
+
+    kind: Kind
+    body: bytes
+    retire: bool = False
 
 
 @dataclass(slots=True)  # not frozen: one is made for each job
@@ -142,7 +148,7 @@ class Attempts:
                     f"allowed; store it elsewhere and return where it is",
                 )
             )
-        return Kind.COMPLETED, encoded
+        return Outcome(Kind.COMPLETED, encoded)
 
     def failed(self, made: Prepared, error: BaseException, *, clean: bool = False) -> Outcome:
         """The outcome of a processor that raised.
@@ -187,7 +193,7 @@ def _checked_backoff(delay_ms: object) -> int:
 
 
 def _failed(failure: Failure) -> Outcome:
-    return Kind.FAILED, failure.to_bytes()
+    return Outcome(Kind.FAILED, failure.to_bytes(), failure.retire)
 
 
 def _in_short(error: Exception) -> str:

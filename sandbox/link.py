@@ -52,7 +52,7 @@ class Link:
         self._shield = shield
         self._pid = os.getpid()
         self._buffer = bytearray()
-        self._kept: deque[tuple[Kind, bytes, int]] = deque()
+        self._kept: deque[wire.Frame] = deque()
         self._sending = _thread.allocate_lock()
         self._reading = _thread.allocate_lock()
         self._seq = 0
@@ -65,7 +65,7 @@ class Link:
 
     # --- the loop's side ---
 
-    def next_frame(self) -> tuple[Kind, bytes, int] | None:
+    def next_frame(self) -> wire.Frame | None:
         """Wait for the next frame; None when the master has closed the link."""
         if self._kept:
             return self._kept.popleft()
@@ -81,11 +81,11 @@ class Link:
         self._attempt = attempt
         self._cancel_reason = None
 
-    def send(self, kind: Kind, body: bytes) -> None:
+    def send(self, kind: Kind, body: bytes, note: int = 0) -> None:
         # A process forked by the processor has a copy of the link and must not speak on it.
         if os.getpid() != self._pid:
             raise RuntimeError("only the process that was given the job may speak for it, not one it forked")
-        whole = wire.frame(kind, body, self._attempt)
+        whole = wire.frame(kind, body, self._attempt, note)
         try:
             with self._sending, self._shield:
                 self._sock.sendall(whole)
@@ -153,7 +153,7 @@ class Link:
         while (found := wire.take_frame(self._buffer, wire.TO_RUNNER)) is not None:
             self._sort(*found)
 
-    def _sort(self, kind: Kind, body: bytes, attempt: int) -> None:
+    def _sort(self, kind: Kind, body: bytes, attempt: int, note: int) -> None:
         if kind is Kind.CANCEL:
             if attempt == self._attempt and self._cancel_reason is None:  # an older one may come late
                 self._cancel_reason = str(codec.decode(body).get("reason") or "cancelled")
@@ -163,4 +163,4 @@ class Link:
             if answer.get("seq") == self._seq:
                 self._answer = answer
         else:
-            self._kept.append((kind, body, attempt))
+            self._kept.append((kind, body, attempt, note))

@@ -30,9 +30,7 @@ from sandbox.hygiene import Hygiene
 from sandbox.link import CHUNK_BYTES, Link, cut_start
 from sandbox.runner import tidy
 from sandbox.usage import own_figures
-from sandbox.wire import Kind
-
-Frame = tuple[Kind, bytes, int]
+from sandbox.wire import Frame, Kind
 
 
 class SharedLink:
@@ -167,7 +165,7 @@ class Many:
             await asyncio.wait([each.task for each in self._at_work.values() if each.task is not None])
 
     def _take(self, frame: Frame) -> None:
-        kind, body, attempt = frame
+        kind, body, attempt, _ = frame
         if kind is Kind.START:
             channel = OneOfMany(self._link, attempt, self._read_soon)
             self._at_work[attempt] = channel
@@ -198,7 +196,7 @@ class Many:
         flush_output()
         if not self._at_work:
             self._look_around(channel, meta["id"])
-        self._link.send(*outcome, channel.attempt)
+        self._link.send(outcome.kind, outcome.body, channel.attempt)
         self._show()
 
     async def _call(self, made: Prepared, channel: OneOfMany) -> Outcome:

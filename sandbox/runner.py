@@ -3,9 +3,9 @@
 It decides nothing about jobs. Its exit code is 0 when it was told to leave or the master has gone, 70 when
 something of ours broke, 1 when it had to import for itself and could not; any other end is the user's code.
 
-Reads    GO, START, ANSWER, CANCEL, LEAVE, TELL from the link
+Reads    GO, START, NEXT, ANSWER, CANCEL, LEAVE, TELL from the link
 Writes   READY once, then per job PROGRESS, LOG, DATA, ASK, LEFT if it left something, USED if it took a
-         while, and one outcome; TOLD when it is asked
+         while, and one outcome, or SKIPPED; TOLD when it is asked
 Rule     I6: own isolation is complete before the first byte of the job is read. I8: nothing is sent before
          GO.
 """
@@ -15,12 +15,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox import codec, faults, rlimits
+from sandbox.ahead import Output, take_permit
 from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
 from sandbox.errors import LoadError
@@ -32,7 +34,7 @@ from sandbox.policy import Limits, Policy
 from sandbox.processors import Processor, identity_of
 from sandbox.titles import percentage
 from sandbox.usage import JobMeter, own_figures
-from sandbox.wire import Kind
+from sandbox.wire import HALTED, MOST_US, NOTE_US_SHIFT, Kind
 
 EXIT_NOT_LOADED = 1
 
@@ -43,6 +45,7 @@ class Birth:
 
     link_fd     its end of the link
     faults_fd   where its faulthandler writes; None: to stderr
+    permits_fd  an eventfd with a permit for each job sent ahead; None: none is
     kept_fds    what else stays open: the descriptors that the user's module opened at import
     load        its processors: what the template has imported, or a bare one's runner imports now
     inherited   the template's isolation, reported with the runner's own
@@ -50,6 +53,7 @@ class Birth:
 
     link_fd: int
     faults_fd: int | None = None
+    permits_fd: int | None = None
     kept_fds: frozenset[int]
     slot: int
     master_pid: int
@@ -62,7 +66,8 @@ class Birth:
 def live(birth: Birth) -> int:
     """The whole life of a runner; answers its exit code."""
     faults_fds = set() if birth.faults_fd is None else {birth.faults_fd}
-    kept_fds = birth.kept_fds | faults_fds | {birth.link_fd}
+    permits_fds = set() if birth.permits_fd is None else {birth.permits_fd}
+    kept_fds = birth.kept_fds | faults_fds | permits_fds | {birth.link_fd}
     isolated = isolate_runner(birth.policy, birth.inherited, birth.master_pid, kept_fds)
     for fd in faults_fds:
         faults.install(fd)
@@ -102,7 +107,11 @@ def live(birth: Birth) -> int:
             return _serve_many(link, attempts, birth.set_title, title)
         # Who serves one job takes all that it leaves along; to find it out would take a millisecond.
         hygiene = None if go.get("once") else Hygiene(let_threads_go=attempts.let_threads_go)
-        return _serve(link, attempts, birth.set_title, title, hygiene, own_user=policy.uid != 0)
+        own_user = policy.uid != 0
+        serving = OneByOne(
+            link, attempts, birth.set_title, title, hygiene, birth.permits_fd, own_user=own_user
+        )
+        return serving.serve()
     finally:
         with suppress(OSError):  # the master looks once more when we are dead
             link.home.remove()
@@ -118,52 +127,80 @@ def _reseed() -> None:
         numpy_random.seed()
 
 
-def _serve(
-    link: Link,
-    attempts: Attempts,
-    set_title: Callable[[str], None],
-    title: str,
-    hygiene: Hygiene | None,
-    *,
-    own_user: bool,
-) -> int:
-    busy_title = title
+class OneByOne:
+    """The jobs of a runner that has one at a time."""
 
-    def show_progress(value: Any) -> None:
-        set_title(busy_title + percentage(value))
+    def __init__(
+        self,
+        link: Link,
+        attempts: Attempts,
+        set_title: Callable[[str], None],
+        title: str,
+        hygiene: Hygiene | None,
+        permits_fd: int | None = None,
+        *,
+        own_user: bool,
+    ) -> None:
+        self._link = link
+        self._attempts = attempts
+        self._set_title = set_title
+        self._title = title
+        self._hygiene = hygiene
+        self._permits_fd = permits_fd
+        self._own_user = own_user
+        self._output = Output()
+        self._meter = JobMeter()
+        self._halted = False  # by the last job: nothing that was sent ahead of its outcome is begun
 
-    link.on_progress = show_progress
-    idle_title = f"{title} idle"
-    meter = JobMeter()
-    while (found := link.next_frame()) is not None:
-        kind, body, attempt = found
-        if kind is Kind.START:
-            meta, raw = cut_start(body)
-            busy_title = f"{title} {meta['queue']}/{meta['id']}"
-            set_title(busy_title)
-            link.start_job(attempt)
-            meter.begin()
-            limits = meta.get("limits")
-            kept = rlimits.set_for(Limits.from_json(limits), own_user=own_user) if limits else ()
-            outcome = attempts.run(meta, raw, link)
+    def serve(self) -> int:
+        """Until LEAVE; answers the exit code."""
+        idle_title = f"{self._title} idle"
+        while (found := self._link.next_frame()) is not None:
+            kind, body, attempt, _ = found
+            if kind is Kind.START or kind is Kind.NEXT:
+                self._link.start_job(attempt)
+                if kind is Kind.NEXT and not self._may_begin():
+                    self._link.send(Kind.SKIPPED, b"")
+                    continue
+                self._run(body)
+                self._set_title(idle_title)
+            elif kind is Kind.TELL:
+                self._link.send(Kind.TOLD, codec.encode(own_figures()))
+            elif kind is Kind.LEAVE:
+                break
+            elif kind is Kind.GO:
+                return _confused(kind)
+            # A CANCEL or ANSWER that comes now belongs to a job that has ended.
+        flush_output()
+        return 0
+
+    def _may_begin(self) -> bool:
+        return not self._halted and self._permits_fd is not None and take_permit(self._permits_fd)
+
+    def _run(self, body: bytes) -> None:
+        """One job, from its frame to its outcome."""
+        began_ns = time.monotonic_ns()
+        link = self._link
+        meta, raw = cut_start(body)
+        busy_title = f"{self._title} {meta['queue']}/{meta['id']}"
+        self._set_title(busy_title)
+        link.on_progress = lambda value: self._set_title(busy_title + percentage(value))
+        self._meter.begin()
+        limits = meta.get("limits")
+        kept = rlimits.set_for(Limits.from_json(limits), own_user=self._own_user) if limits else ()
+        kind, outcome, retire = self._attempts.run(meta, raw, link)
+        if kept:
             rlimits.restore(kept)
-            flush_output()
-            left = tidy(link.home, hygiene.look(meta["id"]) if hygiene is not None else None)
-            if left is not None:
-                link.send(Kind.LEFT, codec.encode(left.to_json()))
-            if (used := meter.end()) is not None:
-                link.send(Kind.USED, codec.encode(used))
-            link.send(*outcome)
-            set_title(idle_title)
-        elif kind is Kind.TELL:
-            link.send(Kind.TOLD, codec.encode(own_figures()))
-        elif kind is Kind.LEAVE:
-            break
-        elif kind is Kind.GO:
-            return _confused(kind)
-        # A CANCEL or ANSWER that comes now belongs to a job that has ended.
-    flush_output()
-    return 0
+        flush_output()
+        left = tidy(link.home, self._hygiene.look(meta["id"]) if self._hygiene is not None else None)
+        if left is not None:
+            link.send(Kind.LEFT, codec.encode(left.to_json()))
+            retire = retire or left.retire
+        if (used := self._meter.end()) is not None:
+            link.send(Kind.USED, codec.encode(used))
+        self._halted = retire or self._output.waits()
+        took_us = min((time.monotonic_ns() - began_ns) // 1000, MOST_US)
+        link.send(kind, outcome, took_us << NOTE_US_SHIFT | self._halted * HALTED)
 
 
 def _serve_many(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:

@@ -48,6 +48,7 @@ from sandbox.processors import Processor, identity_of
 
 EXIT_FAILED = 1  # the targets cannot be loaded; the master has been told why
 MAX_CAUSE = 4 * 1024  # characters
+MOST_FDS = 5  # with one request: link, stdout, stderr, faulthandler's, permits
 MAX_TRACEBACK = 8 * 1024
 
 Request = tuple[dict[str, Any], list[int]]  # of the master: a packet and its descriptors
@@ -75,7 +76,7 @@ def main(control_fd: int) -> int:
 def _receive(control: socket.socket, flags: int = 0) -> tuple[dict[str, Any] | None, list[int]]:
     # Not by socket.recv_fds, which forgets its flags (tried, Python 3.11).
     fds_read = array.array("i")
-    room = socket.CMSG_LEN(4 * fds_read.itemsize)
+    room = socket.CMSG_LEN(MOST_FDS * fds_read.itemsize)
     data, ancillary, _, _ = control.recvmsg(wire.MAX_CONTROL, room, socket.MSG_CMSG_CLOEXEC | flags)
     for level, kind, raw in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -241,7 +242,7 @@ class Template:
                 return 0
 
     def _answer(self, asked: Sequence[Request]) -> None:
-        good = [each for each in asked if each[0].get("what") == "fork" and len(each[1]) in (3, 4)]
+        good = [each for each in asked if each[0].get("what") == "fork" and 3 <= len(each[1]) <= MOST_FDS]
         for packet, fds in asked:
             if (packet, fds) not in good:
                 _send(self.control, _refused(packet, fds))
@@ -262,13 +263,14 @@ class Template:
     def _be_runner(self, slot: int, fds: list[int]) -> NoReturn:
         code = EXIT_INTERNAL
         try:
-            link_fd, stdout_fd, stderr_fd, *faults_fds = fds
+            link_fd, stdout_fd, stderr_fd, *more_fds = fds
             os.dup2(stdout_fd, 1)
             os.dup2(stderr_fd, 2)
             self.control.detach()
             birth = runner.Birth(
                 link_fd=link_fd,
-                faults_fd=faults_fds[0] if faults_fds else None,
+                faults_fd=more_fds[0] if more_fds else None,
+                permits_fd=more_fds[1] if len(more_fds) > 1 else None,
                 kept_fds=self.user_fds,
                 slot=slot,
                 master_pid=self.master_pid,

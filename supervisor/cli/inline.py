@@ -220,7 +220,7 @@ class InlineWorker:
         telling = Telling(self._line, keys, job, options.keep_logs)
         try:
             self._in_processor = True
-            kind, said = self._loaded.run(meta, job.data, telling.listening())
+            kind, said, _ = self._loaded.run(meta, job.data, telling.listening())
         except KeyboardInterrupt:
             self._stop.set()
             return CutOff()

@@ -31,6 +31,7 @@ class Attempt(msgspec.Struct, eq=False):
     number     what its frames carry; nobody who is not told can name it.
     runner     who has it; None before and after.
     delivered  the job has reached its runner, as far as can be known.
+    ahead      it was sent while another was at work: only its permit tells whether it has begun.
     verdict    the first fact that decided it (I4); later facts change nothing.
     ended_at   monotonic seconds of that fact.
     cancel     who wants that it ends, once that was asked.
@@ -49,6 +50,7 @@ class Attempt(msgspec.Struct, eq=False):
     number: int = msgspec.field(default_factory=new_number)
     runner: Runner | None = None
     delivered: bool = False
+    ahead: bool = False
     started_at: float = 0.0
     ended_at: float = 0.0
     verdict: Verdict | None = None

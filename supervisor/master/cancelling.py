@@ -69,6 +69,7 @@ class Work(Protocol):
     attempts: dict[str, Attempt]
 
     def end(self, attempt: Attempt, verdict: Verdict) -> None: ...
+    def pull(self, attempt: Attempt) -> None: ...  # out of its runner, where it has not begun
 
 
 class Cancelling:
@@ -183,6 +184,7 @@ class Cancelling:
         attempt.cancel = request
         if attempt.verdict is not None:
             return  # it has ended otherwise; `written` sees whether it goes on
+        self._work.pull(attempt)
         runner = attempt.runner
         log.info(
             "cancel.asked",

@@ -167,9 +167,9 @@ def cpu_ns(pid: int) -> int:
 
 
 def begin(attempt: Attempt, runner: Runner) -> None:
-    """It is about to be sent to its runner, which may have others."""
+    """It is about to begin in its runner, which may have others at work."""
     attempt.cpu_from_ns = cpu_ns(runner.pid)
-    if runner.attempts:
+    if runner.room > 1 and len(runner.attempts) > 1:
         return
     runner.tail = None
     if runner.faults is not None:

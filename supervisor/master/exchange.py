@@ -46,6 +46,7 @@ class Dispatch(Protocol):
 
     def free(self) -> int: ...
     def take(self, job: FetchedJob, fetched_at: float) -> None: ...
+    def flush(self) -> None: ...  # the jobs of one fetch were all taken
     def written(self, attempt: Attempt, outcome: Outcome, result: Written) -> None: ...
     def unknown(self, attempt: Attempt, why: str) -> None: ...
 
@@ -178,6 +179,7 @@ class Exchanger:
         for job in exchange.jobs:
             self.on_fetched(job)
             self.dispatch.take(job, sent_at)
+        self.dispatch.flush()
         if want:
             self.fetcher.learned(want, exchange)
 

@@ -207,7 +207,7 @@ class Hooks:
         self._idle = runner
         self._next()
 
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes, number: int) -> None:
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, number: int, note: int) -> None:
         call = self._call
         if call is None or call.ended_by is not None or number != call.number:
             return  # nothing is believed of a call but its own word

@@ -1,6 +1,6 @@
-"""The master's end of what leads to a runner: the link of frames and the two output pipes.
+"""The master's end of the link to a runner, and the making of all that leads to it.
 
-Decides only where a frame or a line ends. What arrives is bytes from a stranger (I7): bounded before memory
+Decides only where a frame ends. What arrives is bytes from a stranger (I7): bounded before memory
 is spent on it, typed, never unpickled. What a frame means is the dispatcher's business, whether a runner is
 dead is `runners.py`'s: an end of file here is no death, and none is no life.
 """
@@ -8,20 +8,16 @@ dead is `runners.py`'s: an end of file here is no death, and none is no life.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from typing import Final
 
 from sandbox.wire import FROM_RUNNER, HEADER, MAX_BODY, FrameError, Kind, frame, take_frame
-from supervisor.master.budget import LeftOut, OutputBudget
+from supervisor.master.ahead import Permits
 
 READ_BYTES: Final = 64 * 1024  # above malloc's mmap threshold each read would cost two system calls more
-LINE_BYTES: Final = 16 * 1024
 CLOSED_FOR_S: Final = 1.0  # so long after the end of its link a process has ended too, or never will
 DRAIN_READS: Final = 64  # the kernel holds less for us; a stray that goes on writing cannot hold the master
-LINES_A_TURN: Final = 200  # of one pipe: a flood of short lines must not keep the loop from its renewals
-DRAIN_LINES: Final = 4_000  # told at the end of a job; of what is still in the pipe the rest is counted
 
 
 class LinkClosed(Exception):
@@ -32,8 +28,10 @@ class LinkClosed(Exception):
 
 
 class Pipe:
-    """One runner's link. `on_frame(kind, body, attempt)` is called for each frame, `on_bad(error)` at
+    """One runner's link. `on_frame(kind, body, attempt, note)` is called for each frame, `on_bad(error)` at
     most once.
+
+    permits   for jobs that are sent ahead by it; None: none are.
     """
 
     def __init__(
@@ -42,14 +40,17 @@ class Pipe:
         sock: socket.socket,
         *,
         max_body: int,
-        on_frame: Callable[[Kind, bytes, int], None],
+        on_frame: Callable[[Kind, bytes, int, int], None],
         on_bad: Callable[[Exception], None],
+        permits: Permits | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._max_body = max_body
         self._on_frame = on_frame
         self._on_bad = on_bad
+        self.permits = permits
+        self._ahead: list[bytes] = []  # frames of jobs to be sent ahead
         self._received = bytearray()
         self._unsent = bytearray()
         self._reading = False
@@ -63,7 +64,20 @@ class Pipe:
         """Send one frame now, or as soon as the runner reads; False when nobody is there any more."""
         if self._closed:
             return False
-        data = frame(kind, body, attempt)
+        return self._write(frame(kind, body, attempt))
+
+    def put(self, body: bytes, attempt: int) -> None:
+        """A job to be sent ahead, with the next `flush`."""
+        self._ahead.append(frame(Kind.NEXT, body, attempt))
+
+    def flush(self) -> None:
+        """Send what was put, in one write. Who is dead by now has begun none of it: its permits tell."""
+        ahead, self._ahead = self._ahead, []
+        if ahead and self.permits is not None and not self._closed:
+            self.permits.grant(len(ahead))  # first: who finds a job without a permit skips it
+            self._write(b"".join(ahead))
+
+    def _write(self, data: bytes) -> bool:
         if not self._unsent:
             try:
                 sent = self._sock.send(data)
@@ -76,7 +90,7 @@ class Pipe:
             data = data[sent:]
             self._loop.add_writer(self._sock.fileno(), self._writable)
         elif len(self._unsent) > MAX_BODY and not self._deaf:
-            self._on_bad(FrameError(kind, len(body)))  # it asks, and does not read what it is answered
+            self._on_bad(FrameError(data[0], len(data)))  # it asks, and does not read what it is answered
             return False
         self._unsent += data
         return True
@@ -112,6 +126,11 @@ class Pipe:
         self.pause()
         self._deaf = True
         self._received = bytearray()
+
+    def look(self) -> None:
+        """Hand on what has been said by now, before what was printed meanwhile is read."""
+        if self._reading:
+            self._read_once()
 
     def _read_once(self) -> bool:
         """Read what is there and hand on its frames; False when nothing was there or the other end closed."""
@@ -165,136 +184,5 @@ class Pipe:
                 self._ended.cancel()
             self._closed = True
             self._sock.close()
-
-
-class OutputPipe:
-    """stdout or stderr of one process, cut into lines of at most 16 KiB; `on_line(text)` for each that the
-    budget allows, and for how many it did not.
-
-    One read and so many lines in one turn of the loop, and no further read while lines are left: who prints
-    faster than that waits for us.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        fd: int,
-        on_line: Callable[[str], None],
-        budget: OutputBudget | None = None,
-    ) -> None:
-        self._loop = loop
-        self._fd = fd
-        self._on_line = on_line
-        self._budget = budget
-        self._left_out = LeftOut()
-        self.total_bytes = 0  # that came by it
-        self._received = bytearray()
-        self._paused = False
-        self._ended = False
-        self._closed = False
-        self._more: asyncio.Handle | None = None  # lines that are complete wait for the next turn
-        self._reading = False
-        os.set_blocking(fd, False)
-        self._want_more()
-
-    def pause(self) -> None:
-        self._paused = True
-        self._want_more()
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._turn()
-
-    def _want_more(self) -> None:
-        """Have the reader in place exactly when more may be read."""
-        wanted = not (self._paused or self._ended or self._closed or self._more)
-        if wanted and not self._reading:
-            self._loop.add_reader(self._fd, self._readable)
-        elif self._reading and not wanted:
-            self._loop.remove_reader(self._fd)
-        self._reading = wanted
-
-    def _readable(self) -> None:
-        self._read_once()
-        self._turn()
-
-    def _turn(self) -> None:
-        """One turn's share of the lines."""
-        self._more = None
-        if not self._paused and not self._closed and not self._cut(LINES_A_TURN):
-            self._more = self._loop.call_soon(self._turn)
-        self._want_more()
-
-    def _read_once(self) -> bool:
-        try:
-            data = os.read(self._fd, READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self._ended = True
-            return False
-        self.total_bytes += len(data)
-        self._received += data
-        return True
-
-    def _cut(self, at_most: int) -> bool:
-        """Tell complete lines, parts of endless ones; False when `at_most` were told, and more is left."""
-        received, begin = self._received, 0
-        try:
-            for _ in range(at_most):
-                end = received.find(b"\n", begin)
-                if end < 0 and len(received) - begin <= LINE_BYTES:
-                    return True
-                whole = 0 <= end - begin <= LINE_BYTES
-                line_end = end if whole else begin + LINE_BYTES
-                if self._budget is not None and not self._budget.take(line_end - begin):
-                    begin = self._leave_out(begin)
-                    return True
-                if self._left_out:
-                    self._on_line(self._left_out.sentence())
-                line, begin = received[begin:line_end], line_end + whole
-                self._tell(line)
-            return received.find(b"\n", begin) < 0 and len(received) - begin <= LINE_BYTES
-        finally:
-            del received[:begin]
-
-    def _leave_out(self, begin: int) -> int:
-        """All that has come, but for the begin of a line that may be short; where that begins."""
-        received = self._received
-        end = received.rfind(b"\n", begin) + 1 or begin
-        if len(received) - end > LINE_BYTES:
-            end = len(received)
-        self._left_out.add(received[begin:end], received.count(b"\n", begin, end))
-        return end
-
-    def _tell(self, line: bytearray | bytes) -> None:
-        self._on_line(line.decode("utf-8", "backslashreplace"))
-
-    def drain(self) -> None:
-        """Tell what the runner has written so far and end a half line: the job that wrote it is over."""
-        for _ in range(DRAIN_READS):
-            if self._closed or not self._read_once():
-                break
-        if not self._cut(DRAIN_LINES):
-            self._received = self._received[self._leave_out(0) :]
-        if self._left_out:
-            last = self._left_out.last_lines()
-            self._on_line(self._left_out.sentence() + ("; the last of them:" if last else ""))
-            for line in last:
-                self._tell(line)
-        if self._received:
-            self._tell(self._received)
-            self._received.clear()
-        self._want_more()
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            if self._more is not None:
-                self._more.cancel()
-                self._more = None
-            self._want_more()
-            os.close(self._fd)
+            if self.permits is not None:
+                self.permits.close()

@@ -83,7 +83,7 @@ class Proof:
     def _give_up(self, why: str, said: str = "") -> None:
         self._ready.set_exception(NoRunner(f"{why}. No job was taken from any queue.{said}"))
 
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int) -> None:
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int, note: int) -> None:
         self._runners.bad_frame(runner, f"a {kind.name} frame without a job")
 
     def on_bad_frame(self, runner: Runner, error: str) -> None:

@@ -31,7 +31,7 @@ def report(worker: Worker, now: float) -> None:
             job_id = running_ms = None
             if attempt is not None:
                 job_id = attempt.job.id
-                running_ms = round((now - attempt.started_at) * 1000)
+                running_ms = round((now - attempt.started_at) * 1000) if attempt.started_at else None
             log.info("slot.reported", **here, job_id=job_id, running_ms=running_ms)
         if runner is not None and runner.faults is not None and runner.attempts:
             runner.faults.dump(runner.pid, runner.pidfd)

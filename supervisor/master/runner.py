@@ -19,8 +19,9 @@ from supervisor.master.faults import Faults
 from supervisor.master.messages import Told
 from supervisor.master.meter import Meter
 from supervisor.master.nursery import Nursery
+from supervisor.master.output import OutputPipe
 from supervisor.master.phases import Fact, Phase, advance
-from supervisor.master.pipe import OutputPipe, Pipe
+from supervisor.master.pipe import Pipe
 from supervisor.master.recycling import Wear
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class SlotOwner(Protocol):
     """Who uses a slot's runner."""
 
     def on_ready(self, runner: Runner) -> None: ...
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int) -> None: ...
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int, note: int) -> None: ...
     def on_bad_frame(self, runner: Runner, error: str) -> None: ...  # it is killed for it
     def on_line(self, runner: Runner, stream: str, text: str) -> None: ...
     def on_leaving(self, runner: Runner) -> None: ...  # it takes no job any more; its exit follows
@@ -110,6 +111,11 @@ class Slot:
         """What the titles of its runners begin with, from now on."""
         return self._title or f"oxherd: runner {self.number} g{self.nursery.generation}"
 
+    @property
+    def takes_ahead(self) -> bool:
+        """May jobs be sent ahead to its runner?"""
+        return self.room == 1 and not self.fresh
+
     def stands(self, now: float) -> bool:
         """It has a runner that was ready and has lived for a while."""
         runner = self.runner
@@ -126,7 +132,9 @@ class Runner:
         self.pid = pid
         self.pidfd = pidfd
         self.phase = Phase.STARTING
-        self.attempts: dict[int, Attempt] = {}  # at work in it, by the number their frames carry
+        # By the number their frames carry. Of one at a time the first is at work, the others were sent ahead.
+        self.attempts: dict[int, Attempt] = {}
+        self.recalled: set[int] = set()  # numbers of jobs that were taken back, until it has said SKIPPED
         self.last_number = 0  # of the attempt whose outcome was heard last: a late word of it is no lie
         self.was_ready = False
         self.let_go = False  # told to leave when it had no job
@@ -160,6 +168,25 @@ class Runner:
         """Take what the runner has written: everything it wrote before its last frame is in the pipes."""
         for output in self.outputs:
             output.drain()
+
+    def hear_first(self) -> None:
+        """It has printed: whose job is at work? With others behind that one, what it has said may tell."""
+        if len(self.attempts) > 1 and self.room == 1:
+            self.pipe.look()
+
+    def end_lines(self) -> None:
+        """The job is over, and nothing that it wrote is left to be read, as the runner says."""
+        for output in self.outputs:
+            output.end_line()
+
+    def take_back(self) -> list[Attempt]:
+        """The jobs that were sent ahead to it and not begun; it never will begin them."""
+        left = self.pipe.permits.take_back() if self.pipe.permits is not None else 0
+        back = [attempt for attempt in self.attempts.values() if attempt.ahead][-left:] if left else []
+        for attempt in back:
+            del self.attempts[attempt.number]
+            self.recalled.add(attempt.number)
+        return back
 
     @property
     def printed_bytes(self) -> int:

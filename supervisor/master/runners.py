@@ -27,6 +27,7 @@ from typing import Any
 from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
 from supervisor.errors import SandboxError
+from supervisor.master.ahead import Permits
 from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Groups
 from supervisor.master.evidence import cpu_ns
@@ -37,8 +38,9 @@ from supervisor.master.killing import children_of, end_tree, kill_tree, stuck_be
 from supervisor.master.layers import Degraded
 from supervisor.master.messages import BadMessage, read_told
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
+from supervisor.master.output import OutputPipe
 from supervisor.master.phases import Fact, Phase
-from supervisor.master.pipe import OutputPipe, Pipe
+from supervisor.master.pipe import Pipe
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
 from supervisor.master.spawning import Ends, TemplateProcess, new_ends
@@ -211,7 +213,7 @@ class Runners:
     async def _start(self, slot: Slot) -> None:
         """Have one runner forked, register it, and let it speak."""
         nursery = slot.nursery
-        ours, theirs = new_ends(socket.SOCK_STREAM, faults=True)
+        ours, theirs = new_ends(socket.SOCK_STREAM, faults=True, permits=slot.takes_ahead)
         try:
             with theirs:
                 pid, pidfd = await self._forked(slot, nursery, theirs.fds())
@@ -253,13 +255,15 @@ class Runners:
             self._loop,
             ends.link,
             max_body=runner.nursery.policy.result_bytes + 65536,
-            on_frame=lambda kind, body, attempt: self._frame(runner, kind, body, attempt),
+            on_frame=partial(self._frame, runner),
             on_bad=lambda error: self.bad_frame(runner, str(error)),
+            permits=Permits(ends.permits[0]) if ends.permits else None,
         )
         runner.budget = OutputBudget(self._loop.time)
         for stream, fd in ends.outputs.items():
             on_line = partial(slot.owner.on_line, runner, stream)
             runner.outputs.append(OutputPipe(self._loop, fd, on_line, runner.budget))
+            runner.outputs[-1].before_read = runner.hear_first
         for fd in ends.faults:
             runner.faults = Faults(self._loop, fd, partial(slot.owner.on_line, runner, "stderr"))
         runner.born_at = self._loop.time()
@@ -278,12 +282,12 @@ class Runners:
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
         self._succession.born(runner)
 
-    def _frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int) -> None:
+    def _frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int, note: int) -> None:
         if kind is Kind.TOLD:
             self._told(runner, body)
             return
         if kind is not Kind.READY:
-            runner.slot.owner.on_frame(runner, kind, body, attempt)
+            runner.slot.owner.on_frame(runner, kind, body, attempt, note)
             return
         if runner.phase is not Phase.STARTING and runner.phase is not Phase.LEAVING:
             self.bad_frame(runner, str(FrameError(kind, len(body))))

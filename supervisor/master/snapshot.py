@@ -122,7 +122,8 @@ def _job(worker: Worker, attempt: Attempt, now: float) -> dict[str, Any]:
         "id": job.id,
         "name": job.name,
         "attempt": job.attempts_made + 1,
-        "running_ms": _ago_ms(attempt.started_at, now),
+        # Sent ahead of the one at work, it has not begun.
+        "running_ms": _ago_ms(attempt.started_at, now) if attempt.started_at else None,
         "progress": _progress(attempt.last_progress),
         "lock_margin_ms": None if margin_s is None else round(margin_s * 1000),
     }

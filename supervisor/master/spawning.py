@@ -52,19 +52,29 @@ def environment(secrets: Sequence[str]) -> dict[str, str]:
 
 
 class Ends:
-    """One process' ends of a link, of two output pipes, and of one for faulthandler if there is one."""
+    """One process' ends of a link and of two output pipes; of one for faulthandler, and of an eventfd with
+    permits, if there are any.
+    """
 
-    def __init__(self, link: socket.socket, stdout: int, stderr: int, faults: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        link: socket.socket,
+        stdout: int,
+        stderr: int,
+        faults: Sequence[int] = (),
+        permits: Sequence[int] = (),
+    ) -> None:
         self.link = link
         self.outputs = {"stdout": stdout, "stderr": stderr}
         self.faults = faults
+        self.permits = permits
 
     def fds(self) -> list[int]:
-        return [self.link.fileno(), *self.outputs.values(), *self.faults]
+        return [self.link.fileno(), *self.outputs.values(), *self.faults, *self.permits]
 
     def close(self) -> None:
         self.link.close()
-        for fd in (*self.outputs.values(), *self.faults):
+        for fd in (*self.outputs.values(), *self.faults, *self.permits):
             os.close(fd)
 
     def __enter__(self) -> Self:
@@ -76,9 +86,11 @@ class Ends:
         self.close()
 
 
-def new_ends(link_type: socket.SocketKind, *, faults: bool = False) -> tuple[Ends, Ends]:
-    """Ours and a child's; `faults` adds a third pipe. Raises OSError when there are no descriptors left, and
-    keeps none then.
+def new_ends(
+    link_type: socket.SocketKind, *, faults: bool = False, permits: bool = False
+) -> tuple[Ends, Ends]:
+    """Ours and a child's; `faults` adds a third pipe, `permits` an eventfd. Raises OSError when there are no
+    descriptors left, and keeps none then.
     """
     with ExitStack() as undo:
         link, far_link = socket.socketpair(socket.AF_UNIX, link_type)
@@ -89,9 +101,17 @@ def new_ends(link_type: socket.SocketKind, *, faults: bool = False) -> tuple[End
             pipes.append(os.pipe())
             for fd in pipes[-1]:
                 undo.callback(os.close, fd)
+        shared: list[list[int]] = [[], []]
+        if permits:
+            shared[0].append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
+            undo.callback(os.close, shared[0][0])
+            shared[1].append(os.dup(shared[0][0]))
         undo.pop_all()
     near, far = zip(*pipes, strict=True)
-    return Ends(link, near[0], near[1], near[2:]), Ends(far_link, far[0], far[1], far[2:])
+    return (
+        Ends(link, near[0], near[1], near[2:], shared[0]),
+        Ends(far_link, far[0], far[1], far[2:], shared[1]),
+    )
 
 
 class TemplateProcess:

@@ -133,16 +133,15 @@ class Succession:
         if slot.fresh:
             self._take_over(slot, runner)
             return False
-        if runner.attempts:
-            # Of a runner of many jobs: it takes no more of them once its successor is ready.
-            runner.draining = bool(runner.replace_why) and _is_idle(slot.successor)
-            return not runner.draining
-        if runner.wear is not None and not runner.replace_why:
+        if runner.wear is not None and not runner.replace_why and (runner.room == 1 or not runner.attempts):
             self._replace(runner, runner.wear.after_job(self._loop.time()))
-        if runner.replace_why and _is_idle(slot.successor):
+        if not runner.replace_why or not _is_idle(slot.successor):
+            return True
+        if runner.attempts:  # it takes no more of them; the last of those it has ends it
+            runner.draining = True
+        else:
             self._take_over(slot, runner)
-            return False
-        return True
+        return False
 
     def gone(self, runner: Runner) -> None:
         """It is buried."""

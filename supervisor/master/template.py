@@ -21,7 +21,7 @@ import msgspec
 from sandbox.policy import Limits, Policy
 from sandbox.wire import MAX_CONTROL
 from supervisor.errors import SandboxError, TemplateFailed
-from supervisor.master.pipe import OutputPipe
+from supervisor.master.output import OutputPipe
 from supervisor.master.plan import Target
 from supervisor.master.spawning import TemplateProcess, spawn
 from supervisor.observe.log import get

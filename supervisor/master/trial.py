@@ -26,7 +26,8 @@ from sandbox.wire import Kind
 from supervisor.errors import SandboxError, TemplateFailed
 from supervisor.master.killing import kill_tree
 from supervisor.master.messages import start_frame
-from supervisor.master.pipe import OutputPipe, Pipe
+from supervisor.master.output import OutputPipe
+from supervisor.master.pipe import Pipe
 from supervisor.master.plan import Target
 from supervisor.master.spawning import Ends, new_ends
 from supervisor.master.template import ImportStartsThreads, ProcessorFacts, Template
@@ -235,7 +236,7 @@ class TrialRunner:
             loop,
             ends.link,
             max_body=policy.result_bytes,
-            on_frame=lambda kind, body, _: self._frames.put_nowait((kind, body)),
+            on_frame=lambda kind, body, *_: self._frames.put_nowait((kind, body)),
             on_bad=lambda error: self._frames.put_nowait(None),
         )
 

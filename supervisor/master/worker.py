@@ -150,7 +150,7 @@ class Worker:
             keys,
             marker,
             drain_delay_s=settings.drain_delay_ms / 1000,
-            free=self.dispatcher.free,
+            free=self.dispatcher.idle,
             kick=self.exchanger.kick,
             put_back_marker=lambda: self._put_back_marker(),
             wall_clock=around.wall_clock,
@@ -317,6 +317,7 @@ class Worker:
         self.health.close()
         self.fetcher.interrupt()
         self.dispatcher.stopping = True
+        self.dispatcher.recall_all()
 
     def leave(self) -> None:
         """The queue is not served any more: what runs comes to its end, what waits here goes back."""

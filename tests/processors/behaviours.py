@@ -20,7 +20,7 @@ from oxherd import processor
 
 kept = []  # what outlives its job because the module does
 
-HEADER = struct.Struct("!BII")  # of a frame: kind, attempt, length
+HEADER = struct.Struct("!BIII")  # of a frame: kind, attempt, length, note
 PROGRESS = 17
 COMPLETED = 21
 
@@ -223,14 +223,14 @@ def closes_the_link(job):
 
 @processor("work", name="half a frame", timeout="500ms")
 def half_a_frame(job):
-    link()[0].sendall(HEADER.pack(PROGRESS, 0, 1000)[:5])
+    link()[0].sendall(HEADER.pack(PROGRESS, 0, 1000, 0)[:5])
     time.sleep(60)
 
 
 @processor("work", name="another's frame")
 def anothers_frame(job):
     """Says that another job is done."""
-    link()[0].sendall(HEADER.pack(COMPLETED, 12345, 4) + b"null")
+    link()[0].sendall(HEADER.pack(COMPLETED, 12345, 4, 0) + b"null")
     time.sleep(60)
 
 

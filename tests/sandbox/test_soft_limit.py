@@ -184,7 +184,7 @@ def test_an_alarm_at_any_place_is_the_jobs_outcome_or_nothing(ending, monkeypatc
             seen.add((result[0], b"time_limit" in result[1]))
             assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) or b"time_limit" in result[1]
             _expect_whole_frames(theirs)
-            while link.next_frame() != (Kind.LEAVE, b"", 0):
+            while link.next_frame() != (Kind.LEAVE, b"", 0, 0):
                 pass
             if not rang:
                 break

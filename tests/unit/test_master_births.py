@@ -41,7 +41,7 @@ class Owner:
     def on_ready(self, runner):
         self.told.append("ready")
 
-    def on_frame(self, runner, kind, body, attempt):
+    def on_frame(self, runner, kind, body, attempt, note):
         self.told.append(kind)
         self.at_frame(runner)
 
@@ -89,8 +89,8 @@ def is_zombie(pid):
         return file.read().rpartition(")")[2].split()[0] == "Z"
 
 
-READY = "link.send(b'\\x10\\0\\0\\0\\0\\0\\0\\0\\x0d' + b'{\"layers\":[]}')"
-COMPLETED = "link.send(b'\\x15\\0\\0\\0\\0\\0\\0\\0\\x04null')"
+READY = "link.send(b'\\x10\\0\\0\\0\\0\\0\\0\\0\\x0d\\0\\0\\0\\0' + b'{\"layers\":[]}')"
+COMPLETED = "link.send(b'\\x15\\0\\0\\0\\0\\0\\0\\0\\x04\\0\\0\\0\\0null')"
 
 
 async def test_the_number_of_a_dead_runner_is_its_own_while_its_last_words_are_read(registry):

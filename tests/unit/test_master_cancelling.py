@@ -76,6 +76,8 @@ class World:
             runner.attempts[attempt.number] = attempt
         return attempt
 
+    def pull(self, attempt: Attempt) -> None: ...
+
     def end(self, attempt: Attempt, verdict: Any) -> None:
         attempt.verdict = verdict
         self.ended.append((attempt.job.id, verdict))

@@ -30,10 +30,18 @@ SETTINGS = QueueSettings(
 class FakePipe:
     def __init__(self, *, there: bool) -> None:
         self.there, self.sent, self.paused = there, [], False
+        self.permits, self.put_ahead = None, []
 
     def send(self, kind, body=b"", attempt=0):
         self.sent.append(kind)
         return self.there
+
+    def put(self, body, attempt):
+        self.put_ahead.append(attempt)
+
+    def flush(self):
+        self.permits.left += len(self.put_ahead) - self.permits.granted
+        self.permits.granted = len(self.put_ahead)
 
     def pause(self):
         self.paused = True
@@ -88,10 +96,10 @@ class World:
         self.submitted.append(asyncio.get_running_loop().create_future())
         return self.submitted[-1]
 
-    def says(self, runner, kind, body):
-        """About the job that it has."""
-        (number,) = runner.attempts or (runner.last_number,)
-        self.dispatcher.on_frame(runner, kind, body, number)
+    def says(self, runner, kind, body, note=0):
+        """About the job that it has at work."""
+        number = next(iter(runner.attempts), runner.last_number)
+        self.dispatcher.on_frame(runner, kind, body, number, note)
 
     async def answer(self, job, ask):
         await asyncio.Event().wait()
@@ -101,7 +109,7 @@ class World:
         made.pipe = FakePipe(there=there)
         made.outputs = [FakePipe(there=there)]
         for output in made.outputs:
-            output.drain = lambda: None
+            output.drain = output.end_line = lambda: None
         made.advance(Fact.READY)
         self.dispatcher.on_ready(made)
         return made

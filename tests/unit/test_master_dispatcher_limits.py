@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from test_master_dispatcher import SETTINGS, World
 
 from sandbox.policy import Limits
-from sandbox.wire import Kind
+from sandbox.wire import HALTED, Kind
 from supervisor.master.meter import Usage
 from supervisor.master.verdicts import Cause, Crashed
 from supervisor.protocol.commands.work import Completed, Failed, FetchedJob, HandedBack
@@ -66,7 +66,7 @@ async def test_what_was_printed_is_read_before_the_outcome_is_believed(world):
         world.dispatcher.on_line(runner, "stdout", "x" * 2000)
 
     runner.outputs[0].drain = drain
-    world.says(runner, Kind.COMPLETED, b"null")
+    world.says(runner, Kind.COMPLETED, b"null", HALTED)
     assert not world.outcomes and world.killed == [runner]
     assert attempt.verdict.cause is Cause.OUTPUT
     world.dies(runner)

@@ -88,7 +88,7 @@ class World:
 
     def says(self, runner, kind, body):
         """About the call that was made last."""
-        self.hooks.on_frame(runner, kind, body, getattr(runner.pipe, "number", 0))
+        self.hooks.on_frame(runner, kind, body, getattr(runner.pipe, "number", 0), 0)
 
     def events(self, name):
         return [fields for event, fields in self.said if event == name]

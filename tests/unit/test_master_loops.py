@@ -292,6 +292,8 @@ class Slots:
         self.idle -= 1
         self.taken.append(job)
 
+    def flush(self): ...
+
     def written(self, attempt, outcome, result):
         self.wrote.append((attempt, result.code))
 

@@ -18,7 +18,8 @@ from supervisor.master.budget import (
     LINES_AT_ONCE,
     OutputBudget,
 )
-from supervisor.master.pipe import DRAIN_LINES, LINE_BYTES, LINES_A_TURN, OutputPipe, Pipe
+from supervisor.master.output import DRAIN_LINES, LINE_BYTES, LINES_A_TURN, OutputPipe
+from supervisor.master.pipe import Pipe
 from supervisor.master.spawning import new_ends
 
 
@@ -42,7 +43,7 @@ async def link():
         asyncio.get_running_loop(),
         ours,
         max_body=1_000_000,
-        on_frame=lambda kind, body, attempt: frames.append((kind, body)),
+        on_frame=lambda kind, body, *_: frames.append((kind, body)),
         on_bad=bad.append,
     )
     yield made, theirs, frames, bad
@@ -157,7 +158,7 @@ async def test_a_paused_output_is_read_again_after_the_pause(output):
 
 async def test_a_pause_holds_even_for_frames_that_have_arrived(link):
     made, theirs, frames, _ = link
-    made._on_frame = lambda kind, body, attempt: (frames.append(body), made.pause())
+    made._on_frame = lambda kind, body, *_: (frames.append(body), made.pause())
     theirs.sendall(frame(Kind.LOG, b"1") + frame(Kind.LOG, b"2"))
     await until(lambda: frames)
     for _ in range(10):
@@ -179,7 +180,7 @@ async def test_what_a_paused_runner_said_before_its_exit_is_drained(link):
 async def test_nothing_is_heard_after_a_bad_frame(link):
     """I7: there is no resynchronising, not by a resume and not by the drain at its end."""
     made, theirs, frames, bad = link
-    theirs.sendall(HEADER.pack(99, 0, 0))
+    theirs.sendall(HEADER.pack(99, 0, 0, 0))
     await until(lambda: bad)
     theirs.sendall(frame(Kind.COMPLETED, b'"a lie"'))
     made.resume()
@@ -204,7 +205,7 @@ async def test_a_drain_ends_though_a_stray_goes_on_writing():
         asyncio.get_running_loop(),
         babbling,
         max_body=100,
-        on_frame=lambda kind, body, attempt: frames.append(body),
+        on_frame=lambda kind, body, *_: frames.append(body),
         on_bad=lambda error: None,
     )
     made.drain()

@@ -1,0 +1,138 @@
+"""Jobs sent ahead of a slot: how many, to which runner, and having them back (I2).
+
+A runner of short jobs that waits for the master between two of them costs both a wake-up each. So while one
+is at work the next ones are sent already, as many as are expected to be done within 5 ms: their number times
+the p95 of what the queue's last jobs have taken. A job that was sent ahead is fetched, leased and counted as
+any other, and nobody but who has taken its permit (sandbox/wire.py) has begun it: so when the one before
+turns out long, or its runner ends, or a stop comes, it is taken back whatever the runner is doing, and goes
+to a slot that is free or back to the front of its queue.
+
+It decides numbers and choices; the dispatcher sends, and takes back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from supervisor.master.runner import Runner
+
+AHEAD_US: Final = 5_000  # what is expected to be before a job that was sent ahead
+MOST: Final = 16  # of one runner
+LONG_S: Final = 0.01  # who is at work for so long is not short: what is behind it is taken back
+LOOK_EVERY_S: Final = 0.01
+SAMPLES: Final = 64
+JUDGED_EVERY: Final = 16  # of them; before there are so many nothing is expected
+NONE_FOR: Final = (
+    256  # jobs after one that printed: what waits to be read keeps those behind it from beginning
+)
+
+
+class Permits:
+    """Of one runner. One for each job sent ahead; who takes it begins the job, or has it back."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._left = 0  # when it was closed
+
+    def grant(self, count: int) -> None:
+        os.eventfd_write(self._fd, count)
+
+    def take_back(self) -> int:
+        """Take all that are left; how many jobs, counted from the last one, were not begun and never will be.
+
+        A runner could put in permits of its own, so whoever asks counts the jobs too (I7).
+        """
+        if self._fd < 0:
+            left, self._left = self._left, 0
+            return left
+        taken = 0
+        try:
+            while taken < 2 * MOST:
+                os.eventfd_read(self._fd)
+                taken += 1
+        except BlockingIOError:
+            pass
+        return taken
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            left = self.take_back()
+            os.close(self._fd)
+            self._fd, self._left = -1, left
+
+
+class Ahead:
+    """The busy runners of one queue, and how many jobs each may have besides the one at work.
+
+    none   nothing is ever sent ahead: the limits of the queue's processors differ, and the kernel is told
+           those of a job before it begins.
+    """
+
+    def __init__(self, *, none: bool = False) -> None:
+        self._none = none
+        self._busy: OrderedDict[Runner, None] = OrderedDict()
+        self._took_us = [0] * SAMPLES
+        self._count = 0
+        self._none_before = 0
+        self.depth = 0
+
+    # --- what is expected -----------------------------------------------------------------------------
+
+    def took(self, took_us: int) -> None:
+        """A job has ended; so long it was at work, as its runner says."""
+        count = self._count
+        self._took_us[count % SAMPLES] = took_us
+        self._count = count = count + 1
+        if not count % JUDGED_EVERY:
+            self._judge()
+
+    def _judge(self) -> None:
+        last = sorted(self._took_us[: self._count])
+        p95 = last[len(last) * 95 // 100]
+        self.depth = (
+            0 if self._none or self._count < self._none_before else min(MOST, AHEAD_US // max(1, p95))
+        )
+
+    def halted(self) -> None:
+        """A job has printed: what was behind it did not begin."""
+        self._none_before = self._count + NONE_FOR
+        self.depth = 0
+
+    # --- who ------------------------------------------------------------------------------------------
+
+    def add(self, runner: Runner) -> None:
+        """It was given a job while it had none."""
+        if runner.pipe.permits is not None and runner.room == 1:
+            self._busy[runner] = None
+
+    def remove(self, runner: Runner) -> None:
+        """It has nothing to do, does not serve on, or turned out to be at something long."""
+        self._busy.pop(runner, None)
+
+    @property
+    def anybody(self) -> bool:
+        return bool(self._busy)
+
+    def room(self) -> int:
+        """How many more could be sent."""
+        if not self.depth:
+            return 0
+        most = self.depth + 1
+        return sum(most - len(runner.attempts) for runner in self._busy if len(runner.attempts) < most)
+
+    def choose(self) -> Runner | None:
+        """Who takes the next one: each in its turn."""
+        most = self.depth
+        for _ in range(len(self._busy)):
+            runner = next(iter(self._busy))
+            self._busy.move_to_end(runner)
+            if len(runner.attempts) <= most:
+                return runner
+        return None
+
+    def waiting(self) -> list[Runner]:
+        """Those behind whose job others wait."""
+        return [runner for runner in self._busy if len(runner.attempts) > 1]
