@@ -155,6 +155,7 @@ make_bench_peer() {
   want="$({ hash_of /dev/null; echo "$*"; } | sha256sum | cut -d' ' -f1)"
   if [ -x "$dir/bin/python" ] && current "$dir/stamp" "$want"; then return; fi
   say "installing $* into .state/bench-peers/$name (once)"
+  rm -f "$dir/stamp"
   make_venv "$dir"
   install "$dir" "$@"
   stamp "$dir/stamp" "$want"
