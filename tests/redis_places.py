@@ -169,7 +169,7 @@ class Sentinels:
             file.write_text(
                 f"port {each.port}\nbind {HOST}\ndir {each.home}\n"
                 f"sentinel monitor herd {HOST} {self.nodes[0].port} 2\n"
-                "sentinel down-after-milliseconds herd 500\nsentinel failover-timeout herd 5000\n"
+                "sentinel down-after-milliseconds herd 500\nsentinel failover-timeout herd 1000\n"
             )
             each._command = ["redis-server", str(file), "--sentinel"]
 
@@ -189,13 +189,13 @@ class Sentinels:
     def start(self) -> None:
         for node in self.nodes:
             node.start()
-        wait_for(lambda: self._follows(self.nodes[1]), "the replica follows")
+        wait_for(lambda: self.follows(self.nodes[1]), "the replica follows")
         for each in self.sentinels:
             each.start()
         for each in self.sentinels:
             wait_for(lambda each=each: self._sees_all(each), "the Sentinels see each other")
 
-    def _follows(self, replica: Node) -> bool:
+    def follows(self, replica: Node) -> bool:
         with contextlib.closing(replica.client()) as client:
             return client.info("replication").get("master_link_status") == "up"
 

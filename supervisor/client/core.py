@@ -35,6 +35,7 @@ from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.new_job import MAX_DATA_BYTES, AddOptions, JobSpec, as_spec, encode_job
 from supervisor.protocol.steps import Steps
 from supervisor.protocol.validate import check_queue_name
+from supervisor.transport.answers import explained
 
 T = TypeVar("T")
 _FURTHEST: Final = 2**53
@@ -218,6 +219,6 @@ def _id_of(result: AddResult, job: NewJob) -> str:
     if not isinstance(result, NotAdded):
         return result
     if result.code == Code.GUILTY:
-        raise RedisRefused(f"job {job.name!r} was not added: {result.text}")
+        raise RedisRefused(f"job {job.name!r} was not added: {explained(result.text)}")
     parent = job.parent.key if job.parent else "undefined"
     raise error_of(result.code, job_id=job.job_id or "", call="addJob", parent=parent)

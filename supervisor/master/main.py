@@ -32,6 +32,7 @@ from supervisor.master.jobs_dir import JobsDir, remove_abandoned
 from supervisor.master.orphans import end_orphans
 from supervisor.master.plan import Plan, secrets_of
 from supervisor.master.report import report
+from supervisor.master.redis_checks import check_version, tell_doubts
 from supervisor.master.reporting import Reporting
 from supervisor.master.runners import Runners
 from supervisor.master.sd_notify import Manager
@@ -162,6 +163,8 @@ class Master:
     ) -> None:
         self.redis = redis
         try:
+            check_version(redis.server, str(self._plan.address))
+            tell_doubts(redis.server, str(self._plan.address))
             await self._work(loop, redis, settings)
         finally:
             for worker in self.workers:
@@ -212,6 +215,8 @@ class Master:
     def _redis_state(self, connected: bool, why: str) -> None:
         if connected:
             log.info("redis.connected", address=str(self._plan.address), why=why)
+            if self.redis is not None:
+                tell_doubts(self.redis.server, str(self._plan.address))
             for worker in self.workers:
                 worker.reconnected()
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from supervisor.config.model import Config
@@ -18,7 +20,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 def secrets_of(address: Address, config: Config) -> list[str]:
     """Texts that no template may find in its environment."""
-    return [text for text in (address.password, config.redis.url) if text]
+    passwords = (address.password, address.sentinel_password, address.known_secret())
+    return [text for text in (*passwords, config.redis.url) if text]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     concurrency   slots of every queue; None for what decorator and config say.
     dead_letter   the queue that gets a copy of each job that fails for good; None for what the config says.
     burst         stop when nothing is left (design.md section 4).
+    again         reads the same files, environment and flags once more, for a reload; raises `ConfigError`.
     """
 
     address: Address
@@ -38,3 +42,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dead_letter: str | None = None
     burst: bool = False
     listener: Listener = msgspec.field(default_factory=Nobody)
+    again: Callable[[], Plan] | None = None

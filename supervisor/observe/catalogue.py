@@ -191,6 +191,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         # --- Redis ---
         "redis.connected": _event("info", "address why", "The connection stands."),
+        "redis.unsafe": _event(
+            "warning", "address server why", "How Redis is set up may cost jobs; they are worked on all the same."
+        ),
         "redis.lost": _event("warning", "address why", "No connection; running jobs go on meanwhile."),
         "lock.lost": _event(
             "error", "queue job_id why", "Trust in a lock has ended; the attempt is cut (I3)."

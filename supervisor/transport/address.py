@@ -202,6 +202,13 @@ class Address(msgspec.Struct, frozen=True):
             raise ConfigError(f"the password file {self.password_file} is empty")
         return text
 
+    def known_secret(self) -> str | None:
+        """The password as far as it can be told now: for keeping it out of other texts."""
+        try:
+            return self.secret()
+        except ConfigError:
+            return None
+
     @property
     def display(self) -> str:
         """The URL without its password, for logs and sentences."""

@@ -27,6 +27,7 @@ GONE_ELSEWHERE: Final = frozenset({READ_ONLY, MOVED})  # another server is the r
 FIRST_PAUSE_S: Final = 0.010
 LONGEST_PAUSE_S: Final = 1.0
 
+_NO_RIGHT_IN_A_SCRIPT: Final = ("ERR ACL failure in script", "ERR The user executing the script can't run")
 _HINTS: Final = {
     "NOPERM": "The user of the Redis URL lacks that right; docs/how-to/redis.md has an ACL line that does.",
     "OOM": "Redis is full (maxmemory) and wrote nothing of this call: it needs memory, or fewer jobs.",
@@ -71,7 +72,7 @@ def explained(text: str) -> str:
     """Redis' own words for a refusal, and what to do about it where they do not say."""
     word = word_of(text)
     hint = _HINTS.get(word)
-    if hint is None and text.startswith("ERR ACL failure in script"):
+    if hint is None and text.startswith(_NO_RIGHT_IN_A_SCRIPT):
         hint = _HINTS["NOPERM"]
     return text if hint is None else f"{text.rstrip('.')}. {hint}"
 
@@ -132,4 +133,5 @@ def why_login_refused(text: str) -> str:
                 f"the user of the URL lacks a right ({text}); docs/how-to/redis.md has an ACL line that does"
             )
         case _:
-            return f"it refused the login ({text})"
+            why = why_turned_away(text)
+            return f"it refused the login ({text})" if why == text else why
