@@ -157,3 +157,25 @@ def queue(redis_url: str) -> Iterator[Queue]:
     """The queue `work`, whose jobs do what their data says."""
     with Queue("work", url=redis_url) as queue:
         yield queue
+
+
+@pytest.fixture
+def ask(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command of the same user; what it has printed."""
+    place = tmp_path / "run"
+    place.mkdir(mode=0o700)
+    monkeypatch.setenv("OXHERD_RUNTIME_DIR", str(place))
+
+    def run(*words: str, status: int = 0, width: int = 80) -> str:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(width), "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor", *words, "--redis", redis_url],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    return run

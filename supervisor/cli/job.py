@@ -11,7 +11,7 @@ from supervisor.cli.command import Common, command
 from supervisor.cli.jobs import attempts, progress_text, ran, record
 from supervisor.cli.render import as_json, clean, moment, note, out, pairs, pretty_json, span
 from supervisor.cli.session import Session, converse
-from supervisor.cli.verdict import verdicts_text
+from supervisor.cli.verdict import used_text, verdicts_text
 from supervisor.client.job import Job
 from supervisor.errors import JobNotFound
 from supervisor.protocol import fields
@@ -76,6 +76,8 @@ def _facts(job: Job, state: str, now_ms: int) -> Iterator[tuple[str, str]]:
     if job.finished_on:
         yield "finished", ", ".join(filter(None, [moment(job.finished_on, now_ms), ran(job)]))
     yield "attempts", attempts(job) + (f", started {job.attempts_started}" if job.attempts_started else "")
+    if job.used:
+        yield "used", used_text(job.used)
     if job.priority:
         yield "priority", str(job.priority)
     if job.crashes:

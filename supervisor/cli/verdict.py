@@ -11,6 +11,14 @@ from typing import Any, Final
 from supervisor.cli.render import clean, pairs, span
 
 LINES_OF_OUTPUT: Final = 10
+_TIMES: Final = (
+    ("waited_ms", "waited"),
+    ("start_ms", "started in"),
+    ("ran_ms", "ran"),
+    ("user_ms", "CPU user"),
+    ("system_ms", "CPU system"),
+)
+_SIZES: Final = (("peak_bytes", "memory"), ("read_bytes", "read"), ("written_bytes", "written"))
 
 
 def verdicts_text(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -22,6 +30,15 @@ def verdicts_text(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "\nverdicts"
     for record in records:
         yield "\n".join(f"  {line}" for line in _verdict(record).splitlines())
+
+
+def used_text(record: Mapping[str, Any]) -> str:
+    """What an attempt used, on one line."""
+    parts = [f"{title} {span(_number(record, name))}" for name, title in _TIMES if name in record]
+    parts += [f"{title} {_size(_number(record, name))}" for name, title in _SIZES if _number(record, name)]
+    if processes := _number(record, "processes"):
+        parts.append(f"{processes} processes and threads at most")
+    return f"attempt {_number(record, 'attempt')}: {', '.join(parts)}"
 
 
 def _verdict(record: Mapping[str, Any]) -> str:

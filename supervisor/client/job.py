@@ -32,6 +32,7 @@ class Job:
     crashes                     how many attempts have ended by a crash since it was added or retried.
     verdicts                    of the last attempts that did not end by their processor's word alone, oldest
                                 first: cause, reason and what was measured, as the master wrote it.
+    used                        of the last attempt that took a while: waits, times, memory, io.
     deferred_failure            the next worker that takes it fails it with this reason.
     parent                      `id` and queue of the job that waits for this one, as stored.
     extra                       hash fields that this version does not know, as text.
@@ -63,6 +64,7 @@ class Job:
     scheduler_id: str | None = None
     crashes: int = 0
     verdicts: tuple[Mapping[str, Any], ...] = ()
+    used: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -99,6 +101,7 @@ def job_of(queue: str, record: JobRecord) -> Job:
     options = parsed("options", record.opts, {})
     stacktrace = parsed("stack traces", record.stacktrace, [])
     verdicts = parsed("verdicts", record.verdicts, [])
+    used = parsed("used", record.used, {})
     return Job(
         queue=queue,
         data=parsed("data", record.data, {}),
@@ -110,6 +113,7 @@ def job_of(queue: str, record: JobRecord) -> Job:
         verdicts=tuple(each for each in verdicts if isinstance(each, dict))
         if isinstance(verdicts, list)
         else (),
+        used=used if isinstance(used, dict) else {},
         parent=parsed("parent", record.parent, None),
         problems=tuple(problems),
         **{name: getattr(record, name) for name in _AS_THEY_ARE},

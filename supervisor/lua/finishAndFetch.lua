@@ -30,6 +30,7 @@
                  L  rate limited hold ms
                  H  handed back  told
                  W  waiting for its children
+               before a C, F or R may stand U and what was measured of the attempt, JSON
                told is what lib/verdict.lua keeps; an empty text stands for "not given"
 
   Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash;
@@ -118,7 +119,12 @@ local READ = {
 local function read_outcomes(prefix)
   local outcomes, locks, at = {}, {}, 11
   while ARGV[at] do
+    local used
+    if ARGV[at] == "U" then
+      used, at = ARGV[at + 1], at + 2
+    end
     local outcome = { kind = ARGV[at], id = ARGV[at + 1], token = ARGV[at + 2], key = prefix .. ARGV[at + 1] }
+    outcome.used = used
     at = READ[outcome.kind](outcome, at + 3)
     outcomes[#outcomes + 1] = outcome
     locks[#locks + 1] = outcome.key .. ":lock"

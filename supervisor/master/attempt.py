@@ -65,6 +65,7 @@ class Attempt(msgspec.Struct, eq=False):
     cpu_ms: int = 0
     processes: int = 0
     used: Used | None = None
+    figures: dict[str, int] | None = None  # what was measured of one that told what it used
     guilty: bool = False  # an outcome of it was refused as GUILTY already
     deadline: asyncio.TimerHandle | None = None
     progress: bytes | None = None  # newest value not yet sent to Redis
@@ -73,3 +74,9 @@ class Attempt(msgspec.Struct, eq=False):
     ahead_bytes: int = 0  # what it said and Redis has not taken yet
     paused: bool = False  # its runner is not read until Redis has taken more
     asks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
+
+    def has_used(self, used: Used) -> None:
+        """Its runner has told."""
+        self.used = used
+        self.cpu_ms = max(self.cpu_ms, used.user_ms + used.system_ms)
+        self.peak_bytes = max(self.peak_bytes, used.peak_bytes or 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from supervisor.master.attempt import Attempt
+from supervisor.master.messages import Used
 from supervisor.master.verdicts import cause_of
 from supervisor.observe.log import get
 from supervisor.protocol.commands.work import (
@@ -19,6 +20,8 @@ from supervisor.protocol.commands.work import (
 )
 
 log = get("dispatcher")
+
+DELAY: Final = b'"delay"'  # in the options of a job
 
 
 def facts_of(queue: str, attempt: Attempt) -> dict[str, Any]:
@@ -38,10 +41,34 @@ def figures_of(attempt: Attempt) -> dict[str, Any]:
     return found
 
 
+def usage_of(attempt: Attempt, used: Used, offset_s: float) -> dict[str, int]:
+    """What was measured of an attempt; what is not known is left out.
+
+    offset_s   from the clock of attempts to epoch seconds.
+    """
+    job = attempt.job
+    found = {"attempt": job.attempts_made + 1}
+    if job.attempts_started == 1 and DELAY not in job.opts:
+        # Of a later start, and of a job with a delay, the wait was somebody's wish.
+        found["waited_ms"] = max(0, round((attempt.fetched_at + offset_s) * 1000 - job.timestamp))
+    found |= {
+        "start_ms": round((attempt.started_at - attempt.fetched_at) * 1000),
+        "ran_ms": round((attempt.ended_at - attempt.started_at) * 1000),
+        "user_ms": used.user_ms,
+        "system_ms": used.system_ms,
+        "read_bytes": used.read_bytes,
+        "written_bytes": used.written_bytes,
+    }
+    most = {"peak_bytes": attempt.peak_bytes, "processes": attempt.processes}
+    return found | {name: value for name, value in most.items() if value}
+
+
 def log_outcome(queue: str, attempt: Attempt, outcome: Outcome) -> None:
     facts = facts_of(queue, attempt)
     if attempt.started_at:
         facts["ran_ms"] = round((attempt.ended_at - attempt.started_at) * 1000)
+    if attempt.figures is not None:
+        facts |= attempt.figures
     facts |= figures_of(attempt)
     match outcome:
         case Completed():

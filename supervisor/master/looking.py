@@ -36,6 +36,9 @@ DEAR_EVERY_S: Final = 30.0
 DEAR_AT_ONCE: Final = 4  # runners a look; all of them when that is what was asked for
 TOLD_WITHIN_S: Final = 0.2  # an idle runner answers in a millisecond
 
+PEAK_EVERY_S: Final = 1.0
+PEAK_SHARE: Final = 0.01  # of the master's time: with thousands of processes it looks less often
+
 Found = tuple[Dear | Told, float]  # and when it was found out
 
 
@@ -51,7 +54,7 @@ class Looking:
         self._reading: asyncio.Future[None] | None = None
 
     def verbs(self) -> dict[str, Verb]:
-        return {"look": self._look_verb, "stack": self._stack_verb}
+        return {"look": self._look_verb, "stack": self._stack_verb, "needs": self._needs_verb}
 
     def _now(self) -> float:
         return self._master.loop.time()
@@ -83,6 +86,21 @@ class Looking:
         figures = tree.plain(self._now())
         figures["dear"] = None if found is None else _plain(*found, self._now())
         return figures
+
+    # --- peaks ------------------------------------------------------------------------------------------
+
+    async def keep_peaks(self) -> None:
+        """Remember the most memory that jobs of a second and more were seen with; ends by being cancelled.
+
+        Those whose memory is limited are looked at anyway (watch.py). 15 us a second for each of the others.
+        """
+        while True:
+            began_at = self._now()
+            for worker in self._master.workers:
+                for attempt in worker.dispatcher.attempts.values():
+                    if began_at - attempt.started_at >= PEAK_EVERY_S and not attempt.limits.memory_bytes:
+                        _note_peak(attempt)
+            await asyncio.sleep(max(PEAK_EVERY_S, (self._now() - began_at) / PEAK_SHARE))
 
     # --- what is dear -----------------------------------------------------------------------------------
 
@@ -129,6 +147,11 @@ class Looking:
     async def _look_verb(self, asked: dict[str, Any]) -> dict[str, Any]:
         return await self.look(all_dear=asked.get("dear") is True)
 
+    async def _needs_verb(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What attempts have used since the start (needs.py), by queue."""
+        queues = {worker.keys.name: worker.needs.plain() for worker in self._master.workers}
+        return {"started_on": self._master.started_on, "queues": queues}
+
     async def _stack_verb(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The stacks of all threads of the runner that has this job: `found` is False when none has it."""
         queue, job_id = asked.get("queue"), asked.get("id")
@@ -161,6 +184,16 @@ class Looking:
             "stack": trimmed(text),
             "no_stack": why,
         }
+
+
+def _note_peak(attempt: Attempt) -> None:
+    runner = attempt.runner
+    if runner is None or runner.meter is None or len(runner.attempts) > 1:
+        return  # of several in one runner nobody can tell whose it is
+    usage = runner.meter.read()
+    if usage is not None:
+        attempt.peak_bytes = max(attempt.peak_bytes, usage.memory_bytes)
+        attempt.processes = max(attempt.processes, usage.tasks)
 
 
 def _when(found: Found) -> float:

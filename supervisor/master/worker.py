@@ -28,6 +28,7 @@ from supervisor.master.health import Health
 from supervisor.master.hooks import Hooks
 from supervisor.master.lease import Leases
 from supervisor.master.messages import cancel_frame
+from supervisor.master.needs import Needs
 from supervisor.master.notify import Listener
 from supervisor.master.nursery import Nursery
 from supervisor.master.relay import Relay
@@ -145,7 +146,9 @@ class Worker:
             loop=loop,
         )
         self.leases.on_renewed = self.cancelling.look
+        self.needs = Needs()
         self.dispatcher.on_written = self._written
+        self.dispatcher.wall_clock = around.wall_clock
         self.fetcher = Fetcher(
             keys,
             marker,
@@ -267,6 +270,7 @@ class Worker:
 
     def _written(self, attempt: Attempt, outcome: Outcome) -> None:
         self.cancelling.written(attempt, outcome)
+        self.needs.ended(attempt)
         if self.hooks is not None:
             self.hooks.written(self.keys.name, attempt, outcome)
         if self._around.on_written is not None:

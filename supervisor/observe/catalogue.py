@@ -28,7 +28,10 @@ def _event(level: str, keys: str, doc: str) -> Event:
 
 # Who an attempt is; and what is known of it when it is over.
 _JOB: Final = "queue job_id job_name attempt"
-_ATTEMPT: Final = f"{_JOB} waited_ms ran_ms runner peak_bytes"
+# From `waited_ms` on only of those that took 20 ms or more, as far as known; `ran_ms` of each.
+_ATTEMPT: Final = (
+    f"{_JOB} ran_ms runner waited_ms start_ms user_ms system_ms peak_bytes read_bytes written_bytes processes"
+)
 _VERDICT: Final = "cause cpu_ms"  # of an end that was not the processor's own word
 
 CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
@@ -36,15 +39,28 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         # --- the master ---
         "master.started": _event("info", "queues slots redis pid", "Everything is up; jobs are fetched."),
         "master.stopped": _event("info", "done", "The last line of a master."),
-        "master.quieted": _event("info", "", "Asked to fetch nothing; running jobs go on."),
-        "master.resumed": _event("info", "", "Fetches again."),
+        "master.quieted": _event("info", "queues", "Asked to fetch nothing; running jobs go on."),
+        "master.resumed": _event("info", "queues", "Fetches again."),
         "request.received": _event("debug", "request", "A signal asked for something."),
-        "request.refused": _event("warning", "request why", "A signal asked for what cannot be done."),
         "stop.requested": _event("info", "running deadline_s", "Quiet: nothing is fetched any more."),
         "stop.hurried": _event("info", "to", "A further request: straight on to this step."),
         "stop.handing_back": _event("warning", "jobs", "The deadline is near: these jobs are cut off."),
         "stop.deadline_passed": _event("error", "left", "Jobs whose locks are left to expire."),
         "master.broken": _event("error", "error", "A bug of ours: jobs are handed back, the master ends."),
+        "reload.requested": _event(
+            "info", "generation", "Config and code are read again, to be this generation."
+        ),
+        "reload.done": _event(
+            "info",
+            "generation changed restart came gone took_ms",
+            "New runners have the new code. The changes that only a restart would bring are named.",
+        ),
+        "reload.failed": _event(
+            "error", "generation error", "Everything goes on as before; why it was refused."
+        ),
+        "queue.leaving": _event("info", "queue running", "Not served any more; what runs comes to its end."),
+        "queue.left": _event("info", "queue done", "Its last job is written."),
+        "slots.changed": _event("info", "queue slots", "There are now so many."),
         "control.opened": _event("debug", "path", "The control socket listens."),
         "control.unavailable": _event(
             "warning", "why", "There is no control socket; the jobs do not need it."
@@ -192,7 +208,9 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         # --- Redis ---
         "redis.connected": _event("info", "address why", "The connection stands."),
         "redis.unsafe": _event(
-            "warning", "address server why", "How Redis is set up may cost jobs; they are worked on all the same."
+            "warning",
+            "address server why",
+            "How Redis is set up may cost jobs; they are worked on all the same.",
         ),
         "redis.lost": _event("warning", "address why", "No connection; running jobs go on meanwhile."),
         "lock.lost": _event(

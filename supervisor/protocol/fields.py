@@ -31,6 +31,7 @@ FINISHED_ON: Final = "finishedOn"
 # --- fields of ours in a job's hash -------------------------------------------------------------------
 CRASHES: Final = "ox:crashes"
 VERDICTS: Final = "ox:verdict"
+USED: Final = "ox:used"
 
 # --- job options as stored in `opts` (core.md section 2.1): Python name -> stored name --------------
 OPTION_NAMES: Final = {

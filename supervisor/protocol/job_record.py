@@ -46,6 +46,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_id: str | None = None
     crashes: int = 0
     verdicts: bytes | None = None
+    used: bytes | None = None
     extra: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -57,6 +58,7 @@ _RAW: Final = {
     fields.STACKTRACE: "stacktrace",
     fields.PARENT: "parent",
     fields.VERDICTS: "verdicts",
+    fields.USED: "used",
 }
 _TEXTS: Final = {
     fields.NAME: "name",

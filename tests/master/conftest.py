@@ -1,4 +1,4 @@
 """The fixtures of a whole master."""
 
 from ordinary_user import unprivileged  # noqa: F401
-from running import oxherd, queue  # noqa: F401
+from running import ask, oxherd, queue  # noqa: F401

@@ -4,36 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 
-import pytest
-from running import ROOT, until
+from running import until
 
 MB = 1024 * 1024
-
-
-@pytest.fixture
-def ask(tmp_path, redis_url, monkeypatch):
-    """Run a command of the same user; what it has printed."""
-    place = tmp_path / "run"
-    place.mkdir(mode=0o700)
-    monkeypatch.setenv("OXHERD_RUNTIME_DIR", str(place))
-
-    def run(*words: str, status: int = 0, width: int = 80) -> str:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(width), "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run(
-            [sys.executable, "-m", "supervisor", *words, "--redis", redis_url],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout + done.stderr
-
-    return run
 
 
 def busy(oxherd, queue, *wishes: dict, name: str = "look"):

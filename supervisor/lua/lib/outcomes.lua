@@ -237,6 +237,9 @@ local function settle(call, queue, outcome)
   end
   outcome.taken_off = true
   keep_max_events(queue)
+  if outcome.used then
+    redis.pcall("HSET", outcome.key, "ox:used", outcome.used)
+  end
   if outcome.told then
     keep_verdict(outcome.key, outcome.told) -- before the copy for the dead letters, which takes it along
   end

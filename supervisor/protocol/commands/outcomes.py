@@ -57,17 +57,26 @@ def _told(told: Told | None) -> Arg:
     return "" if told is None else told.part()
 
 
+def _used(used: bytes) -> tuple[Arg, ...]:
+    """What stands before an outcome that has some."""
+    return ("U", used) if used else ()
+
+
 class Completed(msgspec.Struct, frozen=True):
-    """The processor returned. `value` is its result as JSON text, carried as it came."""
+    """The processor returned. `value` is its result as JSON text, carried as it came.
+
+    used   of this and others: what was measured of the attempt, one JSON object for the job's hash; or empty.
+    """
 
     job_id: str
     token: str
     value: bytes
     keep: KeepJobs
+    used: bytes = b""
 
     def parts(self) -> tuple[Arg, ...]:
         keep = self.keep
-        return (
+        parts = (
             "C",
             self.job_id,
             self.token,
@@ -76,6 +85,7 @@ class Completed(msgspec.Struct, frozen=True):
             "" if keep.age_s is None else keep.age_s,
             "" if keep.limit is None else keep.limit,
         )
+        return (*_used(self.used), *parts) if self.used else parts
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -100,9 +110,11 @@ class Failed(msgspec.Struct, frozen=True):
     spare_parent: bool = False
     dead_letter: QueueKeys | None = None
     told: Told | None = None
+    used: bytes = b""
 
     def parts(self) -> tuple[Arg, ...]:
         return (
+            *_used(self.used),
             "F",
             self.job_id,
             self.token,
@@ -128,9 +140,11 @@ class Retried(msgspec.Struct, frozen=True):
     lifo: bool = False
     stack_limit: int | None = None
     told: Told | None = None
+    used: bytes = b""
 
     def parts(self) -> tuple[Arg, ...]:
         return (
+            *_used(self.used),
             "R",
             self.job_id,
             self.token,
