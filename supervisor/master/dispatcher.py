@@ -21,11 +21,12 @@ from typing import Final
 
 from msgspec import structs
 
-from sandbox.wire import FrameError, Kind
+from sandbox.wire import HALTED, NOTE_US_SHIFT, FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import evidence, finish
+from supervisor.master.ahead import LONG_S, LOOK_EVERY_S, Ahead
 from supervisor.master.alone import Alone
-from supervisor.master.attempt import Attempt
+from supervisor.master.attempt import Attempt, new_number
 from supervisor.master.attempt_log import facts_of, figures_of, log_outcome, usage_of
 from supervisor.master.cancelling import verdict_of
 from supervisor.master.exchange import Exchanger
@@ -34,7 +35,7 @@ from supervisor.master.health import Health
 from supervisor.master.lease import Leases
 from supervisor.master.messages import BadMessage, Left, read_left, read_used, start_frame, verdict_of_failure
 from supervisor.master.notify import Listener
-from supervisor.master.phases import Fact
+from supervisor.master.phases import Fact, Phase
 from supervisor.master.relay import Relay
 from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
@@ -124,6 +125,10 @@ class Dispatcher:
         self._loop = loop
         self._idle: deque[Runner] = deque()  # one entry for each job that a runner could take now
         self._unplaced: deque[Attempt] = deque()  # fetched for a runner that died in the meantime
+        # The kernel is told a job's limits before it begins: without asking, it can only be those of any.
+        self._ahead = Ahead(none=len(set(settings.limits.values())) > 1)
+        self._sent_ahead: list[Runner] = []  # to be flushed
+        self._looking: asyncio.TimerHandle | None = None  # for jobs that turned out long
         self.attempts: dict[str, Attempt] = {}  # by job id, until the outcome is written or given up
         self.failed_for_good = 0
         self.done = 0
@@ -139,10 +144,18 @@ class Dispatcher:
 
     # --- slots ------------------------------------------------------------------------------------------
 
-    def free(self) -> int:
+    def idle(self) -> int:
+        """Jobs that could begin now."""
         if self._alone.wanted:
             return 0
         return self._health.room(len(self._idle) - len(self._unplaced))
+
+    def free(self) -> int:
+        """Jobs that could begin now, or by measurement within 5 ms (I2)."""
+        idle = self.idle()
+        if idle < 0 or self._health.pause_s or self._alone.wanted:
+            return idle
+        return idle + self._ahead.room()
 
     def on_ready(self, runner: Runner) -> None:
         self._watch.met(runner)
@@ -150,6 +163,8 @@ class Dispatcher:
             self._came_free(runner)
 
     def _came_free(self, runner: Runner) -> None:
+        if runner.recalled:
+            return  # until it has skipped what was taken back, nothing that is sent to it is sure to begin
         if self._unplaced:
             self._start(self._unplaced.popleft(), runner)
             return
@@ -202,6 +217,10 @@ class Dispatcher:
             self._decide(attempt, CutOff())
         elif self._idle:
             self._start(attempt, self._idle.pop())
+        elif not attempt.alone and (runner := self._ahead.choose()) is not None:
+            self._send_ahead(attempt, runner)
+        elif self._ahead.anybody:
+            self._decide(attempt, CutOff())  # it was asked for when shorter jobs were expected
         else:
             self._unplaced.append(attempt)
             attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
@@ -213,50 +232,134 @@ class Dispatcher:
             self.end(attempt, CutOff(Cause.NO_RUNNER, why))
 
     def _start(self, attempt: Attempt, runner: Runner) -> None:
-        job = attempt.job
-        limits = self._settings.limits_of(job.name, attempt.options)
+        body = self._prepare(attempt, runner)
+        runner.advance(Fact.JOB_SENT)
+        self._begins(attempt, runner)
+        attempt.delivered = runner.pipe.send(Kind.START, body, attempt.number)
+        if not attempt.delivered:
+            return  # it died idle, unseen yet: its exit gives the job to another
+        self._ahead.add(runner)
+        self._runners.began(runner)
+
+    def _prepare(self, attempt: Attempt, runner: Runner) -> bytes:
+        """It is this runner's from now on; the body of the frame that says so."""
+        limits = self._settings.limits_of(attempt.job.name, attempt.options)
         if attempt.alone:
             limits = replace(limits, memory_bytes=2 * limits.memory_bytes)
         attempt.runner = runner
         attempt.limits = limits
-        attempt.started_at = self._clock()
         if attempt.deadline is not None:
             attempt.deadline.cancel()
-        evidence.begin(attempt, runner)
         runner.attempts[attempt.number] = attempt
+        return start_frame(self._settings.name, attempt.job, attempt.options, limits)
+
+    def _begins(self, attempt: Attempt, runner: Runner) -> None:
+        """It is sent to an idle runner, or what was before it in its runner is over."""
+        job, limits = attempt.job, attempt.limits
+        attempt.started_at = self._clock()
+        evidence.begin(attempt, runner)
         if runner.budget is not None:
             runner.budget.begin()
-        runner.advance(Fact.JOB_SENT)
         if limits.watched or runner.leaf is not None:
             self._watch.begin(attempt, self.end)
-        attempt.delivered = runner.pipe.send(
-            Kind.START,
-            start_frame(self._settings.name, job, attempt.options, limits),
-            attempt.number,
-        )
-        if not attempt.delivered:
-            return  # it died idle, unseen yet: its exit gives the job to another
-        self._runners.began(runner)
         if limits.timeout_ms:
             attempt.deadline = self._loop.call_later(
                 limits.timeout_ms / 1000, self._deadline, attempt, limits.timeout_ms
             )
         self._listener.on_fetched(self._settings.name, job.id, job.name, runner.slot.number)
 
+    # --- jobs sent ahead ----------------------------------------------------------------------------------
+
+    def _send_ahead(self, attempt: Attempt, runner: Runner) -> None:
+        body = self._prepare(attempt, runner)
+        attempt.delivered = attempt.ahead = True
+        runner.pipe.put(body, attempt.number)
+        self._sent_ahead.append(runner)
+
+    def flush(self) -> None:
+        """The jobs of one fetch are all taken: send what goes ahead."""
+        if not self._sent_ahead:
+            return
+        for runner in self._sent_ahead:
+            runner.pipe.flush()
+        self._sent_ahead.clear()
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_EVERY_S, self._look_for_long_ones)
+
+    def _look_for_long_ones(self) -> None:
+        """No job waits behind one that is not short."""
+        self._looking = None
+        long_since = self._clock() - LONG_S
+        waiting = self._ahead.waiting()
+        for runner in waiting:
+            if next(iter(runner.attempts.values())).started_at < long_since:
+                self._recall(runner)
+        if waiting:
+            self._looking = self._loop.call_later(LOOK_EVERY_S, self._look_for_long_ones)
+
+    def _recall(self, runner: Runner) -> None:
+        """Have back what it has not begun, and give it to a free slot, or to whoever else may have one."""
+        for attempt in self._taken_back(runner):
+            self._find_another(attempt)
+
+    def _taken_back(self, runner: Runner) -> list[Attempt]:
+        back = runner.take_back()
+        if back:
+            self._ahead.remove(runner)  # until it has skipped them: it must not take for theirs a new permit
+        for attempt in back:
+            self._watch.forget(attempt)
+            if attempt.deadline is not None:
+                attempt.deadline.cancel()
+            attempt.runner, attempt.ahead, attempt.started_at = None, False, 0.0
+            attempt.number = new_number()
+        if back and not runner.attempts and runner.phase is Phase.BUSY:
+            runner.advance(Fact.OUTCOME)
+        return back
+
+    def _find_another(self, attempt: Attempt) -> None:
+        if self._idle and not self.stopping:
+            self._start(attempt, self._idle.pop())
+        else:
+            self._decide(attempt, CutOff())
+
+    def recall_all(self) -> None:
+        """Nothing waits behind another job any more; a stop has begun."""
+        for runner in self._ahead.waiting():
+            self._recall(runner)
+
+    def pull(self, attempt: Attempt) -> None:
+        """Take it out of its runner, if it was sent ahead and has not begun."""
+        runner = attempt.runner
+        if runner is None or not attempt.ahead:
+            return
+        for each in self._taken_back(runner):
+            if each is not attempt:
+                self._find_another(each)
+
+    def _skipped(self, runner: Runner, number: int) -> None:
+        runner.recalled.discard(number)
+        if not runner.recalled and runner.phase is Phase.IDLE:
+            self._came_free(runner)
+
     # --- facts ------------------------------------------------------------------------------------------
 
-    def on_frame(self, runner: Runner, kind: Kind, body: bytes, number: int) -> None:
+    def on_frame(self, runner: Runner, kind: Kind, body: bytes, number: int, note: int) -> None:
         attempt = runner.attempts.get(number)
         if attempt is None:
-            if number != runner.last_number:
+            if kind is Kind.SKIPPED and number in runner.recalled:
+                self._skipped(runner, number)
+            elif number != runner.last_number:
                 self._runners.bad_frame(runner, f"a {kind.name} frame for an attempt that it was not given")
             return
         if attempt.verdict is not None:
             return  # said after its attempt was decided; its exit is on the way
         if attempt.limits.silence_ms:
             self._watch.heard(attempt)
+        if attempt.ahead and next(iter(runner.attempts)) != number:
+            self._runners.bad_frame(runner, f"a {kind.name} frame for a job before its turn")
+            return
         try:
-            self._heard(attempt, runner, kind, body)
+            self._heard(attempt, runner, kind, body, note)
         except BadMessage as error:
             self._runners.bad_frame(runner, str(error))
 
@@ -266,13 +369,13 @@ class Dispatcher:
             if attempt.verdict is None:
                 attempt.verdict = Crashed(Cause.BAD_FRAME, f"the runner sent a bad frame: {error}")
 
-    def _heard(self, attempt: Attempt, runner: Runner, kind: Kind, body: bytes) -> None:
+    def _heard(self, attempt: Attempt, runner: Runner, kind: Kind, body: bytes, note: int) -> None:
         if kind is Kind.COMPLETED:
-            self._outcome(attempt, runner, Returned(body), retire=False)
+            self._outcome(attempt, runner, Returned(body), note, retire=False)
         elif kind is Kind.FAILED:
             verdict, retire = verdict_of_failure(body)
             verdict = self._watch.judged(attempt, verdict)
-            self._outcome(attempt, runner, verdict, retire=retire)
+            self._outcome(attempt, runner, verdict, note, retire=retire)
         elif kind is Kind.PROGRESS:
             self._relay.progress(attempt, body)
         elif kind is Kind.LOG:
@@ -296,8 +399,14 @@ class Dispatcher:
         end = "; the runner was replaced" if told.retire else ""
         self._relay.log(attempt, f"left behind: {'; '.join(told.left)}{end}")
 
-    def _outcome(self, attempt: Attempt, runner: Runner, verdict: Verdict, *, retire: bool) -> None:
-        runner.drain_output()  # all it wrote before this frame is in the pipes by now
+    def _outcome(
+        self, attempt: Attempt, runner: Runner, verdict: Verdict, note: int, *, retire: bool
+    ) -> None:
+        one_by_one = runner.room == 1
+        if note & HALTED or not one_by_one:
+            runner.drain_output()  # all it wrote before this frame is in the pipes by now
+        else:
+            runner.end_lines()  # we have read it all, and the next job may be writing already
         if attempt.verdict is not None:
             return  # it was over a limit, as was seen now: printed too much, or was refused a process
         verdict = verdict_of(verdict, attempt.cancel, stopping=self.stopping)
@@ -310,14 +419,38 @@ class Dispatcher:
         self._decide(attempt, verdict)
         attempt.runner = None  # which serves the next one from now on
         runner.unclean = runner.unclean or retire
-        if runner.attempts and (runner.unclean or runner.draining):
+        if one_by_one:
+            self._goes_on(runner, note)
+        elif runner.attempts and (runner.unclean or runner.draining):
             self.on_leaving(runner)  # the last of its jobs ends it
         elif runner.unclean:
-            self._runners.kill(runner)  # and with it what its job left
+            self._runners.kill(runner)  # and with it what its jobs left
         elif self._runners.finished(runner):
             self._came_free(runner)
 
+    def _goes_on(self, runner: Runner, note: int) -> None:
+        """One job of a runner that has one at a time is over; others may have been sent ahead to it."""
+        self._ahead.took(note >> NOTE_US_SHIFT)
+        if note & HALTED and runner.attempts:
+            self._ahead.halted()
+            self._recall(runner)
+        if runner.unclean:
+            self._runners.kill(runner)  # and with it what its job left
+            return
+        serves_on = self._runners.finished(runner)
+        if not serves_on and runner.attempts:
+            self.on_leaving(runner)
+            self._recall(runner)
+        if runner.attempts:
+            self._begins(next(iter(runner.attempts.values())), runner)
+            self.go_on()
+            return
+        self._ahead.remove(runner)
+        if serves_on:
+            self._came_free(runner)
+
     def on_leaving(self, runner: Runner) -> None:
+        self._ahead.remove(runner)
         while runner in self._idle:
             self._idle.remove(runner)
 
@@ -327,7 +460,10 @@ class Dispatcher:
         When we killed it for one of several, the others only shared its process: they are handed back
         unharmed (I9). When it died by itself nobody knows whose doing it was, and all have failed.
         """
+        not_begun = self._taken_back(runner)
         attempts, runner.attempts = list(runner.attempts.values()), {}
+        for attempt in not_begun:
+            self._find_another(attempt)
         for attempt in attempts:
             attempt.runner = None
             self._watch.forget(attempt)
@@ -373,6 +509,7 @@ class Dispatcher:
     def end(self, attempt: Attempt, verdict: Verdict) -> None:
         """Decide now, write when the runner is dead (`on_exit`). Not for an attempt that is decided."""
         attempt.verdict = verdict
+        self.pull(attempt)
         if attempt.runner is None:
             if attempt in self._unplaced:
                 self._unplaced.remove(attempt)
