@@ -97,7 +97,9 @@ class OxherdCommand(click.Command):
             formatter.write_dl(rows, col_max=34)
 
 
-def command(name: str, *, exits: str, example: str, json: bool = True) -> Callable[[Callback], OxherdCommand]:
+def command(
+    name: str, *, exits: str, example: str, json: bool = True, cls: type[OxherdCommand] = OxherdCommand
+) -> Callable[[Callback], OxherdCommand]:
     """Make a subcommand of a function that takes `common: Common` first. Its docstring is the help text."""
 
     def make(function: Callback) -> OxherdCommand:
@@ -107,7 +109,7 @@ def command(name: str, *, exits: str, example: str, json: bool = True) -> Callab
         ) -> int | None:
             return function(Common(redis, prefix, config, json), **rest)
 
-        made = click.command(name, cls=OxherdCommand)(callback)
+        made = click.command(name, cls=cls)(callback)
         assert isinstance(made, OxherdCommand)
         made.params += [*([_JSON] if json else []), *_COMMON]
         made.exits, made.example = exits, example

@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.cli.command import Common
+from supervisor.config.host import default_state_dir
 from supervisor.config.runtime import SOCKET, where_to_look
-from supervisor.errors import MasterNotFound, MasterRefused, UsageError
+from supervisor.errors import ConfigError, MasterNotFound, MasterRefused, UsageError
 
 CONNECTS_WITHIN_S: Final = 5.0
 LONGEST_ADDRESS: Final = 100  # a unix address has room for 107 bytes
@@ -34,9 +35,19 @@ class Master(msgspec.Struct, frozen=True):
 
 def running(common: Common) -> list[Master]:
     """The masters that can be asked: this user's, and for root everybody's that a session has; by pid."""
-    dirs = where_to_look(os.environ, common.load().config.embedded.state_dir)
+    dirs = where_to_look(os.environ, _state_dir(common))
     found = {master.pid: master for each in dirs for master in _in(each) if _listens(master)}
     return [found[pid] for pid in sorted(found)]
+
+
+def _state_dir(common: Common) -> Path:
+    """A config that is broken by now hinders nobody to stop who runs by the one before it."""
+    try:
+        return common.load().config.embedded.state_dir
+    except ConfigError:
+        if common.config is not None:
+            raise
+        return default_state_dir(os.environ)
 
 
 def the_one(common: Common, pid: int | None = None) -> Master:

@@ -81,8 +81,8 @@ def run(common: Common, targets: tuple[str, ...], **rest: Any) -> int:
             "Change to one that is there"
         ) from None
     asked = {name: rest.pop(name) for name in list(rest) if name in _OPTIONS}
-    loaded = common.load({_OPTIONS[name].name: value for name, value in asked.items() if value is not None})
-    return _run(common, loaded, targets, **rest)
+    given = {_OPTIONS[name].name: value for name, value in asked.items() if value is not None}
+    return _run(common, lambda: common.load(given), targets, **rest)
 
 
 run.settings = [_option(parameter) for parameter in _OPTIONS]
@@ -91,7 +91,7 @@ run.params += run.settings
 
 def _run(
     common: Common,
-    loaded: Loaded,
+    again: Callable[[], Loaded],
     names: tuple[str, ...],
     queue: str | None,
     concurrency: int | None,
@@ -99,32 +99,32 @@ def _run(
     burst: bool,
     inline: bool,
 ) -> int:
+    loaded = again()
     config = loaded.config
     if queue is not None:
         QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
     if dead_letter is not None:
         QueueKeys(dead_letter, config.redis.prefix)
-    targets = tuple(targets_of(config, names, queue))
-    if not targets:
-        raise ConfigError(
-            "there is nothing to run: name a TARGET (module, or module:function with --queue), "
-            "or give the config a [queue.NAME] with a target"
-        )
+    _targets(config, names, queue)  # refuses a plan without any
     log.configure(config.log.format, config.log.level)
     with chosen_redis(config, long_lived=True) as choice:
         address = Address.parse(choice.url).for_prefix(config.redis.prefix)
 
-        def plan(listener: Listener) -> Plan:
+        def planned(config: Config, listener: Listener) -> Plan:
             return Plan(
                 address=address,
                 config=config,
-                targets=targets,
+                targets=_targets(config, names, queue),
                 only_queues=() if queue is None else (queue,),
                 concurrency=concurrency,
                 dead_letter=dead_letter,
                 burst=burst,
                 listener=listener,
+                again=lambda: planned(again().config, listener),
             )
+
+        def plan(listener: Listener) -> Plan:
+            return planned(config, listener)
 
         if inline:
             return _run_inline(plan, as_json_line=common.json)
@@ -151,6 +151,16 @@ def _run_inline(plan: Callable[[Listener], Plan], *, as_json_line: bool) -> int:
     if made.burst:
         say_summary(tally, as_json_line=as_json_line)
     return status
+
+
+def _targets(config: Config, names: tuple[str, ...], queue: str | None) -> tuple[Target, ...]:
+    found = tuple(targets_of(config, names, queue))
+    if not found:
+        raise ConfigError(
+            "there is nothing to run: name a TARGET (module, or module:function with --queue), "
+            "or give the config a [queue.NAME] with a target"
+        )
+    return found
 
 
 def targets_of(config: Config, names: tuple[str, ...], queue: str | None) -> Iterator[Target]:

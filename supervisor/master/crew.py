@@ -9,13 +9,17 @@ Rule     no request to cancel is missed when the queues change: what was asked m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from supervisor.master.health import Bucket
+from supervisor.master.hooks import Hooks
+from supervisor.master.report import report
 from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
 from supervisor.master.settings import QueueSettings
+from supervisor.master.signals import Request
 from supervisor.master.worker import Surroundings, Worker
 from supervisor.observe.log import get
 from supervisor.protocol.keys import QueueKeys
@@ -62,7 +66,7 @@ class Crew:
         runners.bucket = Bucket(2 * slots + SPAWN_BURST, SPAWNS_PER_S, self._around.loop.time)
         self._listen()
 
-    def adopt(self, settings: Sequence[QueueSettings]) -> tuple[list[str], list[str]]:
+    def adopt(self, settings: Sequence[QueueSettings], hooks: Hooks | None) -> tuple[list[str], list[str]]:
         """Serve these queues in this way from now on: the names of the queues that came, and that went."""
         there = {worker.keys.name: worker for worker in self.workers if not worker.leaving}
         wanted = {each.name for each in settings}
@@ -73,6 +77,8 @@ class Crew:
             else:
                 self._add(each)
                 came.append(each.name)
+        for worker in self.workers:
+            worker.hooks = hooks
         gone = [worker for name, worker in there.items() if name not in wanted]
         for worker in gone:
             worker.leave()
@@ -106,6 +112,33 @@ class Crew:
         self.workers.remove(worker)
         log.info("queue.left", queue=worker.keys.name, done=worker.dispatcher.done)
         self._listen()
+
+    # --- requests ------------------------------------------------------------------------------------
+
+    def tell(self, request: Request, workers: Sequence[Worker]) -> None:
+        """Be quiet, fetch again, or report."""
+        for worker in workers:
+            match request:
+                case Request.QUIET:
+                    worker.fetcher.pause()
+                case Request.RESUME:
+                    worker.fetcher.resume()
+                case Request.REPORT:
+                    report(worker, time.monotonic())
+        if request is Request.REPORT:
+            return
+        if len(workers) == len(self.workers):
+            self.quiet = request is Request.QUIET
+        log.info(
+            "master.quieted" if request is Request.QUIET else "master.resumed",
+            queues=[each.keys.name for each in workers],
+        )
+
+    def scale(self, by: int, workers: Sequence[Worker]) -> None:
+        """So many slots more for each, or less; one at least."""
+        for worker in workers:
+            if not worker.leaving:
+                log.info("slots.changed", queue=worker.keys.name, slots=worker.scale(by))
 
     # --- requests to cancel -----------------------------------------------------------------------------
 

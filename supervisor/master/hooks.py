@@ -97,7 +97,7 @@ class Hooks:
         self._loop = loop
         title = "oxherd: template of hooks " + " ".join(target.name for target in targets.values())
         self.nursery = runners.nursery(list(targets.values()), policy, title, hooks=True)
-        self._slot = Slot(SLOT_NUMBER, self, nursery=self.nursery, title="oxherd: hooks")
+        self.slot = Slot(SLOT_NUMBER, self, nursery=self.nursery, title="oxherd: hooks")
         self._inbox: deque[Call] = deque()
         self._bytes = 0
         self._idle: Runner | None = None
@@ -109,7 +109,7 @@ class Hooks:
         self._closed = False
 
     def open(self) -> None:
-        self._runners.open(self._slot)
+        self._runners.open(self.slot)
 
     # --- what happened ----------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Hooks:
             why = call.ended_by or f"the runner ended with {how} before it was done"
             self._tell_failed(call, why)
             self._deaths += 1
-            self._slot.failures = max(self._slot.failures, self._deaths)  # the next one is born with a pause
+            self.slot.failures = max(self.slot.failures, self._deaths)  # the next one is born with a pause
 
     # --- the end ----------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class Hooks:
             await asyncio.sleep(POLL_S)
         for task in self._reading:
             task.cancel()
-        self._closed = self._slot.closed = True
+        self._closed = self.slot.closed = True
         if self._telling is not None:
             self._telling.cancel()
         self._dropped += len(self._inbox) + (self._call is not None)

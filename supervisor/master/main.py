@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -31,8 +30,8 @@ from supervisor.master.generation import Generation
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
 from supervisor.master.orphans import end_orphans
 from supervisor.master.plan import Plan, secrets_of
-from supervisor.master.report import report
 from supervisor.master.redis_checks import check_version, tell_doubts
+from supervisor.master.reloading import Reloading
 from supervisor.master.reporting import Reporting
 from supervisor.master.runners import Runners
 from supervisor.master.sd_notify import Manager
@@ -82,7 +81,7 @@ class Master:
     """
 
     def __init__(self, plan: Plan, process: TemplateProcess | None = None) -> None:
-        self._plan = plan
+        self.plan = plan
         self._process = process
         self.address = plan.address
         self.redis: Redis | None = None  # None until it is connected for the first time
@@ -95,6 +94,7 @@ class Master:
         self._inbox: asyncio.Queue[Request] = asyncio.Queue()
         self.workers: list[Worker] = []
         self.verbs = Verbs(self)
+        self.reloading = Reloading(self)
         self.reporting = Reporting(
             plan.config, lambda: snapshot(self), clock=time.monotonic, wall_clock=time.time
         )
@@ -107,7 +107,7 @@ class Master:
     async def run(self) -> int:
         self.loop = loop = asyncio.get_running_loop()
         set_child_subreaper(True)
-        if self._plan.config.policy.profile != "none":
+        if self.plan.config.policy.profile != "none":
             set_dumpable(False)
         find_setter()("oxherd: master")
         self.manager.status("starting: importing the processors")
@@ -115,12 +115,13 @@ class Master:
         signals.install(loop, self._inbox)
         self.runners = runners = self._make_runners(loop)
         runners.groups = self._groups()
-        base = policy_of(self._plan.config.policy)
+        base = policy_of(self.plan.config.policy)
         runners.jobs_dir = jobs_dir = JobsDir(base.uid, base.gid)
         loop.run_in_executor(None, remove_abandoned, base.uid)
         loop.run_in_executor(None, end_orphans, base.uid).add_done_callback(_tell_orphans)
+        self.jobs_path = jobs_dir.path
         base = replace(base, jobs_dir=jobs_dir.path)
-        self.code = Generation(self.generation, self._plan, runners, base, loop)
+        self.code = Generation(self.generation, self.plan, runners, base, loop)
         # Before there is a child: the end of one that dies at once would never be told.
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         loop.call_soon(runners.on_sigchld)  # the first template is older than we: it may be dead already
@@ -163,8 +164,8 @@ class Master:
     ) -> None:
         self.redis = redis
         try:
-            check_version(redis.server, str(self._plan.address))
-            tell_doubts(redis.server, str(self._plan.address))
+            check_version(redis.server, str(self.plan.address))
+            tell_doubts(redis.server, str(self.plan.address))
             await self._work(loop, redis, settings)
         finally:
             for worker in self.workers:
@@ -173,7 +174,7 @@ class Master:
             await redis.close()
 
     def _make_runners(self, loop: asyncio.AbstractEventLoop) -> Runners:
-        env = environment(secrets_of(self._plan.address, self._plan.config))
+        env = environment(secrets_of(self.plan.address, self.plan.config))
         return Runners(loop, env=env, rng=random.random, process=self._process)
 
     def _groups(self) -> Groups | None:
@@ -188,10 +189,10 @@ class Master:
 
     async def _ready_to_work(self) -> Ready:
         """Load the processors and connect, side by side. Each fails the start with a sentence."""
-        redis_config = self._plan.config.redis
+        redis_config = self.plan.config.redis
         connecting = asyncio.ensure_future(
             Redis.connect(
-                self._plan.address,
+                self.plan.address,
                 reply_timeout_s=self._reply_timeout_s(),
                 connect_timeout_s=redis_config.connect_timeout_ms / 1000,
                 on_state=self._redis_state,
@@ -207,20 +208,20 @@ class Master:
 
     def _reply_timeout_s(self) -> float:
         """A dead connection must be noticed while there is time to renew on a fresh one."""
-        config = self._plan.config
+        config = self.plan.config
         locks = [config.lock, *(queue.lock for queue in config.queues.values() if queue.lock is not None)]
         shortest_s = min(lock.duration_ms for lock in locks) / 1000
         return min(config.redis.reply_timeout_ms / 1000, max(0.5, shortest_s / 4))
 
     def _redis_state(self, connected: bool, why: str) -> None:
         if connected:
-            log.info("redis.connected", address=str(self._plan.address), why=why)
+            log.info("redis.connected", address=str(self.plan.address), why=why)
             if self.redis is not None:
-                tell_doubts(self.redis.server, str(self._plan.address))
+                tell_doubts(self.redis.server, str(self.plan.address))
             for worker in self.workers:
                 worker.reconnected()
         else:
-            log.warning("redis.lost", address=str(self._plan.address), why=why)
+            log.warning("redis.lost", address=str(self.plan.address), why=why)
 
     async def _work(
         self, loop: asyncio.AbstractEventLoop, redis: Redis, settings: list[QueueSettings]
@@ -230,7 +231,7 @@ class Master:
             runners=self.runners,
             nursery_of=lambda queue: self.code.profiles.of(queue),
             numbers=Numbers(),
-            listener=self._plan.listener,
+            listener=self.plan.listener,
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.random,
@@ -240,31 +241,32 @@ class Master:
             alone=Alone(loop.call_soon),
             on_written=self.reporting.on_written,
         )
-        dirs = runtime_dirs(os.environ, self._plan.config.embedded.state_dir)
+        dirs = runtime_dirs(os.environ, self.plan.config.embedded.state_dir)
         control = await opened(dirs, named=NAMED_BY in os.environ, verbs=self.verbs.table)
         if self.code.hooks is not None:
             self.code.hooks.open()
         self.crew = Crew(
             self.workers,
             around,
-            self._spawn,
-            address=self._plan.address,
-            prefix=self._plan.config.redis.prefix,
-            connect_timeout_s=self._plan.config.redis.connect_timeout_ms / 1000,
+            self.spawn,
+            address=self.plan.address,
+            prefix=self.plan.config.redis.prefix,
+            connect_timeout_s=self.plan.config.redis.connect_timeout_ms / 1000,
         )
         self.crew.begin(settings)
-        self.reporting.start(redis, self._spawn)
+        self.reporting.start(redis, self.spawn)
         self.watchdog = Watchdog(redis, self.workers, self.manager, clock=time.monotonic, give_up=self._stuck)
-        self._spawn(self.watchdog.keep())
+        self.spawn(self.watchdog.keep())
+        self.spawn(self.verbs.looking.keep_peaks())
         log.info(
             "master.started",
             queues=[each.name for each in settings],
             slots=sum(len(worker.slots) for worker in self.workers),
-            redis=str(self._plan.address),
+            redis=str(self.plan.address),
             pid=os.getpid(),
         )
-        if self._plan.burst:
-            self._spawn(self._burst(redis))
+        if self.plan.burst:
+            self.spawn(self._burst(redis))
         try:
             await self._obey()
         finally:
@@ -278,7 +280,7 @@ class Master:
                     await task
         log.info("master.stopped", done=sum(w.dispatcher.done for w in self.workers))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
@@ -330,8 +332,19 @@ class Master:
             log.debug("request.received", request=request.value)
             if self._means_stop(request):
                 stop = self._stop(stop, request)
-            elif not self.stopping and request is not Request.HANGUP:
-                self.tell_workers(request, self.workers)
+            elif not self.stopping:
+                self._carry_out(request)
+
+    def _carry_out(self, request: Request) -> None:
+        match request:
+            case Request.HANGUP:
+                self.reloading.begin()
+            case Request.MORE:
+                self.crew.scale(1, self.workers)
+            case Request.FEWER:
+                self.crew.scale(-1, self.workers)
+            case _:
+                self.crew.tell(request, self.workers)
 
     def request(self, request: Request) -> None:
         """As a signal would."""
@@ -342,15 +355,13 @@ class Master:
         return self._stopping is not None
 
     def _means_stop(self, request: Request) -> bool:
-        if request is Request.HANGUP and not _has_terminal():
-            why = "this version cannot reload; restart it"
-            log.warning("request.refused", request="reload", why=why)
+        if request is Request.HANGUP and not signals.has_terminal():
             return False
         return request in STOPS
 
     def _stop(self, stop: asyncio.Task[None] | None, request: Request) -> asyncio.Task[None]:
         if stop is None:
-            config = self._plan.config.stop
+            config = self.plan.config.stop
             self._stopping = Stopping(
                 self.workers,
                 cancel_after_s=config.cancel_after_ms / 1000,
@@ -362,6 +373,7 @@ class Master:
                 worker.exchanger.give_up = self._stopping.over
             if self.watchdog is not None:
                 self.watchdog.stopping()
+            self.reloading.cancel()
             stop = asyncio.get_running_loop().create_task(self._come_to_an_end(self._stopping))
         elif request is Request.STOP and self._stopping is not None:
             self._stopping.hurry()
@@ -374,32 +386,11 @@ class Master:
         if self.code.hooks is not None:
             await self.code.hooks.drain(stopping.patient)
 
-    def tell_workers(self, request: Request, workers: Sequence[Worker]) -> None:
-        for worker in workers:
-            match request:
-                case Request.QUIET:
-                    worker.fetcher.pause()
-                case Request.RESUME:
-                    worker.fetcher.resume()
-                case Request.REPORT:
-                    report(worker, time.monotonic())
-        if request is not Request.REPORT:
-            log.info("master.quieted" if request is Request.QUIET else "master.resumed")
-
     def _outcome(self) -> int:
         if self._broken is not None:
             raise self._broken
         if self._sentence is not None:
             raise self._sentence
-        if self._plan.burst and any(worker.dispatcher.failed_for_good for worker in self.workers):
+        if self.plan.burst and any(worker.dispatcher.failed_for_good for worker in self.workers):
             return 1
         return self._status
-
-
-def _has_terminal() -> bool:
-    """Is there a controlling terminal, whose end a SIGHUP then means?"""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return sys.stdin is not None and sys.stdin.isatty()
-    return True

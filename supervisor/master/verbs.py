@@ -6,14 +6,18 @@ is asked. A verb is an `async` function from the members of the question to thos
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from supervisor.errors import MasterRefused, UsageError
 from supervisor.master.control import Verb
 from supervisor.master.looking import Looking
 from supervisor.master.signals import Request
 from supervisor.master.snapshot import snapshot
-from supervisor.master.worker import Worker
+from supervisor.master.worker import MOST_SLOTS, Worker
+from supervisor.protocol.commands.cancel import FAILED_BY_IT, CancelJob, new_request
 
 if TYPE_CHECKING:
     from supervisor.master.main import Master
@@ -29,6 +33,10 @@ class Verbs:
             "quiet": self._quiet,
             "resume": self._resume,
             "stop": self._stop,
+            "scale": self._scale,
+            "reload": self._reload,
+            "recycle": self._recycle,
+            "cancel": self._cancel,
         }
         self.looking = Looking(master)
         self.table.update(self.looking.verbs())
@@ -36,9 +44,10 @@ class Verbs:
     def workers(self, asked: dict[str, Any]) -> list[Worker]:
         """Those of the queue that is named, or all. Raises `UsageError` for a queue that is not served."""
         name = asked.get("queue")
-        found = [each for each in self._master.workers if name is None or each.keys.name == name]
+        serving = [each for each in self._master.workers if not each.leaving]
+        found = [each for each in serving if name is None or each.keys.name == name]
         if name is not None and not found:
-            served = ", ".join(repr(each.keys.name) for each in self._master.workers)
+            served = ", ".join(repr(each.keys.name) for each in serving)
             raise UsageError(f"this master does not serve a queue {name!r}; it serves {served}")
         return found
 
@@ -62,13 +71,52 @@ class Verbs:
     def _told(self, request: Request, asked: dict[str, Any]) -> dict[str, Any]:
         workers = self.workers(asked)
         self._refuse_while_stopping()
-        self._master.tell_workers(request, workers)
+        self._master.crew.tell(request, workers)
         return {"queues": [each.keys.name for each in workers]}
 
     async def _stop(self, asked: dict[str, Any]) -> dict[str, Any]:
         only(asked)
         self._master.request(Request.STOP)
         return {"running": sum(each.running() for each in self._master.workers)}
+
+    async def _scale(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked, by=int, queue=str)
+        by, workers = asked.get("by"), self.workers(asked)
+        if not by or abs(by) > MOST_SLOTS:
+            raise UsageError(f"by is how many slots more, or less: -{MOST_SLOTS} to {MOST_SLOTS}, not {by}")
+        self._refuse_while_stopping()
+        for worker in workers:
+            if not 1 <= worker.settings.concurrency + by <= MOST_SLOTS:
+                raise MasterRefused(
+                    f"queue {worker.keys.name!r} has {worker.settings.concurrency} slots, and may have 1 to "
+                    f"{MOST_SLOTS}; nothing was changed (quiet fetches nothing and keeps the slots)"
+                )
+        self._master.crew.scale(by, workers)
+        return {"queues": [{"name": each.keys.name, "slots": each.settings.concurrency} for each in workers]}
+
+    async def _reload(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked)
+        done: dict[str, Any] = structs.asdict(await self._master.reloading.reload())
+        return done
+
+    async def _recycle(self, asked: dict[str, Any]) -> dict[str, Any]:
+        only(asked, queue=str)
+        workers = self.workers(asked)
+        self._refuse_while_stopping()
+        return {"runners": sum(each.places.replace_runners("it was asked for") for each in workers)}
+
+    async def _cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """As `oxherd cancel`, by the master's own connection."""
+        only(asked, queue=str, id=str, reason=str, by=str)
+        if not asked.get("queue") or not asked.get("id"):
+            raise UsageError("cancel needs the queue and the id of a job")
+        [worker] = self.workers(asked)
+        redis, now_ms = self._master.redis, round(time.time() * 1000)
+        if redis is None:
+            raise MasterRefused("the master is not connected yet; nothing was cancelled")
+        request = new_request(asked.get("reason") or "", asked.get("by") or "the control socket", now_ms)
+        code = await redis.execute(CancelJob(worker.keys, asked["id"], request, now_ms))
+        return {"id": asked["id"], "state": "cancelled" if code == FAILED_BY_IT else "asked"}
 
     def _refuse_while_stopping(self) -> None:
         if self._master.stopping:

@@ -40,6 +40,7 @@ ROWS: dict[str, list[str]] = {
     "cancel": ["work", "2"],
     "ps": [],
     "stack": ["work", "2"],
+    "recommend": [],
     "check": ["json:dumps", "--queue", "work"],
     "doctor": [],
     "systemd install": ["mail", "--print"],
@@ -62,9 +63,11 @@ ROWS: dict[str, list[str]] = {
     "breaker open": ["api", "--for", "5s"],
     "breaker reset": ["api"],
     "pause": ["work"],
+    "ctl": ["quiet"],
     "resume": ["work"],
 }
-OFFLINE = ("check", "doctor", "ps", "stack", "systemd install", "systemd uninstall")  # they ask no server
+# They ask no server.
+OFFLINE = ("check", "doctor", "ps", "stack", "recommend", "systemd install", "systemd uninstall")
 HALF = "half\udc80"  # how Python says a byte that is no UTF-8
 ODD = ("", " ", "{a}{b}", "\n", "*", "%s", "-", "--", "n" * 50_000, HALF, "9" * 5_000, "-1", "é🐂")
 # Refused whatever the subcommand, by the kind of the parameter;
