@@ -30,6 +30,7 @@ import unprivileged
 ROOT: Final = Path(__file__).resolve().parents[2]
 STATE: Final = ROOT / ".state"
 SHARING: Final = ("unit", "redis", "interop")  # each file on one core, two files at a time
+IN_GUEST: Final = ("guest", "systemd")  # one start of it for both
 UNPRIVILEGED: Final = "--unprivileged"  # the second run too, though paths are selected
 ALONE: Final = ("sandbox", "chaos")  # they wait for time limits, kills and stalls; as does any other suite
 TWICE: Final = (
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     total = Total()
     if not argv:
         lint(total)
-    groups = [(SHARING, ["-n", "2", "--dist", "loadfile"]), *(((name,), []) for name in alone())]
+    groups = [(SHARING, ["-n", "2", "--dist", "loadfile"]), *((names, []) for names in alone())]
     for names, workers in groups:
         run_suites(total, names, selected, [*workers, *options], seed)
     again = list(total.bad)
@@ -97,10 +98,11 @@ def main(argv: Sequence[str]) -> int:
     return close(total, began_at, seed)
 
 
-def alone() -> list[str]:
-    """The suites that run one after the other."""
+def alone() -> list[tuple[str, ...]]:
+    """The suites that run one after the other; those that share a guest are one."""
     found = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    return [*ALONE, *sorted(found - {*ALONE, *SHARING})]
+    others = sorted(found - {*ALONE, *SHARING, *IN_GUEST})
+    return [*((name,) for name in (*ALONE, *others)), IN_GUEST]
 
 
 def lint(total: Total) -> None:
@@ -185,7 +187,7 @@ def cannot_run(name: str) -> str | None:
         return "the dashboards are not installed (Node 18 and npm are needed)"
     if name == "dashboards" and not shutil.which("chromium"):
         return "Chromium is not installed (Debian: apt-get install chromium)"
-    return why_no_guest() if name == "guest" else None
+    return why_no_guest() if name in IN_GUEST else None
 
 
 def why_no_guest() -> str | None:

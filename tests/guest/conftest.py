@@ -1,147 +1,20 @@
-"""Tests that run in a guest: a machine of its own with systemd and cgroup v2, where harm does none.
-
-On the host the tests of this directory are only collected. Their guest is started once, with the list of
-those that were selected; inside, pytest runs them as it runs any test, and sends each report over a serial
-line. Here the reports are passed on as if the tests had run here: same names, same tracebacks, and -k works.
-
-`oxherd` and `queue` are those of every suite, but a master is a unit of systemd (units.py).
+"""These tests run in a guest (reports.py); `oxherd` and `queue` are those of every suite, but a master is a
+unit of systemd (units.py).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
-from queue import Empty
-from typing import Any, Final
 
 import pytest
 
-HERE: Final = Path(__file__).parent
-for directory in (HERE, HERE.parent):
+for directory in (Path(__file__).parent, Path(__file__).parents[1]):
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
-
-INSIDE: Final = os.environ.get("OXHERD_TEST_GUEST") == "inside"
-PATIENCE_S: Final = 100.0  # for the next report; below pytest's own limit for a test
-LOGS: Final = HERE.parents[1] / ".state" / "guest"
-import image  # noqa: E402 (found through the path above)
-from machine import Guest  # noqa: E402
+from reports import pass_on  # noqa: E402 (found through the path above)
 from units import herd, oxherd, queue, redis_server, who  # noqa: E402, F401
 
 
-def ours(item: pytest.Item) -> bool:
-    return HERE in item.path.parents
-
-
-class Inside:
-    """In the guest: tell the host what becomes of each test."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._serial = open("/dev/ttyS1", "w", encoding="ascii")  # noqa: SIM115 (for as long as we live)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._say(self._config.hook.pytest_report_to_serializable(config=self._config, report=report))
-
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        self._say({"exitstatus": int(exitstatus)})
-
-    def _say(self, what: dict[str, Any]) -> None:
-        self._serial.write(json.dumps(what) + "\n")
-        self._serial.flush()
-
-
-class Outside:
-    """On the host: start the guest when its first test is due, and pass its reports on."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._guest: Guest | None = None
-        self._image: Path | None = None
-        self._obstacle: str | None = None
-        self._reports: dict[str, list[pytest.TestReport]] = {}
-        self._wanted: set[str] = set()
-        self._complete: set[str] = set()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Build the image before any test's clock runs."""
-        if self._config.option.collectonly or not any(map(ours, session.items)):
-            return
-        try:
-            self._image = image.build()
-        except image.CannotBuild as error:
-            self._obstacle = str(error)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        if not ours(item):
-            return None
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._reports_of(item):
-            item.ihook.pytest_runtest_logreport(report=report)
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        return True
-
-    def _reports_of(self, item: pytest.Item) -> list[pytest.TestReport]:
-        if self._image is None:
-            return [no_guest(item, self._obstacle or "the image was not built")]
-        if self._guest is None:
-            names = [each.nodeid for each in item.session.items if ours(each)]
-            options = ["--long"] if self._config.getoption("--long", default=False) else []
-            options += ["-x"] if self._config.option.maxfail == 1 else []
-            self._guest = Guest(self._image, [*options, *names], LOGS)
-            self._wanted = set(names)
-        try:
-            while item.nodeid not in self._complete:
-                line = self._guest.line(PATIENCE_S)
-                if line is None:
-                    return [*self._reports.pop(item.nodeid, ()), broken(item, "the guest ended", self._guest)]
-                self._take(json.loads(line))
-        except (Empty, ValueError) as error:
-            self._guest.close(0)
-            why = f"the guest was ended: {type(error).__name__} while waiting for its report"
-            return [*self._reports.pop(item.nodeid, ()), broken(item, why, self._guest)]
-        return self._reports.pop(item.nodeid)
-
-    def _take(self, data: dict[str, Any]) -> None:
-        if "exitstatus" in data:
-            return
-        report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
-        self._reports.setdefault(report.nodeid, []).append(report)
-        if report.when == "teardown":
-            self._complete.add(report.nodeid)
-
-    def pytest_sessionfinish(self) -> None:
-        if self._guest is None:
-            return
-        if not self._wanted <= self._complete:  # stopped early
-            self._guest.close(0)
-        elif not self._guest.close():
-            print(f"\nthe guest did not power off and was ended; its console is in {self._guest.log}")
-
-    def pytest_unconfigure(self) -> None:
-        if self._guest is not None:
-            self._guest.close(0)
-
-
-def no_guest(item: pytest.Item, why: str) -> pytest.TestReport:
-    """A test that cannot be run: skipped, with CI=true an error."""
-    if os.environ.get("CI") == "true":
-        return report_of(item, "failed", f"there is no guest: {why}")
-    return report_of(item, "skipped", (str(item.path), 0, f"Skipped: there is no guest: {why}"))
-
-
-def broken(item: pytest.Item, why: str, guest: Guest) -> pytest.TestReport:
-    text = f"{why}; its console ({guest.log}) ends so:\n{guest.console()}"
-    return report_of(item, "failed", text)
-
-
-def report_of(item: pytest.Item, outcome: Any, longrepr: Any) -> pytest.TestReport:
-    return pytest.TestReport(item.nodeid, item.location, {}, outcome, longrepr, "setup")
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Inside(config) if INSIDE else Outside(config), "oxherd-guest")
+    pass_on(config)
