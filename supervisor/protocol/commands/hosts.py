@@ -131,10 +131,10 @@ class ReadHosts(msgspec.Struct, frozen=True):
     host_ids: Sequence[str]
 
     def requests(self) -> Sequence[Sequence[Arg]]:
-        return [("GET", self.keys.host(each)) for each in self.host_ids]
+        return [("MGET", *(self.keys.host(each) for each in self.host_ids))]  # of what is no text: None
 
     def decode(self, reply: Reply) -> list[Mapping[str, Any] | None]:
-        return [None if raw is None else _record(raw) for raw in reply]
+        return [None if raw is None else _record(raw) for raw in reply[0]]
 
 
 def _record(raw: bytes) -> Mapping[str, Any]:
