@@ -96,7 +96,7 @@ def _is_runner(process: psutil.Process) -> bool:
 
 
 @pytest.fixture
-def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
+def oxherd(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
     def start(
@@ -107,6 +107,7 @@ def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
         user: User | None = None,
     ) -> Running:
         """`user`: who it runs as, with what limits; None: who the tests run as."""
+        place = {} if user else {"OXHERD_RUNTIME_DIR": str(tmp_path / "run")}
         paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         ours = [
             "--redis",
@@ -124,7 +125,7 @@ def oxherd(redis_url: str) -> Iterator[Callable[..., Running]]:
                 *("-m", "supervisor", "run", target, *ours, *flags),
             ],
             cwd=user.home if user else TESTS / "processors",
-            env={**os.environ, "PYTHONPATH": user.paths if user else paths, **(env or {})},
+            env={**os.environ, "PYTHONPATH": user.paths if user else paths, **place, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

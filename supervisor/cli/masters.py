@@ -21,7 +21,9 @@ from supervisor.cli.command import Common
 from supervisor.config.host import default_state_dir
 from supervisor.config.runtime import SOCKET, where_to_look
 from supervisor.errors import ConfigError, MasterNotFound, MasterRefused, UsageError
+from supervisor.transport.address import Address
 
+EMBEDDED: Final = "embedded"
 CONNECTS_WITHIN_S: Final = 5.0
 LONGEST_ADDRESS: Final = 100  # a unix address has room for 107 bytes
 
@@ -42,11 +44,13 @@ def running(common: Common) -> list[Master]:
 
 def _state_dir(common: Common) -> Path:
     """A config that is broken by now hinders nobody to stop who runs by the one before it."""
+    if common.redis is not None and common.redis != EMBEDDED:
+        Address.parse(common.redis)  # not needed, and wrong all the same
     try:
         return common.load().config.embedded.state_dir
     except ConfigError:
-        if common.config is not None:
-            raise
+        if (common.redis, common.prefix, common.config) != (None, None, None):
+            raise  # it is the command line that is wrong
         return default_state_dir(os.environ)
 
 

@@ -109,6 +109,7 @@ def seeded(raw: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OXHERD_REDIS_URL", redis_url)
     monkeypatch.delenv("OXHERD_CONFIG", raising=False)
+    monkeypatch.setenv("OXHERD_RUNTIME_DIR", str(tmp_path / "run"))  # no master of anybody's is told anything
     (tmp_path / "tree.json").write_text('{"name": "a", "queue": "work"}')
     (tmp_path / "lines.jsonl").write_text("1\n2\n")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
