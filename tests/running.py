@@ -107,7 +107,8 @@ def oxherd(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Running]]:
         user: User | None = None,
     ) -> Running:
         """`user`: who it runs as, with what limits; None: who the tests run as."""
-        place = {} if user else {"OXHERD_RUNTIME_DIR": str(tmp_path / "run")}
+        named = os.environ.get("OXHERD_RUNTIME_DIR", str(tmp_path / "run"))
+        place = {} if user else {"OXHERD_RUNTIME_DIR": named}  # no other test's masters are found there
         paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         ours = [
             "--redis",
