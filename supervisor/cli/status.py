@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -13,6 +13,7 @@ from msgspec import structs
 
 from supervisor.cli.command import Common, command
 from supervisor.cli.hosts_seen import show_hosts
+from supervisor.cli.masters import ask, running
 from supervisor.cli.render import as_json, clean, note, out, table
 from supervisor.cli.session import Session, converse
 from supervisor.cli.values import DURATION, PERCENT
@@ -20,7 +21,7 @@ from supervisor.client.alerts import Thresholds, alerts
 from supervisor.client.core import Context
 from supervisor.client.queue import epoch_ms
 from supervisor.config.model import Config
-from supervisor.errors import RedisRefused
+from supervisor.errors import MasterNotFound, MasterRefused, RedisRefused
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.read import GetCounts, GetMeta, IsPaused
@@ -38,6 +39,7 @@ _STATES: Final = (
     fields.FAILED,
     fields.WAITING_CHILDREN,
 )
+PROVEN_WITHIN_S: Final = 10.0
 _KEYS_A_STEP: Final = 2_000
 
 
@@ -59,13 +61,19 @@ class _ScanQueues(msgspec.Struct, frozen=True):
 
 @command(
     "status",
-    exits="0 done, 1 there is no such queue, or one is broken, or a threshold of --check is passed, or with "
-    "--hosts: no master lives, or one has vanished; 2 wrong usage or config, 3 Redis unreachable",
+    exits="0 done, 1 there is no such queue, or one is broken, or with --check: a master takes no jobs, or a "
+    "threshold is passed; with --hosts: no master lives, or one has vanished; 2 wrong usage or config, "
+    "3 Redis unreachable",
     example="oxherd status thumbnails --check --max-waiting 1000 --max-age 10m",
 )
 @click.argument("queues", metavar="[QUEUE...]", nargs=-1)
 @click.option("--hosts", is_flag=True, help="the masters that serve the queues, on all hosts, instead")
-@click.option("--check", is_flag=True, help="say what passes a threshold, one sentence each, and exit 1")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="say which master of yours on this host does no work, and what passes a threshold, one sentence "
+    "each, and exit 1",
+)
 @click.option("--max-waiting", type=click.IntRange(min=0), metavar="N", help="so many jobs may wait")
 @click.option(
     "--max-failed",
@@ -89,7 +97,8 @@ def status(
 
     Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
     connections that fetch from the queue, whatever program they belong to; nothing is changed. Thresholds
-    that are not given are those of [alerts] in the config.
+    that are not given are those of [alerts] in the config. --check without thresholds also asks the masters
+    of this user on this host for their proof of work: one that takes no jobs, or none at all, is exit 1.
 
     With --hosts: each `oxherd run` with this prefix, wherever it is, as its heartbeat tells; one that has
     missed three beats without having stopped has vanished, and is told of for a day.
@@ -101,12 +110,35 @@ def status(
         raise click.UsageError("--hosts and --check are two questions; ask one at a time")
     if hosts:
         return converse(common, lambda session: show_hosts(session, queues))
-    config = common.load().config if check else None
-    if config is not None and given == Thresholds() and not _has_thresholds(config):
-        raise click.UsageError(
-            "--check needs a threshold: --max-waiting, --max-failed or --max-age, or the config's [alerts]"
-        )
-    return converse(common, lambda session: _status(session, queues, given if check else None))
+    if not check:
+        return converse(common, lambda session: _status(session, queues, None))
+    idle = []
+    if given == Thresholds():
+        idle = list(_idle(common, queues, needed=not _has_thresholds(common.load().config)))
+    found = converse(common, lambda session: _status(session, queues, given))
+    for sentence in idle:
+        note(f"oxherd: {clean(sentence)}")
+    return found or int(bool(idle))
+
+
+def _idle(common: Common, queues: Sequence[str], *, needed: bool) -> Iterator[str]:
+    """One sentence for each master here that takes no jobs of the queues. `needed`: there must be one."""
+    asked = 0
+    for each in running(common):
+        try:
+            known = ask(each, "snapshot", within_s=PROVEN_WITHIN_S)
+        except (MasterNotFound, MasterRefused) as error:
+            yield str(error)
+            asked += 1
+            continue
+        if queues and not {queue["name"] for queue in known["queues"]} & set(queues):
+            continue
+        asked += 1
+        if not known["proof"]["ok"]:
+            yield f"the master {each.pid} takes no jobs: {known['proof']['why']}"
+    if needed and not asked:
+        of = f" that serves {', '.join(queues)}" if queues else ""
+        yield f"no master of yours runs on this host{of}, and no threshold was given to look at"
 
 
 def _has_thresholds(config: Config) -> bool:

@@ -20,7 +20,7 @@ from sandbox.linux import set_child_subreaper, set_dumpable
 from sandbox.titles import find_setter
 from supervisor.config.runtime import NAMED_BY, runtime_dirs
 from supervisor.errors import MasterStuck, OxherdError
-from supervisor.master import signals
+from supervisor.master import probes, signals
 from supervisor.master.alone import Alone
 from supervisor.master.burst import QueueBroken, QueueDegraded, QueuePaused, until_nothing_left
 from supervisor.master.cgroup import Groups
@@ -126,6 +126,8 @@ class Master:
         loop.add_signal_handler(signals.CHILD, runners.on_sigchld)
         loop.call_soon(runners.on_sigchld)  # the first template is older than we: it may be dead already
         try:
+            if self.plan.config.http.listen is not None:
+                self.reporting.pages |= probes.pages(lambda: self.watchdog)
             await self.reporting.open()
             self.code.spawn()
             ready = await self._unless_stopped(loop.create_task(self._ready_to_work()))

@@ -14,8 +14,11 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from supervisor import __version__
 from supervisor.master.attempt import Attempt
+from supervisor.master.probes import STARTING
 from supervisor.master.runner import Slot
 from supervisor.master.status import line
 from supervisor.master.worker import Worker
@@ -57,9 +60,8 @@ def _proof(master: Master) -> dict[str, Any]:
     """The last judgement of the watchdog, and the line it told the service manager."""
     dog = master.watchdog
     if dog is None:
-        return {"ok": False, "alive": True, "why": "the master is starting", "line": "starting"}
-    judged = dog.judged
-    return {"ok": judged.ok, "alive": judged.alive, "why": judged.why, "line": line(dog.facts)}
+        return {**structs.asdict(STARTING), "line": STARTING.why}
+    return {**structs.asdict(dog.judged), "line": line(dog.facts)}
 
 
 def _redis(master: Master, now: float) -> dict[str, Any]:

@@ -337,8 +337,8 @@ class Worker:
         return sum(slot.room for slot in self.slots)
 
     def free(self) -> int:
-        """Jobs that could be given to a runner now."""
-        return self.dispatcher.free()
+        """Jobs that a runner waits for now."""
+        return self.dispatcher.idle()
 
     def done(self) -> int:
         return self.dispatcher.done

@@ -100,6 +100,40 @@ def test_a_runner_that_eats_all_memory_ends_alone(service: tuple[Service, Queue]
     assert shown == {"MainPID": str(pid), "NRestarts": "0", "ActiveState": "active", "Result": "success"}
 
 
+# --- reload ----------------------------------------------------------------------------------------------
+
+
+def test_a_reload_under_load_brings_the_new_code_and_hurts_no_job(
+    machine: Machine, service: tuple[Service, Queue]
+):
+    run, queue = service
+    pid = run.pid
+    jobs = [queue.add("release", 0.3) for _ in range(12)]
+    machine.release(2)
+    command("systemctl", "reload", run.name)
+    assert completed(run, queue, "release") == 2, "what comes after the reload runs in the new code"
+    run.wait(lambda: all(queue.state(job.id) == "completed" for job in jobs), "all are done")
+    found = [queue.get(job.id) for job in jobs]
+    assert {job.returned for job in found} <= {1, 2}
+    assert {job.attempts_made for job in found} == {1}
+    assert run.events("reload.done")
+    assert run.pid == pid
+    run.wait(lambda: run.get("SubState") == "running", "the reload is over for systemd too")
+
+
+def test_a_release_that_cannot_be_imported_is_refused_and_the_old_one_goes_on(
+    machine: Machine, service: tuple[Service, Queue]
+):
+    run, queue = service
+    machine.release(None)
+    refused = command("systemctl", "reload", run.name, check=False)
+    assert refused.returncode == 1
+    assert "not reloaded, generation 2 goes on" in run.journal()
+    assert completed(run, queue, "release") == 2
+    assert run.show("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
+    machine.release(1)
+
+
 # --- stop ------------------------------------------------------------------------------------------------
 
 
