@@ -10,7 +10,6 @@ A queue's own table wins over the section of the file it overrides, and loses to
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -231,6 +230,8 @@ def _from_env(env: Mapping[str, str], reading: _Reading) -> dict[str, _Values]:
 def _read_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    import tomllib  # at the top it would cost each start without a file 3 ms
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -5,7 +5,6 @@ Each has the table that TOML gives and a short text for flags and the environmen
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from typing import Any, Final
@@ -48,6 +47,8 @@ class BackoffConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def nearest(name: str, known: Iterable[str], at_least: float = 0.6) -> str | None:
     """The known name that looks most like `name`, if any does by a share of `at_least`."""
+    import difflib  # at the top it would cost each start 1 ms for a mistake that few make
+
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=at_least)
     return near[0] if near else None
 

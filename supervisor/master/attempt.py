@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 
 import msgspec
 
@@ -22,7 +22,7 @@ NO_LIMITS = Limits()
 
 def new_number() -> int:
     """What the frames of one attempt carry (sandbox/wire.py): 32 random bits, never 0."""
-    return secrets.randbits(32) or 1
+    return int.from_bytes(os.urandom(4)) or 1
 
 
 class Attempt(msgspec.Struct, eq=False):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -108,7 +108,7 @@ class Heartbeat:
         if self._id is None:
             work = "\0".join([self._prefix, *sorted(each["name"] for each in queues)])
             digest = hashlib.sha256(work.encode()).hexdigest()[:8]
-            self._id = HostId(known["host"], known["pid"], digest, secrets.token_hex(3))
+            self._id = HostId(known["host"], known["pid"], digest, os.urandom(3).hex())
         rates = [each["ended_per_s"] for each in queues if each["ended_per_s"] is not None]
         return {
             **{name: known[name] for name in ("host", "pid", "version", "generation", "started_on")},

@@ -8,7 +8,6 @@ Everything is checked before anything is sent, so that a bulk add with one bad j
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, cast
 
@@ -202,6 +201,8 @@ def _path_of_the_unsayable(value: Any, depth: int = 20) -> str:
 
 
 def _unknown_option(name: object) -> str:
+    import difflib  # at the top it would cost each start 1 ms for a mistake that few make
+
     near = difflib.get_close_matches(clipped(str(name)), _ENCODERS, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"a job has no option {shown(name)}{hint}"

@@ -20,9 +20,9 @@ from supervisor.blocking import Queue
 
 # The roots, beside what every Python has loaded before its first line.
 MASTER = """
-asyncio atexit base64 concurrent.futures.thread ctypes dataclasses datetime difflib fcntl hashlib
-importlib.util ipaddress json pathlib platform pwd queue random resource secrets socket ssl subprocess
-tempfile tomllib traceback unicodedata urllib.parse uuid zoneinfo click hiredis msgspec oxherd
+asyncio atexit base64 concurrent.futures.thread ctypes dataclasses datetime fcntl hashlib
+importlib.util ipaddress json pathlib platform pwd queue random resource socket ssl subprocess
+tempfile termios traceback unicodedata urllib.parse uuid zoneinfo click hiredis msgspec oxherd
 """
 TEMPLATE = """
 __future__ array ctypes dataclasses decimal faulthandler fcntl importlib.util inspect json mmap resource
@@ -35,7 +35,7 @@ sandbox.jobdir sandbox.layers sandbox.linux sandbox.policy sandbox.titles sandbo
 supervisor.errors
 supervisor.cli.command supervisor.cli.display supervisor.cli.redis_choice supervisor.cli.render
 supervisor.cli.run
-supervisor.observe.log supervisor.observe.tree supervisor.observe.writer
+supervisor.observe.log supervisor.observe.spread supervisor.observe.tree supervisor.observe.writer
 supervisor.transport.address supervisor.transport.aio supervisor.transport.answers supervisor.transport.call
 supervisor.transport.finding supervisor.transport.link supervisor.transport.marker
 supervisor.transport.opening supervisor.transport.pool supervisor.transport.requests
