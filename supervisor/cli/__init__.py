@@ -35,6 +35,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "workers": "who fetches from a queue",
         "metrics": "how many jobs ended, minute by minute",
         "events": "what happens in a queue, live",
+        "top": "the slots of a master, live, and keys to act on them",
         "ps": "the processes of the masters that run here",
         "stack": "what a running job is doing, thread by thread",
         "recommend": "limits, from what jobs have needed",
