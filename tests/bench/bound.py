@@ -22,7 +22,6 @@ from supervisor.protocol.job_options import KEEP_ALL
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.requests import Scripts, pack_script
 
-MOST_A_CALL: Final = 50  # as the master has it
 AT_ONCE: Final = 1_000
 CALLS_A_WRITE: Final = 8
 LOCK_MS: Final = 30_000

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     ):
         if wanted:
             return _alone(other)
-    kept = asked.kept
+    kept, status = asked.kept, 0
     if kept is None:
         kept = _kept_of_now() if asked.keep is None else asked.keep
         try:
@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
                 _Run(ground, asked, file).all()
         except KeyboardInterrupt:
             print("interrupted: the rounds are not complete", file=sys.stderr)
+            status = 130
         except Failed as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"rows: {kept}")
     if asked.write is not None:
         report.write_into(asked.write, text)
-    return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

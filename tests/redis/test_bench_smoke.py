@@ -34,7 +34,7 @@ def test_a_trial_ends_with_a_table_and_keeps_its_rows(tmp_path: Path) -> None:
     assert [each["contender"] for each in rows] == ["Oxherd 16", "Oxherd 8", "Oxherd 2"]
     for each in rows:
         assert each["figures"]["jobs/s"] > 0 and each["figures"]["share"] > 0, each
-        assert each["figures"]["bound a call"] <= 50
+        assert each["figures"]["bound a call"] >= 1
     assert "| no-op jobs/s, 16 slots |" in told and str(kept) in told
     assert bench("--from", str(kept)) == told
 
