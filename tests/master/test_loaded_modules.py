@@ -26,7 +26,7 @@ tempfile termios traceback unicodedata urllib.parse uuid zoneinfo click hiredis 
 """
 TEMPLATE = """
 __future__ array ctypes dataclasses decimal faulthandler fcntl importlib.util inspect json mmap resource
-signal socket textwrap traceback typing zlib
+signal socket termios textwrap traceback typing zlib
 """
 # Of ours: these rooms as a whole, of the others these modules.
 MASTER_ROOMS = ("supervisor.config", "supervisor.lua", "supervisor.master", "supervisor.protocol")
