@@ -37,6 +37,7 @@ because 3 was cut short by the other comes before the next job's `_deadline_at`.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal
 import _thread
 import math
 import signal
@@ -73,7 +74,8 @@ class SoftLimit:
 
     def hear_cancels(self) -> None:
         """Have the handler in place. Until then the signal would end the process."""
-        signal.signal(CANCEL_SIGNAL, self._on_cancel)
+        # Past the module that makes enumerations: it is done in each runner.
+        _signal.signal(CANCEL_SIGNAL, self._on_cancel)
 
     def arm(self, limit_ms: int) -> None:
         self.limit_ms = limit_ms

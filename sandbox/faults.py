@@ -25,7 +25,8 @@ def install(fd: int) -> None:
     try:
         high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(3, min(LEAST_FD, soft - 8)))
     except OSError:
-        return  # no room for one more: it goes on writing to stderr
+        tell()  # no room for one more: it writes to stderr
+        return
     os.close(fd)
     os.set_blocking(high, False)
     _where[0] = high

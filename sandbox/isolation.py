@@ -21,15 +21,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sandbox import identity, linux, paths, strict
-from sandbox.layers import OF_RUNNER, OF_TEMPLATE, Applied, Layer, apply, check, refusal
+from sandbox.layers import OF_RUNNER, OF_TEMPLATE, Applied, Layer, applied, apply, check, refusal
 from sandbox.policy import Policy
 
 OOM_SCORE_ADJUSTMENT = 500  # the kernel ends a runner before it ends the master
+REHEARSALS = 10  # as often as the interpreter wants it before it knows its way through a function
 ADOPTION_TIMEOUT_S = 5.0  # how long a runner waits to become the master's child
 
 # Python ignores these two so that a closed pipe is an exception; user code counts on it.
 IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-_RESETTABLE = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+# Not those two that the C library keeps to itself, either.
+_RESETTABLE = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, 32, 33}))
+_RESETTABLE_BITS = sum(1 << (number - 1) for number in _RESETTABLE)
+_IGNORED_BITS = sum(1 << (number - 1) for number in IGNORED_BY_PYTHON)
+_SIGUSR1, _SIG_IGN, _SIG_DFL = int(signal.SIGUSR1), int(signal.SIG_IGN), int(signal.SIG_DFL)
 
 
 class IsolationFailed(Exception):
@@ -190,33 +195,66 @@ def isolate_runner(
     return Isolated([*layers, *own], directory)
 
 
+def rehearse() -> None:
+    """By a template, before it forks: what is looked for once, and kept, is kept for all runners."""
+    for _ in range(REHEARSALS):
+        _signals()
+        linux.has_close_range()
+        linux.child_subreaper()
+        linux.parent_death_signal()
+        _parent()
+
+
+def expected(policy: Policy) -> list[Layer]:
+    """What `isolate_runner` answers where nothing is refused: what depends on it is thought of beforehand."""
+    names = ["own_session", "signals_reset", "stdin_null", "descriptors_closed"]
+    names += ["subreaper"] if policy.profile != "none" else []
+    names.append("parent_death")
+    if policy.profile == "strict":
+        names += ["own_directory"] if policy.jobs_dir else []
+        names.append("own_files")
+        names += ["own_pid_namespace", "no_capabilities"] if policy.pid_namespace else []
+    return [applied(name) for name in names]
+
+
 def _own_session() -> None:
     os.setsid()
     check(os.getsid(0) == os.getpid(), "setsid")
 
 
 def _reset_signals() -> None:
-    """No handler of the template or of the user's import is left, and nothing is blocked.
+    """No handler of the template or of the user's import is left, and nothing is blocked. The kernel says
+    what there is: a library in C may have put a handler where Python knows of none.
 
     SIGINT gets its default action too, not Python's: it would raise KeyboardInterrupt anywhere in our loop.
+    faulthandler is off until `faults.py` says where it writes.
     """
     # Before the reset, because enabling it again does nothing while it believes that it is on.
     faulthandler.disable()
-    faulthandler.unregister(signal.SIGUSR1)
-    for signum in _RESETTABLE:
-        wanted = int(signal.SIG_IGN if signum in IGNORED_BY_PYTHON else signal.SIG_DFL)
-        # Past the module that makes an enumeration of each: that would take a third of a millisecond.
-        if _signal.getsignal(signum) != wanted:
-            try:
-                _signal.signal(signum, wanted)
-            except OSError:  # the C library keeps 32 and 33 to itself
-                continue
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    check(not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "the empty signal mask")
-    # A crash in C says where; and SIGUSR1 makes the runner print its stack (`oxherd stack`, USR1 to the
-    # master).
-    faulthandler.enable(file=2)
-    faulthandler.register(signal.SIGUSR1, file=2)
+    faulthandler.unregister(_SIGUSR1)
+    blocked, different = _signals()
+    for signum in _RESETTABLE if different else ():
+        if different >> (signum - 1) & 1:
+            # Past the module that makes an enumeration of each: that would take a third of a millisecond.
+            _signal.signal(signum, _SIG_IGN if signum in IGNORED_BY_PYTHON else _SIG_DFL)
+    if blocked:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if blocked or different:
+        check(not any(_signals()), "the reset of signals")
+
+
+def _signals() -> tuple[int, int]:
+    """As bits: what is blocked, and what is handled in another way than it is to be."""
+    fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 16 * 1024)
+    finally:
+        os.close(fd)
+    begin = text.index(b"\nSigBlk:\t") + 9
+    blocked, ignored, caught = (
+        int(line.rpartition(b"\t")[2], 16) for line in text[begin - 8 :].split(b"\n", 3)[:3]
+    )
+    return blocked & _RESETTABLE_BITS, (caught | ignored ^ _IGNORED_BITS) & _RESETTABLE_BITS
 
 
 def _null_stdin() -> None:
@@ -243,12 +281,20 @@ def _is_open(fd: int) -> bool:
 def _close_all_but(kept: frozenset[int]) -> None:
     """I1: nothing of the template's is left; not the control link, not a sibling's pipe.
 
-    By the list and not by close_range: the kept ones are scattered, and where a container forbids
-    close_range, its stand-in in the standard library tries two thousand million numbers.
+    Where a container forbids close_range by the list: the stand-in in the standard library tries two thousand
+    million numbers.
     """
-    for fd in open_fds() - kept:
-        os.close(fd)
-    check(open_fds() <= kept, "closing descriptors")
+    if linux.has_close_range():
+        first = 0
+        for fd in (*sorted(kept), linux.LAST_FD):
+            if fd > first:
+                linux.close_range(first, fd - 1)
+            first = fd + 1
+    else:
+        for fd in open_fds() - kept:
+            os.close(fd)
+    count = os.stat("/proc/self/fd").st_size  # since Linux 6.2
+    check(0 < count <= len(kept) or open_fds() <= kept, "closing descriptors")
 
 
 def _subreaper() -> None:

@@ -37,7 +37,12 @@ def apply(name: str, step: Callable[[], None]) -> Layer:
         step()
     except OSError as error:
         return Refused(name, error.strerror or str(error))
-    return Applied(name)
+    return applied(name)
+
+
+def applied(name: str) -> Applied:
+    """The one of that name, made before any runner is."""
+    return _APPLIED.get(name) or Applied(name)
 
 
 def check(holds: bool, what: str) -> None:
@@ -64,6 +69,8 @@ OF_RUNNER = frozenset(
 )  # fmt: skip
 OF_MASTER = frozenset({"cgroup"})
 NAMES = OF_TEMPLATE | OF_RUNNER | OF_MASTER
+
+_APPLIED = {name: Applied(name) for name in NAMES}
 
 # Without these `strict` is not what it is called. Not among them: what another of them denies as well
 # (namespaces, TCP), and what is for the good of the host alone.

@@ -60,8 +60,7 @@ class Link:
         self._attempt = 0  # of the job at work
         self._cancel_reason: str | None = None
         self._asker = 0  # the thread that waits for an answer
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
+        self._poll: select.poll | None = None  # of who has asked
 
     # --- the loop's side ---
 
@@ -132,6 +131,9 @@ class Link:
             self._seq += 1
             self._answer = None
             self.send(Kind.ASK, codec.encode({"seq": self._seq, "what": what, **arguments}))
+            if self._poll is None:
+                self._poll = select.poll()
+                self._poll.register(self._sock, select.POLLIN)
             while self._answer is None:
                 self._poll.poll()
                 with self._shield:

@@ -10,6 +10,7 @@ import ctypes
 import os
 import struct
 import sys
+from collections.abc import Callable
 from functools import cache
 from signal import SIGCHLD
 
@@ -37,7 +38,10 @@ CLONE_NEWNET = 0x40000000
 
 MS_NOSUID, MS_NODEV = 2, 4
 
-# These three have the same numbers everywhere.
+LAST_FD = 0xFFFF_FFFF  # there is never one of this number
+
+# These have the same numbers everywhere.
+_SYS_CLOSE_RANGE = 436
 _SYS_LANDLOCK_CREATE_RULESET = 444
 _SYS_LANDLOCK_ADD_RULE = 445
 _SYS_LANDLOCK_RESTRICT_SELF = 446
@@ -58,21 +62,29 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+@cache
+def _prctl_call() -> Callable[..., int]:
+    call = ctypes.CDLL(None, use_errno=True).prctl
+    call.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+    return call
+
+
 def _prctl(option: int, argument: int = 0) -> int:
-    answer = _libc().prctl(option, ctypes.c_ulong(argument), *(ctypes.c_ulong(0),) * 3)
+    answer = _prctl_call()(option, argument, 0, 0, 0)
     if answer < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
-    return int(answer)
+    return answer
+
+
+_told = ctypes.c_int(0)  # made once, before any fork
+_told_at = ctypes.addressof(_told)
 
 
 def _prctl_read(option: int) -> int:
     """For the options that answer through a pointer."""
-    value = ctypes.c_int(0)
-    if _libc().prctl(option, ctypes.byref(value), *(ctypes.c_ulong(0),) * 3) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
-    return value.value
+    _prctl(option, _told_at)
+    return _told.value
 
 
 def set_parent_death_signal(signum: int) -> None:
@@ -109,6 +121,29 @@ def set_no_new_privs() -> None:
 
 def no_new_privs() -> bool:
     return _prctl(PR_GET_NO_NEW_PRIVS) != 0
+
+
+def close_range(first: int, last: int) -> None:
+    """Close these descriptors, as far as they are open."""
+    if _close_range_call()(_SYS_CLOSE_RANGE, first, last, 0) < 0:
+        raise _error("close_range")
+
+
+@cache
+def _close_range_call() -> Callable[..., int]:
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
+    return call
+
+
+@cache
+def has_close_range() -> bool:
+    """Tried on a descriptor that cannot be."""
+    try:
+        close_range(LAST_FD, LAST_FD)
+    except OSError:
+        return False
+    return True
 
 
 def line_buffer_c_stdout() -> None:

@@ -27,8 +27,17 @@ from sandbox.alarm import SoftLimit
 from sandbox.attempt import EXIT_INTERNAL, Attempts, flush_output
 from sandbox.errors import LoadError
 from sandbox.hygiene import Findings, Hygiene
-from sandbox.isolation import Inherited, IsolationRefused, isolate_runner, refuse_runner
+from sandbox.isolation import (
+    Inherited,
+    Isolated,
+    IsolationRefused,
+    expected,
+    isolate_runner,
+    refuse_runner,
+    rehearse,
+)
 from sandbox.jobdir import Home
+from sandbox.layers import Layer
 from sandbox.link import Link, cut_start
 from sandbox.policy import Limits, Policy
 from sandbox.processors import Processor, identity_of
@@ -41,41 +50,86 @@ EXIT_NOT_LOADED = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
-    """What a new runner has from the template.
+    """What every new runner has from its template: made once, because each object that is made or looked at
+    after a fork is a page of memory that is copied.
+
+    kept_fds    what stays open: the descriptors that the user's module opened at import
+    load        its processors: what the template has imported, or a bare one's runner imports now
+    identity    of what the template has imported; empty for a bare one
+    inherited   the template's isolation, reported with the runner's own
+    own         the runner's own layers where none is refused; None when that were not enough
+    layers      all of them, as READY tells them
+    """
+
+    kept_fds: frozenset[int]
+    master_pid: int
+    policy: Policy
+    load: Callable[[], Sequence[Processor]]
+    identity: str
+    inherited: Inherited
+    own: Sequence[Layer] | None
+    layers: bytes
+    set_title: Callable[[str], None]
+
+
+def birth_of(
+    policy: Policy,
+    inherited: Inherited,
+    *,
+    kept_fds: frozenset[int],
+    master_pid: int,
+    load: Callable[[], Sequence[Processor]],
+    identity: str,
+    set_title: Callable[[str], None],
+) -> Birth:
+    """By a template, before it forks."""
+    rehearse()
+    own = Isolated(expected(policy))
+    try:
+        refuse_runner(policy, inherited, own)
+        enough = True
+    except IsolationRefused:
+        enough = False
+    return Birth(
+        kept_fds=kept_fds,
+        master_pid=master_pid,
+        policy=policy,
+        load=load,
+        identity=identity,
+        inherited=inherited,
+        own=own.layers if enough else None,
+        layers=_told(inherited, own),
+        set_title=set_title,
+    )
+
+
+def _told(inherited: Inherited, own: Isolated) -> bytes:
+    return codec.encode([layer.to_json() for layer in (*inherited.layers, *own.layers)])
+
+
+def live(
+    birth: Birth, slot: int, link_fd: int, faults_fd: int | None = None, permits_fd: int | None = None
+) -> int:
+    """The whole life of a runner; answers its exit code.
 
     link_fd     its end of the link
     faults_fd   where its faulthandler writes; None: to stderr
     permits_fd  an eventfd with a permit for each job sent ahead; None: none is
-    kept_fds    what else stays open: the descriptors that the user's module opened at import
-    load        its processors: what the template has imported, or a bare one's runner imports now
-    inherited   the template's isolation, reported with the runner's own
     """
-
-    link_fd: int
-    faults_fd: int | None = None
-    permits_fd: int | None = None
-    kept_fds: frozenset[int]
-    slot: int
-    master_pid: int
-    policy: Policy
-    load: Callable[[], Sequence[Processor]]
-    inherited: Inherited
-    set_title: Callable[[str], None]
-
-
-def live(birth: Birth) -> int:
-    """The whole life of a runner; answers its exit code."""
-    faults_fds = set() if birth.faults_fd is None else {birth.faults_fd}
-    permits_fds = set() if birth.permits_fd is None else {birth.permits_fd}
-    kept_fds = birth.kept_fds | faults_fds | permits_fds | {birth.link_fd}
+    kept_fds = birth.kept_fds.union(fd for fd in (link_fd, faults_fd, permits_fd) if fd is not None)
     isolated = isolate_runner(birth.policy, birth.inherited, birth.master_pid, kept_fds)
-    for fd in faults_fds:
-        faults.install(fd)
-    try:
-        refuse_runner(birth.policy, birth.inherited, isolated)
-    except IsolationRefused as refused:
-        print(f"oxherd: {refused}", file=sys.stderr, flush=True)
-        return EXIT_INTERNAL
+    if faults_fd is None:
+        faults.tell()
+    else:
+        faults.install(faults_fd)
+    layers = birth.layers
+    if isolated.layers != birth.own:
+        try:
+            refuse_runner(birth.policy, birth.inherited, isolated)
+        except IsolationRefused as refused:
+            print(f"oxherd: {refused}", file=sys.stderr, flush=True)
+            return EXIT_INTERNAL
+        layers = _told(birth.inherited, isolated)
     try:
         processors = birth.load()
     except LoadError as error:
@@ -83,7 +137,8 @@ def live(birth: Birth) -> int:
         return EXIT_NOT_LOADED
     _reseed()
     limit = SoftLimit()
-    link = Link(socket.socket(fileno=birth.link_fd), limit.shield)
+    # With its kind, which is asked of the kernel otherwise.
+    link = Link(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, link_fd), limit.shield)
     limit.cancel_reason = link.cancel_reason
     limit.hear_cancels()
     link.home = Home(birth.policy.jobs_dir, isolated.directory)
@@ -96,11 +151,11 @@ def live(birth: Birth) -> int:
     policy = birth.policy
     if go.get("limits"):
         policy = Policy.from_json({**policy.to_json(), **go["limits"]})
-    title = go.get("title") or f"oxherd: runner {birth.slot}"
+    title = go.get("title") or f"oxherd: runner {slot}"
     birth.set_title(f"{title} idle")
-    reported = [*birth.inherited.layers, *isolated.layers]
-    ready = {"pid": os.getpid(), "identity": identity_of(processors)}
-    link.send(Kind.READY, codec.encode({**ready, "layers": [layer.to_json() for layer in reported]}))
+    identity = birth.identity or identity_of(processors)
+    ready = b'{"pid":%d,"identity":%s,"layers":%s}' % (os.getpid(), codec.encode(identity), layers)
+    link.send(Kind.READY, ready)
     attempts = Attempts(processors, policy, limit)
     try:
         if go.get("at_once", 1) > 1:
@@ -108,9 +163,7 @@ def live(birth: Birth) -> int:
         # Who serves one job takes all that it leaves along; to find it out would take a millisecond.
         hygiene = None if go.get("once") else Hygiene(let_threads_go=attempts.let_threads_go)
         own_user = policy.uid != 0
-        serving = OneByOne(
-            link, attempts, birth.set_title, title, hygiene, birth.permits_fd, own_user=own_user
-        )
+        serving = OneByOne(link, attempts, birth.set_title, title, hygiene, permits_fd, own_user=own_user)
         return serving.serve()
     finally:
         with suppress(OSError):  # the master looks once more when we are dead
@@ -163,6 +216,8 @@ class OneByOne:
                     self._link.send(Kind.SKIPPED, b"")
                     continue
                 self._run(body)
+                if self._hygiene is None:
+                    break  # it serves one job
                 self._set_title(idle_title)
             elif kind is Kind.TELL:
                 self._link.send(Kind.TOLD, codec.encode(own_figures()))

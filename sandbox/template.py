@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -34,7 +34,6 @@ from sandbox.forks import Born, Forker
 from sandbox.hooks import load_hooks
 from sandbox.identity import CannotBecome
 from sandbox.isolation import (
-    Inherited,
     IsolationFailed,
     IsolationRefused,
     die_with,
@@ -137,19 +136,22 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
     except (LoadError, CannotBecome, IsolationRefused) as error:
         _send(control, _failed_packet(str(error)))
         return None
-    gc.collect()
-    gc.freeze()
     template = Template(
         control=control,
-        master_pid=packet["master_pid"],
-        policy=policy,
         processors=processors,
-        load=load_targets if packet.get("bare") else lambda: processors,
-        inherited=inherited,
-        user_fds=frozenset(open_fds() - ours),
-        set_title=set_title,
+        birth=runner.birth_of(
+            policy,
+            inherited,
+            kept_fds=frozenset(open_fds() - ours),
+            master_pid=packet["master_pid"],
+            load=load_targets if packet.get("bare") else lambda: processors,
+            identity="" if packet.get("bare") else identity_of(processors),
+            set_title=set_title,
+        ),
         forker=Forker(own_pid_namespaces=policy.profile == "strict" and policy.pid_namespace),
     )
+    gc.collect()
+    gc.freeze()
     template.tell_ready()
     return template
 
@@ -194,18 +196,12 @@ def _import_asyncio_if_wanted(processors: Sequence[Processor]) -> None:
 class Template:
     """A warm process, ready to fork.
 
-    load       what a runner has its processors from: they are there, or it imports them itself.
-    user_fds   what the user's module opened at import; runners keep it open.
+    birth   what every runner has from it.
     """
 
     control: socket.socket
-    master_pid: int
-    policy: Policy
     processors: Sequence[Processor]
-    load: Callable[[], Sequence[Processor]]
-    inherited: Inherited
-    user_fds: frozenset[int]
-    set_title: Any
+    birth: runner.Birth
     forker: Forker
 
     def tell_ready(self) -> None:
@@ -216,7 +212,7 @@ class Template:
                 "pid": os.getpid(),
                 "identity": identity_of(self.processors),
                 "processors": [each.to_json() for each in self.processors],
-                "layers": [layer.to_json() for layer in self.inherited.layers],
+                "layers": [layer.to_json() for layer in self.birth.inherited.layers],
             },
         )
 
@@ -267,19 +263,7 @@ class Template:
             os.dup2(stdout_fd, 1)
             os.dup2(stderr_fd, 2)
             self.control.detach()
-            birth = runner.Birth(
-                link_fd=link_fd,
-                faults_fd=more_fds[0] if more_fds else None,
-                permits_fd=more_fds[1] if len(more_fds) > 1 else None,
-                kept_fds=self.user_fds,
-                slot=slot,
-                master_pid=self.master_pid,
-                policy=self.policy,
-                load=self.load,
-                inherited=self.inherited,
-                set_title=self.set_title,
-            )
-            code = runner.live(birth)
+            code = runner.live(self.birth, slot, link_fd, *more_fds)
         except BaseException:  # the border of the process: said on stderr, which the master logs
             traceback.print_exc()
         finally:

@@ -399,7 +399,7 @@ class Runners:
             runner.faults.drain()
         runner.cpu_ns = cpu_ns(runner.pid)
         self._bury(runner)
-        if runner.let_go and how.status == 0:
+        if how.status == 0 and (runner.let_go or (runner.slot.fresh and not runner.attempts)):
             self._sweep_soon()  # nobody waits for the end of what its jobs have left
         else:
             self._sweep()

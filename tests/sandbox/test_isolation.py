@@ -7,6 +7,9 @@ import signal
 
 import pytest
 
+from sandbox import linux
+from sandbox.isolation import _close_all_but, expected, open_fds
+from sandbox.policy import Policy
 from sandbox.wire import Kind
 
 
@@ -143,3 +146,52 @@ def test_it_all_holds_for_a_user_without_rights(new_master):
     assert seen["ppid"] == os.getpid()
     assert seen["dumpable"] is False
     assert seen["no_new_privs"] is True
+
+
+@pytest.mark.parametrize("profile", ["none", "process"])
+def test_what_a_runner_has_is_what_its_template_has_thought_of(master, profile):
+    """Else each runner would work out anew what READY says, and whether it is enough."""
+    ready = master.load("simple", profile=profile)
+    told = master.fork().go()["layers"]
+
+    own = [each.to_json() for each in expected(Policy(profile=profile))]
+    assert told == [*ready["layers"], *own]
+
+
+HANDLER_OF_C = """
+import ctypes, os, signal
+from oxherd import processor
+handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+ctypes.CDLL(None).signal(signal.SIGTERM, handler)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
+@processor("work")
+def work(job):
+    with open("/proc/self/status") as file:
+        status = file.read()
+    return [line for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
+"""
+
+
+def test_a_handler_that_python_knows_nothing_of_is_reset_too(new_master, tmp_path):
+    (tmp_path / "signals_of_c.py").write_text(HANDLER_OF_C)
+    master = new_master(cwd=tmp_path)
+    assert master.load("signals_of_c")["what"] == "ready"
+    lines = dict(line.split(":\t") for line in master.runner().run("any"))
+
+    assert int(lines["SigBlk"], 16) == 0
+    assert not int(lines["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1
+
+
+def test_where_close_range_is_forbidden_descriptors_are_closed_all_the_same(monkeypatch):
+    monkeypatch.setattr(linux, "has_close_range", lambda: False)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            kept = os.dup(0)
+            _close_all_but(frozenset({0, 1, 2, kept}))
+            code = 0 if open_fds() == {0, 1, 2, kept} else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
