@@ -231,7 +231,7 @@ class Cancelling:
     def _terminate(self, attempt: Attempt) -> None:
         """What it has started may end by itself. Not where others' processes could be among them."""
         runner = attempt.runner
-        if runner is not None and len(runner.attempts) == 1:
+        if runner is not None and len(runner.at_work()) == 1:
             signal_below(runner.pid, signal.SIGTERM)
 
     def _kill(self, attempt: Attempt) -> None:

@@ -365,7 +365,7 @@ class Dispatcher:
 
     def on_bad_frame(self, runner: Runner, error: str) -> None:
         """I7: it said what no runner of ours says, and is being killed for it."""
-        for attempt in runner.attempts.values():
+        for attempt in runner.at_work():
             if attempt.verdict is None:
                 attempt.verdict = Crashed(Cause.BAD_FRAME, f"the runner sent a bad frame: {error}")
 
@@ -623,13 +623,14 @@ class Dispatcher:
     # --- output ---------------------------------------------------------------------------------------
 
     def on_line(self, runner: Runner, stream: str, text: str) -> None:
-        for each in runner.attempts.values():
+        at_work = runner.at_work()
+        for each in at_work:
             if each.limits.silence_ms:
                 self._watch.heard(each)
             if each.limits.output_bytes and each.verdict is None:
                 self._watch.printed(each)
         # What several jobs of one runner print comes by one pipe: nobody can tell whose it is.
-        attempt = next(iter(runner.attempts.values())) if len(runner.attempts) == 1 else None
+        attempt = at_work[0] if len(at_work) == 1 else None
         job_id = attempt.job.id if attempt is not None else ""
         log.info(
             "job.output",
@@ -639,7 +640,7 @@ class Dispatcher:
             line=text,
             runner=runner.pid,
         )
-        if runner.attempts:
+        if at_work:
             runner.tail = runner.tail or evidence.Tail()
             runner.tail.add(text)
         if attempt is not None:

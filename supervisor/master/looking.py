@@ -180,7 +180,7 @@ class Looking:
             "runner": runner.pid,
             "attempt": attempt.job.attempts_made + 1,
             "running_ms": round((self._now() - attempt.started_at) * 1000),
-            "jobs": [each.job.id for each in runner.attempts.values()],
+            "jobs": [each.job.id for each in runner.at_work()],
             "stack": trimmed(text),
             "no_stack": why,
         }
@@ -188,7 +188,7 @@ class Looking:
 
 def _note_peak(attempt: Attempt) -> None:
     runner = attempt.runner
-    if runner is None or runner.meter is None or len(runner.attempts) > 1:
+    if runner is None or runner.meter is None or len(runner.at_work()) > 1:
         return  # of several in one runner nobody can tell whose it is
     usage = runner.meter.read()
     if usage is not None:

@@ -169,6 +169,10 @@ class Runner:
         for output in self.outputs:
             output.drain()
 
+    def at_work(self) -> list[Attempt]:
+        """Those that have begun, without those that were sent ahead."""
+        return list(self.attempts.values())[: 1 if self.room == 1 else None]
+
     def hear_first(self) -> None:
         """It has printed: whose job is at work? With others behind that one, what it has said may tell."""
         if len(self.attempts) > 1 and self.room == 1:

@@ -54,6 +54,9 @@ class FakeRunner:
         self.sent.append((kind, attempt))
         return True
 
+    def at_work(self) -> list[Any]:
+        return list(self.attempts.values())
+
 
 class World:
     """Redis and the dispatcher, as far as cancelling sees them."""
