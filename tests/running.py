@@ -105,6 +105,7 @@ def oxherd(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Running]]:
         queue: str | None = "work",
         env: dict[str, str] | None = None,
         user: User | None = None,
+        cwd: Path | None = None,
     ) -> Running:
         """`user`: who it runs as, with what limits; None: who the tests run as."""
         named = os.environ.get("OXHERD_RUNTIME_DIR", str(tmp_path / "run"))
@@ -125,7 +126,7 @@ def oxherd(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Running]]:
                 user.python if user else sys.executable,
                 *("-m", "supervisor", "run", target, *ours, *flags),
             ],
-            cwd=user.home if user else TESTS / "processors",
+            cwd=user.home if user else cwd or TESTS / "processors",
             env={**os.environ, "PYTHONPATH": user.paths if user else paths, **place, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
