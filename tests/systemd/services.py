@@ -31,6 +31,8 @@ UNITS = Path("/etc/systemd/system")
 PATIENCE_S = 80.0  # a busy host makes everything slow
 # Of the watchdog, and of a restart. The stop is longer than the unit allows: the master asks for the time.
 FOR_TESTS = "[Service]\nWatchdogSec=6s\nRestartSec=500ms\nTimeoutStopSec=2s\n"
+# A unit of this name, for the order of the start alone.
+SLOW_REDIS = "[Service]\nType=oneshot\nRemainAfterExec=yes\nExecStart=/bin/sleep 1\n"
 CONFIG = """
 [redis]
 url = "{url}"
@@ -107,9 +109,9 @@ class Service:
         path.write_text(text)
         command("systemctl", "daemon-reload")
 
-    def start(self) -> None:
-        """Returns when it has said that it is ready."""
-        done = command("systemctl", "start", self.name, check=False)
+    def start(self, *others: str) -> None:
+        """Returns when it has said that it is ready. `others`: in the same transaction."""
+        done = command("systemctl", "start", self.name, *others, check=False)
         assert done.returncode == 0, f"{done.stderr}\n{self.journal()}"
 
     def stop(self) -> None:
@@ -151,6 +153,7 @@ def machine(redis_server: Server) -> Machine:
     command("systemd-sysusers", "oxherd.conf")
     command("systemd-tmpfiles", "--create", "oxherd.conf")
     made.configure("oxherd", CONFIG.format(url=made.redis_url))
+    (UNITS / "redis.service").write_text(SLOW_REDIS)
     command("systemctl", "daemon-reload")
     return made
 
@@ -159,7 +162,7 @@ def machine(redis_server: Server) -> Machine:
 def service(machine: Machine) -> Iterator[tuple[Service, Queue]]:
     found = Service("oxherd.service")
     found.drop_in("tests", FOR_TESTS)
-    found.start()
+    found.start("redis.service")
     with Queue("work", url=machine.redis_url) as queue:
         yield found, queue
     found.stop()

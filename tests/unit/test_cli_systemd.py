@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from supervisor.cli import main
 from supervisor.cli.units import Machine, files, not_reachable, shipped
+from supervisor.config.load import load
 
 ROOT = Path(__file__).parents[2]
+PAGES = ("systemd", "containers")  # their settings and files, and the drop-ins; containers are not run here
 UNITS = Path("etc/systemd/system")
 OURS = Machine(("/opt/oxherd/bin/oxherd",), 252)
 
@@ -151,6 +154,27 @@ def test_a_config_with_a_mistake_is_refused(tmp_path: Path):
     (config := tmp_path / "my.toml").write_text("[redis]\nulr = 1\n")
     assert install(tmp_path, "--config", str(config)) == 2
     assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_configs_of_the_pages_are_without_a_mistake(page: str, tmp_path: Path):
+    text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text()
+    found = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert found
+    for each in found:
+        (path := tmp_path / "oxherd.toml").write_text(each)
+        assert load(path, {}, {}).config.queues
+
+
+def test_the_page_names_every_file_that_is_written_and_every_example():
+    page = (ROOT / "docs" / "how-to" / "systemd.md").read_text()
+    written = {path for many in (True, False) for path in files(OURS, instances=many)}
+    assert [path for path in written if f"`/{path}`" not in page] == []
+    examples = {path.name for path in (shipped() / "drop-ins").iterdir()}
+    assert {name for name in examples if f"`{name}`" not in page} == {
+        "notify-reload.conf",
+        "delegate-subgroup.conf",
+    }
 
 
 def test_the_texts_are_those_of_the_checkout_and_go_with_the_package():
