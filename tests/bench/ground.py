@@ -36,6 +36,7 @@ QUEUE: Final = "bench"
 PATIENCE_S: Final = 120.0
 SILENCE_S: Final = 30.0  # of a worker that has jobs to do
 ENDING_S: Final = 12.0
+READY_S, TRIES = 10.0, 3  # of the server
 PRODUCING_S: Final = 180.0
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 MIB: Final = 1024 * 1024
@@ -153,17 +154,10 @@ def standing() -> Iterator[Ground]:
     binary = shutil.which("redis-server")
     if binary is None:
         raise Failed("redis-server is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     home = Path(tempfile.mkdtemp(prefix="oxherd-bench-"))
     home.chmod(0o755)  # a job in the profile `strict` writes its marks there
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen(
-        [binary, *options, "--dir", str(home)], stdout=subprocess.DEVNULL, preexec_fn=_ends_with_us
-    )
-    raw = redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=120)
+    port, server, raw = _server(binary, home)
     try:
-        wait_for(lambda: _answers(raw), "an answer of redis-server", 10)
         yield Ground(port, server, raw, home)
     finally:
         raw.close()
@@ -172,15 +166,37 @@ def standing() -> Iterator[Ground]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def _server(binary: str, home: Path) -> tuple[int, subprocess.Popen[bytes], redis.Redis]:
+    """Started, and it is ours that answers: between our look at a port and its own somebody may take it."""
+    for _ in range(TRIES):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        server = subprocess.Popen(
+            [binary, *options, "--dir", str(home)], stdout=subprocess.DEVNULL, preexec_fn=_ends_with_us
+        )
+        raw = redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=120)
+        ready_by = time.monotonic() + READY_S
+        while server.poll() is None and time.monotonic() < ready_by:
+            if _answering(raw) == server.pid:
+                return port, server, raw
+            time.sleep(0.005)
+        server.kill()
+        server.wait()
+    raise Failed(f"redis-server did not start in {TRIES} tries of {READY_S:.0f} s")
+
+
 def _ends_with_us() -> None:
     set_parent_death_signal(signal.SIGTERM)
 
 
-def _answers(raw: redis.Redis) -> bool:
+def _answering(raw: redis.Redis) -> int:
+    """Whose server it is; 0 while none answers."""
     try:
-        return bool(raw.ping())
+        said: Any = raw.info("server")
     except redis.RedisError:
-        return False
+        return 0
+    return int(said["process_id"])
 
 
 def wait_for(
