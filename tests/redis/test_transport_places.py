@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +144,40 @@ async def test_the_rights_in_the_page_suffice_for_a_producer(server: Node) -> No
         assert (await queue.counts())["delayed"] == 1
     with Queue("work", url=url) as blocking:
         await asyncio.to_thread(blocking.add, "x", {})
+
+
+def test_the_config_in_the_page_is_all_that_a_command_needs(
+    secure: Secure, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """The first table of docs/how-to/redis.md, with the files of this host in the places of its own."""
+    secure.ask("ACL", "SETUSER", "oxherd", "reset", *rule("oxherd"), **secure.login)
+    blocks = re.findall(r"^```toml\n(.+?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    places = {
+        "redis.example.org:6380": f"localhost:{secure.port}",
+        "/etc/oxherd/redis-password": "redis-password",
+        "/etc/oxherd": str(files["ca.pem"].parent),
+    }
+    config = blocks[0]
+    for of_page, here in places.items():
+        assert of_page in config
+        config = config.replace(of_page, here)
+    (tmp_path / "oxherd.toml").write_text(config)
+
+    def oxherd(password: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "redis-password").write_text(f"{password}\n")
+        command = [sys.executable, "-m", "supervisor", "status", "--config", "oxherd.toml", "work"]
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("OXHERD_")},
+            "CREDENTIALS_DIRECTORY": str(tmp_path),
+            "PYTHONPATH": str(PAGE.parents[2]),
+        }
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+
+    assert oxherd("secret").returncode == 0
+    wrong = oxherd("hushhush")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (3, 1)
+    assert "refused the user or the password" in wrong.stderr
+    assert "hushhush" not in wrong.stderr
 
 
 async def test_a_right_that_is_missing_is_named(server: Node) -> None:
