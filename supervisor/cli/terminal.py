@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -92,8 +91,8 @@ class Terminal:
 
     def size(self) -> tuple[int, int]:
         """Columns and lines."""
-        found = shutil.get_terminal_size((80, 24))
-        return found.columns, found.lines
+        found = os.get_terminal_size(self._fd)  # not what COLUMNS says: it does not follow
+        return found.columns or 80, found.lines or 24
 
     def key(self, within_s: float) -> str:
         """The next key; empty when none comes in time, or the size has changed."""

@@ -65,7 +65,7 @@ class Screen:
         self._rates: dict[str, float | None] = {}
         self._sort = "slot"
         self._trees = False
-        self._chosen = 0
+        self._chosen: tuple[int, Any] | None = None  # slot and job; None: whatever comes first
         self._top = 0
         self._pages: list[str] | None = None  # instead of the slots
         self._waiting: Question | None = None
@@ -106,6 +106,7 @@ class Screen:
         elif key == "s":
             names = list(SORTS)
             self._sort = names[(names.index(self._sort) + 1) % len(names)]
+            self._chosen = None
             self.message = f"sorted by {self._sort}"
         elif key == "t":
             self._trees = not self._trees
@@ -116,8 +117,9 @@ class Screen:
     def _move(self, by: int) -> None:
         if self._pages is not None:
             self._top = max(0, min(len(self._pages) - 1, self._top + by))
-        else:
-            self._chosen = max(0, self._chosen + by)
+        elif rows := rows_of(self._slots()):
+            at = rows.index(self._row() or rows[0])
+            self._chosen = _who(rows[max(0, min(len(rows) - 1, at + by))])
 
     def _question(self, key: str) -> Question | None:
         row = self._row()
@@ -156,9 +158,13 @@ class Screen:
         return [] if self._known is None else sorted(self._known["slots"], key=SORTS[self._sort])
 
     def _row(self) -> Row | None:
+        """The one that is chosen; its slot when its job has ended, or whatever comes first."""
         rows = rows_of(self._slots())
-        self._chosen = min(self._chosen, max(0, len(rows) - 1))
-        return rows[self._chosen] if rows else None
+        if self._chosen is not None:
+            same = [row for row in rows if row.slot["number"] == self._chosen[0]]
+            for row in (*(row for row in same if _who(row) == self._chosen), *same):
+                return row
+        return rows[0] if rows else None
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Exactly what fits."""
@@ -207,6 +213,10 @@ class Screen:
         for text, row in lines[first : first + room - 1]:
             found.append((f"{text:<{width}}" if row == chosen else text, _style(row, chosen)))
         return found
+
+
+def _who(row: Row) -> tuple[int, Any]:
+    return row.slot["number"], None if row.job is None else row.job["id"]
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:
