@@ -18,7 +18,6 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.cli.command import Common
-from supervisor.config.host import default_state_dir
 from supervisor.config.runtime import SOCKET, where_to_look
 from supervisor.errors import ConfigError, MasterNotFound, MasterRefused, UsageError
 from supervisor.transport.address import Address
@@ -49,9 +48,10 @@ def _state_dir(common: Common) -> Path:
     try:
         return common.load().config.embedded.state_dir
     except ConfigError:
-        if (common.redis, common.prefix, common.config) != (None, None, None):
-            raise  # it is the command line that is wrong
-        return default_state_dir(os.environ)
+        if common.config is not None:
+            raise
+        without = Common(common.redis, common.prefix, Path(os.devnull), common.json)
+        return without.load().config.embedded.state_dir
 
 
 def the_one(common: Common, pid: int | None = None) -> Master:
