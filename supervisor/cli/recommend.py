@@ -13,6 +13,7 @@ from supervisor.cli.render import as_json, clean, note, out, padded, span
 from supervisor.cli.slots_view import UNKNOWN, size
 from supervisor.errors import MasterNotFound
 from supervisor.observe.spread import Spread
+from supervisor.protocol.validate import check_queue_name
 
 LEAST: Final = 100  # attempts below which nothing is recommended; the 99th of a hundred is one of them
 MB: Final = 2**20
@@ -108,6 +109,8 @@ def _evidence(spread: Spread) -> dict[str, Any]:
 
 
 def _found(common: Common, queue: str | None) -> dict[str, dict[str | None, Known]]:
+    if queue is not None:
+        check_queue_name(queue)
     there = masters.running(common)
     if not there:
         masters.the_one(common)  # says so

@@ -39,6 +39,7 @@ ROWS: dict[str, list[str]] = {
     "promote": ["work", "2"],
     "cancel": ["work", "2"],
     "ps": [],
+    "top": [],
     "stack": ["work", "2"],
     "recommend": [],
     "check": ["json:dumps", "--queue", "work"],
@@ -67,7 +68,7 @@ ROWS: dict[str, list[str]] = {
     "resume": ["work"],
 }
 # They ask no server.
-OFFLINE = ("check", "doctor", "ps", "stack", "recommend", "systemd install", "systemd uninstall")
+OFFLINE = ("check", "doctor", "ps", "top", "stack", "recommend", "systemd install", "systemd uninstall")
 HALF = "half\udc80"  # how Python says a byte that is no UTF-8
 ODD = ("", " ", "{a}{b}", "\n", "*", "%s", "-", "--", "n" * 50_000, HALF, "9" * 5_000, "-1", "é🐂")
 # Refused whatever the subcommand, by the kind of the parameter;
@@ -154,7 +155,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.setenv("OXHERD_RUNTIME_DIR", str(tmp_path))  # no master runs, whoever else uses this host
+
     def once(*argv: str, stdin: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capsys.readouterr()
