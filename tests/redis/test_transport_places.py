@@ -173,7 +173,8 @@ def test_the_config_in_the_page_is_all_that_a_command_needs(
         }
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
 
-    assert oxherd("secret").returncode == 0
+    right = oxherd("secret")
+    assert (right.returncode, "no job was ever added to work" in right.stderr) == (1, True)
     wrong = oxherd("hushhush")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (3, 1)
     assert "refused the user or the password" in wrong.stderr
