@@ -1,8 +1,8 @@
 """Write docs/reference from what the program says of itself: docstrings, settings, help texts, the catalogue.
 
 Decides   which names are public, which page they stand on and in what order
-Writes    docs/reference/{api,processors,cli,configuration,log-events}.md; node-api.md beside them is written
-          by hand
+Writes    docs/reference/{api,processors,cli,configuration,log-events,metrics}.md; node-api.md beside them is
+          written by hand
 Rule      the pages are committed, and a test compares them with what is made here: the same on every machine
 
 A module of supervisor/client that is not named here gets its part of api.md by itself.
@@ -51,6 +51,7 @@ from supervisor.client.listening import listen  # noqa: E402
 from supervisor.config.model import OVERRIDES, SECTIONS, DefaultsConfig, QueueConfig  # noqa: E402
 from supervisor.config.option import Option, env_name, flag_name, options_of, toml_name  # noqa: E402
 from supervisor.observe.catalogue import CATALOGUE  # noqa: E402
+from supervisor.observe.metric_catalogue import METRICS  # noqa: E402
 from supervisor.protocol.queue_events import QueueEvent  # noqa: E402
 
 MADE: Final = "<!-- Made by scripts/reference. What is wrong here is wrong in a docstring. -->\n"
@@ -486,12 +487,41 @@ def log_events() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# --- metrics.md -------------------------------------------------------------------------------------------
+
+
+def metrics() -> str:
+    rows = ["| Metric | Kind | Labels | What it tells |", "|---|---|---|---|"]
+    bounds = []
+    for name, metric in METRICS.items():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{name}` | {metric.kind} | {labels} | {in_table(escaped(metric.doc))} |")
+        if metric.buckets:
+            bounds.append(f"- `{name}`: {', '.join(f'{bound:g}' for bound in metric.buckets)}")
+    return (
+        "\n\n".join(
+            [
+                "# Metrics",
+                MADE.strip(),
+                "What `/metrics` can have, in Prometheus' text form; how it is asked for is told in "
+                "[watch a master with Prometheus](../how-to/metrics.md). What is not known has no sample. A "
+                "counter begins at 0 with the master.",
+                "\n".join(rows),
+                "The upper bounds of the histograms:",
+                "\n".join(bounds),
+            ]
+        )
+        + "\n"
+    )
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "api.md": api,
     "processors.md": processors,
     "cli.md": cli,
     "configuration.md": configuration,
     "log-events.md": log_events,
+    "metrics.md": metrics,
 }
 
 

@@ -96,7 +96,11 @@ class Master:
         self.verbs = Verbs(self)
         self.reloading = Reloading(self)
         self.reporting = Reporting(
-            plan.config, lambda: snapshot(self), clock=time.monotonic, wall_clock=time.time
+            plan.config,
+            snapshot=lambda: snapshot(self),
+            look=self.verbs.looking.look,
+            clock=time.monotonic,
+            wall_clock=time.time,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: Stopping | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +37,7 @@ log = get("reporting")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 Snapshot = Callable[[], Mapping[str, Any]]
+Look = Callable[[], Awaitable[Mapping[str, Any]]]
 
 TOLD_AGAIN_AFTER_S: Final = 60.0
 
@@ -44,20 +45,24 @@ TOLD_AGAIN_AFTER_S: Final = 60.0
 class Reporting:
     """Made first, `open`ed before anything is started, `start`ed once there is Redis, `close`d last.
 
-    pages   what is answered beside /metrics, by path; more may be added until `open`.
+    pages      what is answered beside /metrics, by path; more may be added until `open`.
+    snapshot   what is known, for beats.
+    look       the same with the process trees, for /metrics.
     """
 
     def __init__(
         self,
         config: Config,
-        snapshot: Snapshot,
         *,
+        snapshot: Snapshot,
+        look: Look,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self.pages: dict[str, Page] = {}
         self._config = config
         self._snapshot = snapshot
+        self._look = look
         self._clock = clock
         self._wall_clock = wall_clock
         self._server: HttpServer | None = None
@@ -161,7 +166,7 @@ class Reporting:
         assert self._figures is not None
         self._figures.wall_offset_s = self._wall_clock() - self._clock()
         dropped = self._tracing.dropped if self._tracing is not None else None
-        text = self._figures.text(self._snapshot(), dropped, cpu_s=time.process_time())
+        text = self._figures.text(await self._look(), dropped, cpu_s=time.process_time())
         return Answer(text, content_type=CONTENT_TYPE)
 
     async def leave(self) -> None:

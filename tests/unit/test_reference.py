@@ -52,7 +52,9 @@ def reference() -> ModuleType:
     return load("reference")
 
 
-@pytest.mark.parametrize("page", ["api.md", "processors.md", "cli.md", "configuration.md", "log-events.md"])
+@pytest.mark.parametrize(
+    "page", ["api.md", "processors.md", "cli.md", "configuration.md", "log-events.md", "metrics.md"]
+)
 def test_a_page_is_what_the_program_says_of_itself_now(reference: ModuleType, page: str):
     committed = (REFERENCE / page).read_text(encoding="utf-8") if (REFERENCE / page).exists() else ""
     made = reference.PAGES[page]()
