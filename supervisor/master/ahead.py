@@ -67,12 +67,11 @@ class Permits:
 class Ahead:
     """The busy runners of one queue, and how many jobs each may have besides the one at work.
 
-    none   nothing is ever sent ahead: the limits of the queue's processors differ, and the kernel is told
-           those of a job before it begins.
+    never   nothing is sent ahead.
     """
 
-    def __init__(self, *, none: bool = False) -> None:
-        self._none = none
+    def __init__(self) -> None:
+        self.never = False
         self._busy: OrderedDict[Runner, None] = OrderedDict()
         self._took_us = [0] * SAMPLES
         self._count = 0
@@ -93,7 +92,7 @@ class Ahead:
         last = sorted(self._took_us[: self._count])
         p95 = last[len(last) * 95 // 100]
         self.depth = (
-            0 if self._none or self._count < self._none_before else min(MOST, AHEAD_US // max(1, p95))
+            0 if self.never or self._count < self._none_before else min(MOST, AHEAD_US // max(1, p95))
         )
 
     def halted(self) -> None:

@@ -14,28 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
 
-from sandbox.wire import HALTED, NOTE_US_SHIFT, FrameError, Kind
+from sandbox.wire import HALTED, FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import evidence, finish
-from supervisor.master.ahead import LONG_S, LOOK_EVERY_S, Ahead
 from supervisor.master.alone import Alone
-from supervisor.master.attempt import Attempt, new_number
+from supervisor.master.attempt import Attempt
 from supervisor.master.attempt_log import facts_of, figures_of, log_outcome, usage_of
 from supervisor.master.cancelling import verdict_of
 from supervisor.master.exchange import Exchanger
 from supervisor.master.finish import FinishRules
 from supervisor.master.health import Health
 from supervisor.master.lease import Leases
-from supervisor.master.messages import BadMessage, Left, read_left, read_used, start_frame, verdict_of_failure
+from supervisor.master.messages import BadMessage, Left, read_left, read_used, verdict_of_failure
 from supervisor.master.notify import Listener
-from supervisor.master.phases import Fact, Phase
+from supervisor.master.phases import Fact
+from supervisor.master.placing import Placing
 from supervisor.master.relay import Relay
 from supervisor.master.runner import Exit, Runner
 from supervisor.master.runners import Runners
@@ -70,8 +68,6 @@ from supervisor.protocol.job_options import decode_options
 from supervisor.protocol.jsontext import encode
 
 log = get("dispatcher")
-
-NO_RUNNER_AFTER_S = 5.0  # a fetched job whose runner died before it got it waits so long for another
 
 STATES: Final = {
     Completed: "completed",
@@ -122,13 +118,15 @@ class Dispatcher:
         self._listener = listener
         self._clock = clock
         self._rng = rng
-        self._loop = loop
-        self._idle: deque[Runner] = deque()  # one entry for each job that a runner could take now
-        self._unplaced: deque[Attempt] = deque()  # fetched for a runner that died in the meantime
-        # The kernel is told a job's limits before it begins: without asking, it can only be those of any.
-        self._ahead = Ahead(none=len(set(settings.limits.values())) > 1)
-        self._sent_ahead: list[Runner] = []  # to be flushed
-        self._looking: asyncio.TimerHandle | None = None  # for jobs that turned out long
+        self._placing = Placing(
+            settings,
+            self,
+            watch=self._watch,
+            listener=listener,
+            began=runners.began,
+            clock=clock,
+            loop=loop,
+        )
         self.attempts: dict[str, Attempt] = {}  # by job id, until the outcome is written or given up
         self.failed_for_good = 0
         self.done = 0
@@ -141,35 +139,25 @@ class Dispatcher:
         """The rules from now on; an attempt under way keeps the limits it began with."""
         self._settings = settings
         self._rules = structs.replace(settings.finish_rules, max_crashes=settings.max_crashes)
+        self._placing.adopt(settings)
 
     # --- slots ------------------------------------------------------------------------------------------
 
     def idle(self) -> int:
         """Jobs that could begin now."""
-        if self._alone.wanted:
-            return 0
-        return self._health.room(len(self._idle) - len(self._unplaced))
+        return 0 if self._alone.wanted else self._health.room(self._placing.idle())
 
     def free(self) -> int:
         """Jobs that could begin now, or by measurement within 5 ms (I2)."""
         idle = self.idle()
         if idle < 0 or self._health.pause_s or self._alone.wanted:
             return idle
-        return idle + self._ahead.room()
+        return idle + self._placing.ahead()
 
     def on_ready(self, runner: Runner) -> None:
         self._watch.met(runner)
         for _ in range(runner.room):
-            self._came_free(runner)
-
-    def _came_free(self, runner: Runner) -> None:
-        if runner.recalled:
-            return  # until it has skipped what was taken back, nothing that is sent to it is sure to begin
-        if self._unplaced:
-            self._start(self._unplaced.popleft(), runner)
-            return
-        self._idle.append(runner)
-        self.go_on()
+            self._placing.came_free(runner)
 
     def go_on(self) -> None:
         """There may be room for a job now."""
@@ -178,7 +166,20 @@ class Dispatcher:
 
     def at_work(self) -> int:
         """Attempts that have a runner, or wait for one."""
-        return len(self._unplaced) + sum(each.runner is not None for each in self.attempts.values())
+        return self._placing.unplaced() + sum(each.runner is not None for each in self.attempts.values())
+
+    def quiet(self) -> None:
+        """The stop begins: what has not begun goes back."""
+        self.stopping = self._placing.stopping = True
+        self._placing.recall_all()
+
+    def flush(self) -> None:
+        """The jobs of one fetch were all taken."""
+        self._placing.flush()
+
+    def pull(self, attempt: Attempt) -> None:
+        """Take it out of its runner, if it was sent ahead and has not begun."""
+        self._placing.pull(attempt)
 
     # --- the way of a job -------------------------------------------------------------------------------
 
@@ -195,151 +196,22 @@ class Dispatcher:
         try:
             attempt.options = decode_options(job.opts)
         except InvalidOptions as error:
-            self._decide(attempt, Raised(str(error), final=True))
+            self.decide(attempt, Raised(str(error), final=True))
             return
         refusal = finish.refuse_to_run(job, self._rules, STARTED_TOO_OFTEN)
         attempt.alone = job.bigger and self._settings.runs_bigger(job.name)
         if refusal is not None:
-            self._decide(attempt, refusal)
+            self.decide(attempt, refusal)
         elif attempt.alone and not self.stopping:
             self._alone.wait(attempt, self)
         elif self._alone.now is not None:
-            self._decide(attempt, CutOff())  # asked for before, and now somebody runs alone
+            self.decide(attempt, CutOff())  # asked for before, and now somebody runs alone
         else:
-            self._place(attempt)
+            self._placing.place(attempt)
 
     def begin(self, attempt: Attempt) -> None:
         """Nothing else runs: it may."""
-        self._place(attempt)
-
-    def _place(self, attempt: Attempt) -> None:
-        if self.stopping:
-            self._decide(attempt, CutOff())
-        elif self._idle:
-            self._start(attempt, self._idle.pop())
-        elif not attempt.alone and (runner := self._ahead.choose()) is not None:
-            self._send_ahead(attempt, runner)
-        elif self._ahead.anybody:
-            self._decide(attempt, CutOff())  # it was asked for when shorter jobs were expected
-        else:
-            self._unplaced.append(attempt)
-            attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
-
-    def _nobody_came(self, attempt: Attempt) -> None:
-        """It holds a lock and no runner is born for it: others may have one. No attempt is burnt (I9)."""
-        if attempt in self._unplaced:
-            why = f"handed back: no runner could be had within {NO_RUNNER_AFTER_S:g} s; no attempt is counted"
-            self.end(attempt, CutOff(Cause.NO_RUNNER, why))
-
-    def _start(self, attempt: Attempt, runner: Runner) -> None:
-        body = self._prepare(attempt, runner)
-        runner.advance(Fact.JOB_SENT)
-        self._begins(attempt, runner)
-        attempt.delivered = runner.pipe.send(Kind.START, body, attempt.number)
-        if not attempt.delivered:
-            return  # it died idle, unseen yet: its exit gives the job to another
-        self._ahead.add(runner)
-        self._runners.began(runner)
-
-    def _prepare(self, attempt: Attempt, runner: Runner) -> bytes:
-        """It is this runner's from now on; the body of the frame that says so."""
-        limits = self._settings.limits_of(attempt.job.name, attempt.options)
-        if attempt.alone:
-            limits = replace(limits, memory_bytes=2 * limits.memory_bytes)
-        attempt.runner = runner
-        attempt.limits = limits
-        if attempt.deadline is not None:
-            attempt.deadline.cancel()
-        runner.attempts[attempt.number] = attempt
-        return start_frame(self._settings.name, attempt.job, attempt.options, limits)
-
-    def _begins(self, attempt: Attempt, runner: Runner) -> None:
-        """It is sent to an idle runner, or what was before it in its runner is over."""
-        job, limits = attempt.job, attempt.limits
-        attempt.started_at = self._clock()
-        evidence.begin(attempt, runner)
-        if runner.budget is not None:
-            runner.budget.begin()
-        if limits.watched or runner.leaf is not None:
-            self._watch.begin(attempt, self.end)
-        if limits.timeout_ms:
-            attempt.deadline = self._loop.call_later(
-                limits.timeout_ms / 1000, self._deadline, attempt, limits.timeout_ms
-            )
-        self._listener.on_fetched(self._settings.name, job.id, job.name, runner.slot.number)
-
-    # --- jobs sent ahead ----------------------------------------------------------------------------------
-
-    def _send_ahead(self, attempt: Attempt, runner: Runner) -> None:
-        body = self._prepare(attempt, runner)
-        attempt.delivered = attempt.ahead = True
-        runner.pipe.put(body, attempt.number)
-        self._sent_ahead.append(runner)
-
-    def flush(self) -> None:
-        """The jobs of one fetch are all taken: send what goes ahead."""
-        if not self._sent_ahead:
-            return
-        for runner in self._sent_ahead:
-            runner.pipe.flush()
-        self._sent_ahead.clear()
-        if self._looking is None:
-            self._looking = self._loop.call_later(LOOK_EVERY_S, self._look_for_long_ones)
-
-    def _look_for_long_ones(self) -> None:
-        """No job waits behind one that is not short."""
-        self._looking = None
-        long_since = self._clock() - LONG_S
-        waiting = self._ahead.waiting()
-        for runner in waiting:
-            if next(iter(runner.attempts.values())).started_at < long_since:
-                self._recall(runner)
-        if waiting:
-            self._looking = self._loop.call_later(LOOK_EVERY_S, self._look_for_long_ones)
-
-    def _recall(self, runner: Runner) -> None:
-        """Have back what it has not begun, and give it to a free slot, or to whoever else may have one."""
-        for attempt in self._taken_back(runner):
-            self._find_another(attempt)
-
-    def _taken_back(self, runner: Runner) -> list[Attempt]:
-        back = runner.take_back()
-        if back:
-            self._ahead.remove(runner)  # until it has skipped them: it must not take for theirs a new permit
-        for attempt in back:
-            self._watch.forget(attempt)
-            if attempt.deadline is not None:
-                attempt.deadline.cancel()
-            attempt.runner, attempt.ahead, attempt.started_at = None, False, 0.0
-            attempt.number = new_number()
-        if back and not runner.attempts and runner.phase is Phase.BUSY:
-            runner.advance(Fact.OUTCOME)
-        return back
-
-    def _find_another(self, attempt: Attempt) -> None:
-        if self._idle and not self.stopping:
-            self._start(attempt, self._idle.pop())
-        else:
-            self._decide(attempt, CutOff())
-
-    def recall_all(self) -> None:
-        """Nothing waits behind another job any more; a stop has begun."""
-        for runner in self._ahead.waiting():
-            self._recall(runner)
-
-    def pull(self, attempt: Attempt) -> None:
-        """Take it out of its runner, if it was sent ahead and has not begun."""
-        runner = attempt.runner
-        if runner is None or not attempt.ahead:
-            return
-        for each in self._taken_back(runner):
-            if each is not attempt:
-                self._find_another(each)
-
-    def _skipped(self, runner: Runner, number: int) -> None:
-        runner.recalled.discard(number)
-        if not runner.recalled and runner.phase is Phase.IDLE:
-            self._came_free(runner)
+        self._placing.place(attempt)
 
     # --- facts ------------------------------------------------------------------------------------------
 
@@ -347,7 +219,7 @@ class Dispatcher:
         attempt = runner.attempts.get(number)
         if attempt is None:
             if kind is Kind.SKIPPED and number in runner.recalled:
-                self._skipped(runner, number)
+                self._placing.skipped(runner, number)
             elif number != runner.last_number:
                 self._runners.bad_frame(runner, f"a {kind.name} frame for an attempt that it was not given")
             return
@@ -416,43 +288,22 @@ class Dispatcher:
             runner.advance(Fact.OUTCOME)
         if cause_of(verdict) is not None:
             attempt.evidence = evidence.of_outcome(attempt, runner, self._clock())
-        self._decide(attempt, verdict)
+        self.decide(attempt, verdict)
         attempt.runner = None  # which serves the next one from now on
         runner.unclean = runner.unclean or retire
         if one_by_one:
-            self._goes_on(runner, note)
+            self._placing.ended(runner, note)
+        if runner.unclean and (one_by_one or not runner.attempts):
+            self._runners.kill(runner)  # and with it what its jobs left
+        elif one_by_one:
+            self._placing.go_on(runner, serves_on=self._runners.finished(runner))
         elif runner.attempts and (runner.unclean or runner.draining):
             self.on_leaving(runner)  # the last of its jobs ends it
-        elif runner.unclean:
-            self._runners.kill(runner)  # and with it what its jobs left
         elif self._runners.finished(runner):
-            self._came_free(runner)
-
-    def _goes_on(self, runner: Runner, note: int) -> None:
-        """One job of a runner that has one at a time is over; others may have been sent ahead to it."""
-        self._ahead.took(note >> NOTE_US_SHIFT)
-        if note & HALTED and runner.attempts:
-            self._ahead.halted()
-            self._recall(runner)
-        if runner.unclean:
-            self._runners.kill(runner)  # and with it what its job left
-            return
-        serves_on = self._runners.finished(runner)
-        if not serves_on and runner.attempts:
-            self.on_leaving(runner)
-            self._recall(runner)
-        if runner.attempts:
-            self._begins(next(iter(runner.attempts.values())), runner)
-            self.go_on()
-            return
-        self._ahead.remove(runner)
-        if serves_on:
-            self._came_free(runner)
+            self._placing.came_free(runner)
 
     def on_leaving(self, runner: Runner) -> None:
-        self._ahead.remove(runner)
-        while runner in self._idle:
-            self._idle.remove(runner)
+        self._placing.leaves(runner)
 
     def on_exit(self, runner: Runner, how: Exit) -> None:
         """The process is gone, and with it every attempt in it that nothing decided before.
@@ -460,20 +311,18 @@ class Dispatcher:
         When we killed it for one of several, the others only shared its process: they are handed back
         unharmed (I9). When it died by itself nobody knows whose doing it was, and all have failed.
         """
-        not_begun = self._taken_back(runner)
+        self._placing.recall(runner)
         attempts, runner.attempts = list(runner.attempts.values()), {}
-        for attempt in not_begun:
-            self._find_another(attempt)
         for attempt in attempts:
             attempt.runner = None
             self._watch.forget(attempt)
             if attempt.verdict is None and not attempt.delivered:
-                self._place(attempt)
+                self._placing.place(attempt)
                 continue
             attempt.evidence = evidence.of_exit(attempt, runner, how, self._clock())
             if attempt.verdict is None:
                 attempt.verdict = CutOff() if runner.was_killed else self._died(attempt, runner, how)
-            self._decide(attempt, attempt.verdict)
+            self.decide(attempt, attempt.verdict)
 
     def _died(self, attempt: Attempt, runner: Runner, how: Exit) -> Crashed:
         log.error(
@@ -489,13 +338,6 @@ class Dispatcher:
             attempt.evidence = evidence.of_kernel_kill(known, attempt)
         return why or evidence.death(how, known)
 
-    def _deadline(self, attempt: Attempt, timeout_ms: int) -> None:
-        """The hard wall-time limit: the promise that does not depend on the runner."""
-        if attempt.verdict is None:
-            ran_ms = round((self._clock() - attempt.started_at) * 1000)
-            reason = f"time limit of {timeout_ms} ms exceeded: its processes were killed after {ran_ms} ms"
-            self.end(attempt, Crashed(Cause.WALL_TIME, reason))
-
     def lock_lost(self, job_id: str, why: str) -> None:
         attempt = self.attempts.get(job_id)
         if attempt is not None and attempt.verdict is None:
@@ -509,11 +351,10 @@ class Dispatcher:
     def end(self, attempt: Attempt, verdict: Verdict) -> None:
         """Decide now, write when the runner is dead (`on_exit`). Not for an attempt that is decided."""
         attempt.verdict = verdict
-        self.pull(attempt)
+        self._placing.pull(attempt)
         if attempt.runner is None:
-            if attempt in self._unplaced:
-                self._unplaced.remove(attempt)
-            self._decide(attempt, verdict)
+            self._placing.forget(attempt)
+            self.decide(attempt, verdict)
         elif isinstance(verdict, Crashed):
             self._runners.end(attempt.runner)
         else:
@@ -521,7 +362,7 @@ class Dispatcher:
 
     # --- the end ----------------------------------------------------------------------------------------
 
-    def _decide(self, attempt: Attempt, verdict: Verdict) -> None:
+    def decide(self, attempt: Attempt, verdict: Verdict) -> None:
         """The attempt is over; have its outcome written, if the lock is still trusted (I3)."""
         verdict = verdict_of(verdict, attempt.cancel, stopping=self.stopping)
         if not isinstance(verdict, LockGone) and not self._leases.trusted(attempt.job.id, attempt.job.token):
@@ -602,7 +443,7 @@ class Dispatcher:
     def _fail_for_its_children(self, attempt: Attempt, code: int, call: str) -> None:
         """A parent cannot go on while children are pending or have failed: as in BullMQ, it fails."""
         error = error_of(code, job_id=attempt.job.id, call=call)
-        self._decide(attempt, Raised(str(error), final=code == Code.FAILED_CHILDREN))
+        self.decide(attempt, Raised(str(error), final=code == Code.FAILED_CHILDREN))
 
     def unknown(self, attempt: Attempt, why: str) -> None:
         """Whether the outcome is written cannot be told; the lease lapses and the stalled check recovers."""

@@ -30,6 +30,7 @@ class Cause(StrEnum):
     OUTPUT = "output"
     CANCELLED = "cancelled"
     STOPPED = "stopped"  # by an operator
+    NOT_BEGUN = "not_begun"  # it was sent ahead of a slot, and the job before it took too long
     NO_RUNNER = "no_runner"  # the template or the runner could not be had
     BAD_FRAME = "bad_frame"
     BAD_RESULT = "bad_result"  # unserialisable or too large

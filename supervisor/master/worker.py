@@ -320,8 +320,7 @@ class Worker:
     def quiet(self) -> None:
         self.health.close()
         self.fetcher.interrupt()
-        self.dispatcher.stopping = True
-        self.dispatcher.recall_all()
+        self.dispatcher.quiet()
 
     def leave(self) -> None:
         """The queue is not served any more: what runs comes to its end, what waits here goes back."""

@@ -95,7 +95,7 @@ async def world():
 
 def busy(world, *job_ids):
     """A runner with the first at work and the others ahead of it."""
-    world.dispatcher._ahead.depth = MOST
+    world.dispatcher._placing._ahead.depth = MOST
     runner = world.runner()
     runner.pipe.permits = Counted()
     for job_id in job_ids:
@@ -135,7 +135,7 @@ async def test_i2_what_waits_behind_a_long_job_goes_to_a_free_slot(world):
     runner = busy(world, "long", "2", "3")
     other = world.runner()
     world.dispatcher.attempts["long"].started_at -= 2 * LONG_S
-    world.dispatcher._look_for_long_ones()
+    world.dispatcher._placing.look_for_long_ones()
     assert [attempt.job.id for attempt in other.attempts.values()] == ["2"]
     assert written(world, HandedBack) == ["3"]  # another master may have a slot that is free
     assert [attempt.job.id for attempt in runner.attempts.values()] == ["long"]
@@ -145,7 +145,7 @@ async def test_nothing_is_sent_to_a_runner_until_it_has_skipped_what_was_taken_b
     """It would take a new permit for the old job."""
     runner = busy(world, "long", "2")
     number = list(runner.attempts)[1]
-    world.dispatcher.recall_all()
+    world.dispatcher._placing.recall_all()
     ends(world, runner)
     assert world.dispatcher.free() == 0
     world.dispatcher.on_frame(runner, Kind.SKIPPED, b"", number, 0)
@@ -201,7 +201,6 @@ async def test_i7_a_job_that_was_not_taken_back_cannot_be_skipped(world):
 async def test_a_stop_hands_back_what_was_not_begun_at_once(world):
     runner = busy(world, "1", "2", "3")
     world.runner()  # even if another slot is free
-    world.dispatcher.stopping = True
-    world.dispatcher.recall_all()
+    world.dispatcher.quiet()
     assert written(world, HandedBack) == ["2", "3"]
     assert next(iter(runner.attempts.values())).job.id == "1"

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sandbox.wire import Kind
-from supervisor.master import dispatcher
+from supervisor.master import placing
 from supervisor.master.dispatcher import Dispatcher
 from supervisor.master.finish import FinishRules
 from supervisor.master.notify import Nobody
@@ -161,14 +161,14 @@ async def test_a_job_that_could_not_be_delivered_is_handed_back_when_we_stop(wor
     """I9."""
     corpse = world.runner(there=False)
     world.take()
-    world.dispatcher.stopping = True
+    world.dispatcher.quiet()
     world.dies(corpse)
     assert isinstance(world.outcomes[0], HandedBack)
 
 
 async def test_a_job_for_which_no_runner_is_born_is_handed_back_unharmed(world, monkeypatch):
     """I9: the template cannot be had, say. Others may have a runner, and it holds a lock."""
-    monkeypatch.setattr(dispatcher, "NO_RUNNER_AFTER_S", 0.02)
+    monkeypatch.setattr(placing, "NO_RUNNER_AFTER_S", 0.02)
     corpse = world.runner(there=False)
     attempt = world.take()
     world.dies(corpse)
@@ -178,7 +178,7 @@ async def test_a_job_for_which_no_runner_is_born_is_handed_back_unharmed(world, 
     (outcome,) = world.outcomes
     assert isinstance(outcome, HandedBack)
     assert b"no_runner" in outcome.told.record and not outcome.told.is_crash
-    assert attempt not in world.dispatcher._unplaced
+    assert attempt not in world.dispatcher._placing._unplaced
     assert not world.runner().attempts
 
 

@@ -147,7 +147,7 @@ async def test_a_stop_does_not_wait_for_who_waits(world):
 
 async def test_nobody_waits_to_run_alone_once_we_stop(world):
     world.runner()
-    world.dispatcher.stopping = True
+    world.dispatcher.quiet()
     world.take(bigger=True)
     [outcome] = world.outcomes
     assert isinstance(outcome, HandedBack)

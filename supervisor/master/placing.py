@@ -1,0 +1,267 @@
+"""Which runner gets which job, and when: to one that is idle, or ahead to one whose jobs are short (I2).
+
+Decides only that, and what is done to a runner when a job begins in it. How many go ahead is decided in
+`ahead.py`; what ends an attempt, and what is then written, in `dispatcher.py`.
+
+Writes   START and NEXT frames
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol
+
+from sandbox.wire import HALTED, NOTE_US_SHIFT, Kind
+from supervisor.master import evidence
+from supervisor.master.ahead import LONG_S, LOOK_EVERY_S, Ahead
+from supervisor.master.attempt import Attempt, new_number
+from supervisor.master.messages import start_frame
+from supervisor.master.notify import Listener
+from supervisor.master.phases import Fact, Phase
+from supervisor.master.runner import Runner
+from supervisor.master.settings import QueueSettings
+from supervisor.master.verdicts import Cause, Crashed, CutOff, Verdict
+from supervisor.master.watch import Watch
+
+NO_RUNNER_AFTER_S: Final = 5.0  # a fetched job whose runner died before it got it waits so long for another
+
+
+class Judge(Protocol):
+    """Who ends attempts: the dispatcher."""
+
+    def decide(self, attempt: Attempt, verdict: Verdict) -> None: ...  # of one that is in no runner
+    def end(self, attempt: Attempt, verdict: Verdict) -> None: ...
+    def go_on(self) -> None: ...  # there may be room for a job now
+
+
+class Placing:
+    """The runners of one queue, and the jobs they have."""
+
+    def __init__(
+        self,
+        settings: QueueSettings,
+        judge: Judge,
+        *,
+        watch: Watch,
+        listener: Listener,
+        began: Callable[[Runner], None],
+        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`began(runner)` is told that an idle runner was sent a job."""
+        self._judge = judge
+        self._watch = watch
+        self._listener = listener
+        self._began = began
+        self._clock = clock
+        self._loop = loop
+        self._idle: deque[Runner] = deque()  # one entry for each job that a runner could take now
+        self._unplaced: deque[Attempt] = deque()  # fetched for a runner that died in the meantime
+        self._ahead = Ahead()
+        self._sent_ahead: list[Runner] = []  # to be flushed
+        self._looking: asyncio.TimerHandle | None = None  # for jobs that turned out long
+        self.stopping = False  # a job that has not begun goes straight back
+        self.adopt(settings)
+
+    def adopt(self, settings: QueueSettings) -> None:
+        self._settings = settings
+        # The kernel is told a job's limits before it begins: ahead of a slot, that can only be what all have.
+        self._ahead.never = len(set(settings.limits.values())) > 1
+
+    # --- how many ---------------------------------------------------------------------------------------
+
+    def idle(self) -> int:
+        """Jobs that could begin now; below 0 when some wait for a runner already."""
+        return len(self._idle) - len(self._unplaced)
+
+    def ahead(self) -> int:
+        """Jobs that by measurement could begin within 5 ms."""
+        return self._ahead.room()
+
+    def unplaced(self) -> int:
+        return len(self._unplaced)
+
+    # --- who gets it ------------------------------------------------------------------------------------
+
+    def place(self, attempt: Attempt) -> None:
+        if self.stopping:
+            self._judge.decide(attempt, CutOff())
+        elif self._idle:
+            self._start(attempt, self._idle.pop())
+        elif not attempt.alone and (runner := self._ahead.choose()) is not None:
+            self._send_ahead(attempt, runner)
+        elif self._ahead.anybody:
+            self._hand_on(attempt)  # it was asked for when shorter jobs were expected
+        else:
+            self._unplaced.append(attempt)
+            attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
+
+    def flush(self) -> None:
+        """The jobs of one fetch are all placed: send what goes ahead."""
+        if not self._sent_ahead:
+            return
+        for runner in self._sent_ahead:
+            runner.pipe.flush()
+        self._sent_ahead.clear()
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_EVERY_S, self.look_for_long_ones)
+
+    def forget(self, attempt: Attempt) -> None:
+        """It has ended while it waited for a runner. Harmless for one that did not."""
+        if attempt in self._unplaced:
+            self._unplaced.remove(attempt)
+
+    def _nobody_came(self, attempt: Attempt) -> None:
+        """It holds a lock and no runner is born for it: others may have one. No attempt is burnt (I9)."""
+        if attempt in self._unplaced:
+            why = f"handed back: no runner could be had within {NO_RUNNER_AFTER_S:g} s; no attempt is counted"
+            self._judge.end(attempt, CutOff(Cause.NO_RUNNER, why))
+
+    def _hand_on(self, attempt: Attempt) -> None:
+        """To a slot that is free, of whichever master (I9)."""
+        if self._idle and not self.stopping:
+            self._start(attempt, self._idle.pop())
+        else:
+            self._judge.decide(attempt, CutOff(Cause.STOPPED if self.stopping else Cause.NOT_BEGUN))
+
+    def _start(self, attempt: Attempt, runner: Runner) -> None:
+        body = self._prepare(attempt, runner)
+        runner.advance(Fact.JOB_SENT)
+        self._begin(attempt, runner)
+        attempt.delivered = runner.pipe.send(Kind.START, body, attempt.number)
+        if not attempt.delivered:
+            return  # it died idle, unseen yet: its exit gives the job to another
+        self._ahead.add(runner)
+        self._began(runner)
+
+    def _send_ahead(self, attempt: Attempt, runner: Runner) -> None:
+        body = self._prepare(attempt, runner)
+        attempt.delivered = attempt.ahead = True
+        runner.pipe.put(body, attempt.number)
+        self._sent_ahead.append(runner)
+
+    def _prepare(self, attempt: Attempt, runner: Runner) -> bytes:
+        """It is this runner's from now on; the body of the frame that says so."""
+        limits = self._settings.limits_of(attempt.job.name, attempt.options)
+        if attempt.alone:
+            limits = replace(limits, memory_bytes=2 * limits.memory_bytes)
+        attempt.runner = runner
+        attempt.limits = limits
+        if attempt.deadline is not None:
+            attempt.deadline.cancel()
+        runner.attempts[attempt.number] = attempt
+        return start_frame(self._settings.name, attempt.job, attempt.options, limits)
+
+    def _begin(self, attempt: Attempt, runner: Runner) -> None:
+        """It is sent to an idle runner, or what was before it in its runner is over."""
+        job, limits = attempt.job, attempt.limits
+        attempt.started_at = self._clock()
+        evidence.begin(attempt, runner)
+        if runner.budget is not None:
+            runner.budget.begin()
+        if limits.watched or runner.leaf is not None:
+            self._watch.begin(attempt, self._judge.end)
+        if limits.timeout_ms:
+            timeout_s = limits.timeout_ms / 1000
+            attempt.deadline = self._loop.call_later(timeout_s, self._too_long, attempt)
+        self._listener.on_fetched(self._settings.name, job.id, job.name, runner.slot.number)
+
+    def _too_long(self, attempt: Attempt) -> None:
+        """The hard wall-time limit: the promise that does not depend on the runner."""
+        if attempt.verdict is None:
+            ran_ms, limit_ms = round((self._clock() - attempt.started_at) * 1000), attempt.limits.timeout_ms
+            reason = f"time limit of {limit_ms} ms exceeded: its processes were killed after {ran_ms} ms"
+            self._judge.end(attempt, Crashed(Cause.WALL_TIME, reason))
+
+    # --- having back what has not begun -----------------------------------------------------------------
+
+    def look_for_long_ones(self) -> None:
+        """No job waits behind one that is not short."""
+        self._looking = None
+        long_since = self._clock() - LONG_S
+        waiting = self._ahead.waiting()
+        for runner in waiting:
+            if runner.at_work()[0].started_at < long_since:
+                self.recall(runner)
+        if waiting:
+            self._looking = self._loop.call_later(LOOK_EVERY_S, self.look_for_long_ones)
+
+    def recall(self, runner: Runner) -> None:
+        """Have back what it has not begun, and give it to others."""
+        for attempt in self.take_back(runner):
+            self._hand_on(attempt)
+
+    def recall_all(self) -> None:
+        """Nothing waits behind another job any more."""
+        for runner in self._ahead.waiting():
+            self.recall(runner)
+
+    def pull(self, attempt: Attempt) -> None:
+        """Take it out of its runner, if it was sent ahead and has not begun."""
+        runner = attempt.runner
+        if runner is None or not attempt.ahead:
+            return
+        for each in self.take_back(runner):
+            if each is not attempt:
+                self._hand_on(each)
+
+    def take_back(self, runner: Runner) -> list[Attempt]:
+        """What the runner has not begun; it is in none from now on, and has nothing but its lock."""
+        back = runner.take_back()
+        if back:
+            self._ahead.remove(runner)  # until it has skipped them: it must not take for theirs a new permit
+        for attempt in back:
+            self._watch.forget(attempt)
+            if attempt.deadline is not None:
+                attempt.deadline.cancel()
+            attempt.runner, attempt.ahead, attempt.started_at = None, False, 0.0
+            attempt.number = new_number()
+        if back and not runner.attempts and runner.phase is Phase.BUSY:
+            runner.advance(Fact.OUTCOME)
+        return back
+
+    def skipped(self, runner: Runner, number: int) -> None:
+        """It has come by a job that was taken back."""
+        runner.recalled.discard(number)
+        if not runner.recalled and runner.phase is Phase.IDLE:
+            self.came_free(runner)
+
+    # --- what becomes of a runner -----------------------------------------------------------------------
+
+    def came_free(self, runner: Runner) -> None:
+        if runner.recalled:
+            return  # until it has skipped what was taken back, nothing that is sent to it is sure to begin
+        if self._unplaced:
+            self._start(self._unplaced.popleft(), runner)
+            return
+        self._idle.append(runner)
+        self._judge.go_on()
+
+    def ended(self, runner: Runner, note: int) -> None:
+        """A job of a runner that has one at a time is over; `note` is that of its outcome frame."""
+        self._ahead.took(note >> NOTE_US_SHIFT)
+        if note & HALTED and runner.attempts:
+            self._ahead.halted()
+            self.recall(runner)
+
+    def go_on(self, runner: Runner, *, serves_on: bool) -> None:
+        """What was sent ahead begins, or it is idle, or it takes no job any more."""
+        if not serves_on and runner.attempts:
+            self.leaves(runner)
+            self.recall(runner)
+        if runner.attempts:
+            self._begin(runner.at_work()[0], runner)
+            self._judge.go_on()
+            return
+        self._ahead.remove(runner)
+        if serves_on:
+            self.came_free(runner)
+
+    def leaves(self, runner: Runner) -> None:
+        """It takes no job any more."""
+        self._ahead.remove(runner)
+        while runner in self._idle:
+            self._idle.remove(runner)
