@@ -113,6 +113,8 @@ class Control:
                 await self._converse(reader, writer)
         except (OSError, TimeoutError):
             pass  # it has gone, or does not listen
+        except asyncio.CancelledError:
+            pass  # the socket is closed; asyncio takes a cancelled reader's end for a failure of ours
         finally:
             self._clients.discard(task)
             writer.close()
