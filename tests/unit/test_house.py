@@ -323,6 +323,19 @@ def test_tests_wait_for_facts_and_never_for_time():
     assert not intruders, told(intruders)
 
 
+def test_a_record_costs_nothing_at_import():
+    """docs/decisions/0011: in these rooms it is a msgspec.Struct; a dataclass is compiled at every start."""
+    intruders = [
+        f"{path}:{node.lineno}: {node.name} is a dataclass"
+        for path, tree in sources()
+        if path.parts[0] == "supervisor" and path.parts[1] not in ("client", "observe")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any(re.match(r"(dataclasses\.)?dataclass\b", ast.unparse(each)) for each in node.decorator_list)
+    ]
+    assert not intruders, told(intruders)
+
+
 def test_both_packages_are_typed_and_marked_as_ours():
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").is_file()
