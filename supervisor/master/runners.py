@@ -1,8 +1,9 @@
 """Births and burials: every process of ours is registered here before it can speak, and buried here alone
 (I8).
 
-Decides when a runner is started again. When a template is replaced is `nursery.py`'s to decide, and what a
-job's end means the slot's owner's: it is told of frames, lines and the exit, and judges.
+Decides when a runner is started again. When a template is replaced is `nursery.py`'s to decide, who is a
+stray `strays.py`'s, and what a job's end means the slot's owner's: it is told of frames, lines and the exit,
+and judges.
 
 Longer than most modules because births and burials share one registry, and every order of their events has to
 be seen in one place.
@@ -34,7 +35,7 @@ from supervisor.master.evidence import cpu_ns
 from supervisor.master.faults import Faults
 from supervisor.master.health import Bucket
 from supervisor.master.jobs_dir import JobsDir
-from supervisor.master.killing import children_of, end_tree, kill_tree, stuck_below
+from supervisor.master.killing import end_tree, stuck_below
 from supervisor.master.layers import Degraded
 from supervisor.master.messages import BadMessage, read_told
 from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
@@ -44,6 +45,7 @@ from supervisor.master.pipe import Pipe
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
 from supervisor.master.spawning import Ends, TemplateProcess, new_ends
+from supervisor.master.strays import Strays
 from supervisor.master.succession import Succession
 from supervisor.observe.log import get
 
@@ -52,7 +54,6 @@ log = get("runners")
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
 STEADY_AFTER_S = 10.0  # who has been ready for so long has not died of its birth
 FAILURES_TOLD_EVERY_S = 10.0
-SWEEP_WITHIN_S = 0.05
 SPAWN_BURST, SPAWNS_PER_S = 8, 10.0  # of runners that replace one that was of no use
 LEAVES_WITHIN_S = 5.0  # one that was told to
 UNKILLABLE_AFTER_S = 2.0
@@ -110,17 +111,20 @@ class Runners:
         self.jobs_dir: JobsDir | None = None  # where runners have their directories
         self.groups: Groups | None = None  # where each runner gets a cgroup of its own
         self.no_groups = ""  # why there are none
-        self._dead_at_birth: dict[int, Exit] = {}  # reaped before the template could tell their pid
         self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
         self._forkers: set[asyncio.Task[Any] | None] = set()  # of them, who waits for a fork
-        # Children from before us (the embedded server) are somebody else's to end.
-        self._spared = set(children_of(os.getpid()))
-        self._sweep_wanted = False
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._strays = Strays(loop, registered=self._registered, forking=self._forking)
         self._failures: dict[str, int] = {}  # why births came to nothing lately -> how many
         self.bucket = Bucket(SPAWN_BURST, SPAWNS_PER_S, loop.time)
         self.stopping = False
-        self.strays = 0
+
+    @property
+    def strays(self) -> int:
+        """How many were reaped."""
+        return self._strays.reaped
+
+    def _registered(self) -> set[int]:
+        return {*self._by_pid, *(each.pid for each in self.nurseries)}
 
     # --- the templates -----------------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class Runners:
         made = Nursery(self._loop, env=self._env, targets=targets, policy=policy, title=title, hooks=hooks)
         self.nurseries.append(made)
         if self._process is not None:
-            self._spared.discard(self._process.popen.pid)
+            self._strays.claimed(self._process.popen.pid)
             made.take(self._process)
             self._process = None
         return made
@@ -222,8 +226,7 @@ class Runners:
             ours.close()
             raise
         finally:
-            if self._sweep_wanted:
-                self._sweep()
+            self._strays.sweep_if_wanted()
 
     async def _forked(self, slot: Slot, nursery: Nursery, fds: Sequence[int]) -> tuple[int, int]:
         """Pid and pidfd of a new runner, a child of ours that is not reaped."""
@@ -233,14 +236,12 @@ class Runners:
             pid = await nursery.fork(slot.number, fds)
         finally:
             self._forkers.discard(forker)
-            dead = self._dead_at_birth
-            if not self._forking():
-                self._dead_at_birth = {}  # the others were strays: nobody will ask for them
+            dead = self._strays.dead_at_birth()
         if pid in dead:
             raise SandboxError(f"a new runner died at once with {dead.pop(pid)}")
         # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
-        # ours been reaped meanwhile, _dead_at_birth would know it: the number is still its own.
-        known = pid in self._by_pid or pid in self._spared or any(each.pid == pid for each in self.nurseries)
+        # ours been reaped meanwhile, it would be among the dead: the number is still its own.
+        known = pid in self._registered() or self._strays.spares(pid)
         pidfd = -1 if known else _pidfd_of_child(pid)
         if pidfd < 0:
             raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
@@ -400,9 +401,9 @@ class Runners:
         runner.cpu_ns = cpu_ns(runner.pid)
         self._bury(runner)
         if how.status == 0 and (runner.let_go or (runner.slot.fresh and not runner.attempts)):
-            self._sweep_soon()  # nobody waits for the end of what its jobs have left
+            self._strays.sweep_soon()  # nobody waits for the end of what its jobs have left
         else:
-            self._sweep()
+            self._strays.sweep()
         if runner.slot.number != Slot.UNTOLD:
             log.debug("runner.exited", slot=runner.slot.number, runner=runner.pid, how=str(how))
         if runner.abandoned:
@@ -468,40 +469,7 @@ class Runners:
             if pid in self._by_pid:
                 self._reap(self._by_pid[pid])
             elif not any(each.buried(pid) for each in self.nurseries):
-                self._reap_stray(pid)
-
-    def _reap_stray(self, pid: int) -> None:
-        _, status = os.waitpid(pid, os.WNOHANG)
-        self._spared.discard(pid)  # the number may be a stray's one day
-        if self._forking():
-            # It may be a runner that died between its fork and the template's answer.
-            signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-            self._dead_at_birth[pid] = Exit(None if signum else os.WEXITSTATUS(status), signum)
-        else:
-            self.strays += 1
-
-    def _sweep_soon(self) -> None:
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_later(SWEEP_WITHIN_S, self._sweep)
-
-    def _sweep(self) -> None:
-        """Kill strays: children of ours that are not registered, left behind by a dead runner.
-
-        While a fork is under way an unknown child may be a runner that is not registered yet, so the sweep
-        waits for the template's answer.
-        """
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        if self._forking():
-            self._sweep_wanted = True
-            return
-        self._sweep_wanted = False
-        known = {*self._by_pid, *self._spared, *(each.pid for each in self.nurseries)}
-        for pid in children_of(os.getpid()):
-            if pid not in known:
-                below = kill_tree(pid)
-                log.warning("stray.killed", pid=pid, below=below)
+                self._strays.reap(pid)
 
     async def close(self) -> None:
         """End every runner, let the templates go, and return when all are buried."""
@@ -529,7 +497,7 @@ class Runners:
             for each in self.nurseries:
                 each.kill()
             await self._until(self._templates_gone, UNKILLABLE_AFTER_S)
-        self._sweep()
+        self._strays.sweep()
 
     def _templates_gone(self) -> bool:
         return not any(each.reap_last() for each in self.nurseries)
