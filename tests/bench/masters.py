@@ -52,6 +52,16 @@ class Tally:
     taken_at: dict[str, float] = field(default_factory=dict)
     written: int = 0
     by_master: Counter[int] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)  # what the loop had to say
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while not fact():
+            if self.broken:
+                raise Failed(f"a simulated master broke: {self.broken[0]}")
+            if time.monotonic() > give_up_at:
+                raise Failed(f"the simulated masters did not come to an end in {PATIENCE_S:.0f} s")
+            await asyncio.sleep(0.0005)
 
 
 class Master:
@@ -118,6 +128,9 @@ class Master:
         self._busy += 1
         self._exchanger.finish(job, Completed(job.id, job.token, b"null", KEEP_ALL))  # type: ignore[arg-type]
 
+    def flush(self) -> None:
+        pass  # nothing is kept back for a common write
+
     def written(self, attempt: Any, outcome: Any, result: Any) -> None:
         self._busy -= 1
         self._tally.written += result.code == 0
@@ -136,6 +149,7 @@ def run(ground: Ground, jobs: int, say: Say) -> None:
 async def _crowd(ground: Ground, size: int, jobs: int) -> None:
     ground.empty()
     keys, tally, address = QueueKeys(QUEUE, "bull"), Tally(), Address.parse(ground.url)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, said: tally.broken.append(_told(said)))
     async with AsyncExitStack() as stack:
         members = []
         for number in range(size):
@@ -147,7 +161,7 @@ async def _crowd(ground: Ground, size: int, jobs: int) -> None:
         running = [asyncio.create_task(each.run()) for each in members]
         try:
             # Each has found the queue empty, and waits for the marker.
-            await _until(lambda: ground.raw.info("clients")["blocked_clients"] == size)
+            await tally.until(lambda: ground.raw.info("clients")["blocked_clients"] == size)
             print(f"**{size} master{'s' if size > 1 else ''}, {SLOTS} slots each**\n")
             await _idle(ground, 10.0 if jobs >= A_TRIAL else 0.5)
             await _trickle(ground, queue, tally, 200 if jobs >= A_TRIAL else 10)
@@ -159,6 +173,10 @@ async def _crowd(ground: Ground, size: int, jobs: int) -> None:
         for end in ends:
             if not isinstance(end, asyncio.CancelledError):
                 raise end if isinstance(end, BaseException) else Failed("a master ended by itself")
+
+
+def _told(said: dict[str, Any]) -> str:
+    return f"{said.get('message', '')}: {said.get('exception')!r}"
 
 
 async def _idle(ground: Ground, for_s: float) -> None:
@@ -178,10 +196,10 @@ async def _trickle(ground: Ground, queue: Queue, tally: Tally, jobs: int) -> Non
     for number in range(jobs):
         added_at = time.monotonic()
         job = await queue.add("noop", {"i": number})
-        await _until(lambda job=job: job.id in tally.taken_at)
+        await tally.until(lambda job=job: job.id in tally.taken_at)
         taken_ms.append(1000 * (tally.taken_at[job.id] - added_at))
         await asyncio.sleep(0.01)
-    await _until(lambda: tally.written - written == jobs)
+    await tally.until(lambda: tally.written - written == jobs)
     print(f"- one at a time: {_by_job(ground, before, jobs)}; add to taken {_spread(taken_ms)} ms")
 
 
@@ -191,7 +209,7 @@ async def _flood(ground: Ground, queue: Queue, tally: Tally, jobs: int) -> None:
     tally.by_master.clear()
     began_at = time.monotonic()
     await queue.add_bulk(bulk)
-    await _until(lambda: tally.written - written == jobs)
+    await tally.until(lambda: tally.written - written == jobs)
     rate = jobs / (time.monotonic() - began_at)
     told = f"{_by_job(ground, before, jobs)} (adding included); {len(tally.by_master)} masters had a part"
     print(f"- {jobs:,} at once: {told}; {rate:,.0f} jobs/s through this one process\n")
@@ -209,11 +227,3 @@ def _by_job(ground: Ground, before: Any, jobs: int) -> str:
 def _spread(values_ms: Sequence[float]) -> str:
     ordered = sorted(values_ms)
     return f"p50 {statistics.median(ordered):.2f}, p99 {ordered[int(len(ordered) * 0.99)]:.2f}"
-
-
-async def _until(fact: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not fact():
-        if time.monotonic() > give_up_at:
-            raise Failed(f"the simulated masters did not come to an end in {PATIENCE_S:.0f} s")
-        await asyncio.sleep(0.0005)

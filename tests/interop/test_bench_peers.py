@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_trial_has_a_figure_of_every_system_that_is_installed(tmp_path: Path) -> None:
     kept = tmp_path / "rows.jsonl"
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, str(TESTS / "bench/main.py"), "--quick", "start", "--keep", str(kept)],
+        [sys.executable, str(ROOT / "tests/bench/main.py"), "--quick", "start", "--keep", str(kept)],
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=100,

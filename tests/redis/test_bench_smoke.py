@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,17 +11,27 @@ from pathlib import Path
 
 import pytest
 
-MAIN = Path(__file__).resolve().parents[1] / "bench" / "main.py"
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = ROOT / "tests/bench/main.py"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="the benchmark needs redis-server on the path"
 )
 
 
-def bench(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(MAIN), *arguments], capture_output=True, text=True, timeout=100
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, str(MAIN), *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
+
+
+def bench(*arguments: str) -> str:
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -47,6 +58,6 @@ def test_scale_ends_with_figures_of_many_masters_and_of_a_life() -> None:
 
 
 def test_a_measure_of_no_such_name_is_told_in_one_sentence() -> None:
-    done = subprocess.run([sys.executable, str(MAIN), "thruput"], capture_output=True, text=True, timeout=30)
+    done = run("thruput")
     assert done.returncode == 1
     assert done.stderr.startswith("bench: there is no measure thruput; there are throughput, ")
