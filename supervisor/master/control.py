@@ -29,6 +29,7 @@ from supervisor.observe.log import get
 log = get("control")
 
 LONGEST_LINE: Final = 64 * 1024
+HEARD_OUT: Final = 16 * LONGEST_LINE
 MOST_CLIENTS: Final = 32
 FIRST_LINE_WITHIN_S: Final = 5.0
 NEXT_LINE_WITHIN_S: Final = 300.0  # `oxherd top` stays, and asks every second
@@ -144,6 +145,7 @@ class Control:
             except asyncio.LimitOverrunError:
                 sentence = f"a line has at most {LONGEST_LINE} bytes"
                 await self._say(writer, {"ok": False, "error": sentence})
+                await _hear_out(reader, writer)
                 return
             asked = _read(line)
             if isinstance(asked, str):
@@ -171,6 +173,16 @@ class Control:
         writer.write(json.dumps(answer).encode() + b"\n")
         async with asyncio.timeout(TAKEN_WITHIN_S):
             await writer.drain()
+
+
+async def _hear_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read on for a moment: with something unread the kernel would throw our answer away."""
+    writer.write_eof()
+    left = HEARD_OUT
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            while left > 0 and (data := await reader.read(LONGEST_LINE)):
+                left -= len(data)
 
 
 def _read(line: bytes) -> dict[str, Any] | str:
