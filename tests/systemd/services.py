@@ -153,7 +153,7 @@ def machine(redis_server: Server) -> Machine:
     command("systemd-sysusers", "oxherd.conf")
     command("systemd-tmpfiles", "--create", "oxherd.conf")
     made.configure("oxherd", CONFIG.format(url=made.redis_url))
-    (UNITS / "redis.service").write_text(SLOW_REDIS)
+    (UNITS / "valkey.service").write_text(SLOW_REDIS)
     command("systemctl", "daemon-reload")
     return made
 
@@ -162,7 +162,7 @@ def machine(redis_server: Server) -> Machine:
 def service(machine: Machine) -> Iterator[tuple[Service, Queue]]:
     found = Service("oxherd.service")
     found.drop_in("tests", FOR_TESTS)
-    found.start("redis.service")
+    found.start("valkey.service")
     with Queue("work", url=machine.redis_url) as queue:
         yield found, queue
     found.stop()

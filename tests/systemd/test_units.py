@@ -73,7 +73,7 @@ def test_it_is_started_at_boot_and_not_before_redis(service: tuple[Service, Queu
     assert (UNITS / "multi-user.target.wants" / run.name).is_symlink()
     command("systemctl", "disable", "--no-reload", run.name)
     # Both were started in one transaction, as at boot, and Redis took its time.
-    ready = Service("redis.service").get("ActiveEnterTimestampMonotonic")
+    ready = Service("valkey.service").get("ActiveEnterTimestampMonotonic")
     assert 0 < int(ready) <= int(run.get("ExecMainStartTimestampMonotonic"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,17 @@ def test_the_configs_of_the_pages_are_without_a_mistake(page: str, tmp_path: Pat
     for each in found:
         (path := tmp_path / "oxherd.toml").write_text(each)
         assert load(path, {}, {}).config.queues
+
+
+def test_what_the_page_types_is_what_install_says_comes_next(tmp_path: Path):
+    page = (ROOT / "docs" / "how-to" / "systemd.md").read_text()
+    (typed,) = re.findall(r"^/opt/oxherd/bin/oxherd (systemd install .*)$", page, re.MULTILINE)
+    command = [sys.executable, "-m", "supervisor", *typed.split(), "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    advice = done.stdout.partition("next:\n")[2].splitlines()
+    assert [line for line in advice if line.strip() not in page and "write /etc/oxherd" not in line] == []
+    assert "WorkingDirectory=/srv/thumbnails\n" in (tmp_path / UNITS / "oxherd.service").read_text()
 
 
 def test_the_page_names_every_file_that_is_written_and_every_example():
