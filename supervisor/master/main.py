@@ -95,13 +95,8 @@ class Master:
         self.workers: list[Worker] = []
         self.verbs = Verbs(self)
         self.reloading = Reloading(self)
-        self.reporting = Reporting(
-            plan.config,
-            snapshot=lambda: snapshot(self),
-            look=self.verbs.looking.look,
-            clock=time.monotonic,
-            wall_clock=time.time,
-        )
+        look = self.verbs.looking.look
+        self.reporting = Reporting(plan.config, lambda: snapshot(self), look, time.monotonic, time.time)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: Stopping | None = None
         self._status = 0

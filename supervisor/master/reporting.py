@@ -53,7 +53,6 @@ class Reporting:
     def __init__(
         self,
         config: Config,
-        *,
         snapshot: Snapshot,
         look: Look,
         clock: Callable[[], float],

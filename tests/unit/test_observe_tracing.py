@@ -187,7 +187,9 @@ def attempt(verdict) -> Attempt:
 
 async def test_the_master_tells_of_each_attempt_once_its_outcome_is_written(spans: Spans):
     config = Config(tracing=TracingConfig(endpoint="http://127.0.0.1:1"))
-    reporting = Reporting(config, snapshot=dict, look=None, clock=lambda: 50.0, wall_clock=lambda: 1_000_050.0)
+    reporting = Reporting(
+        config, snapshot=dict, look=None, clock=lambda: 50.0, wall_clock=lambda: 1_000_050.0
+    )
     assert reporting.on_written is None  # off: an attempt is told to nobody
     reporting._tracing = spans.tracing
 
