@@ -30,7 +30,7 @@ from supervisor.master.generation import Generation
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
 from supervisor.master.orphans import end_orphans
 from supervisor.master.plan import Plan, secrets_of
-from supervisor.master.redis_checks import check_version, tell_doubts
+from supervisor.master.redis_checks import look_at, tell_doubts
 from supervisor.master.reloading import Reloading
 from supervisor.master.reporting import Reporting
 from supervisor.master.runners import Runners
@@ -165,8 +165,7 @@ class Master:
     ) -> None:
         self.redis = redis
         try:
-            check_version(redis.server, str(self.plan.address))
-            tell_doubts(redis.server, str(self.plan.address))
+            look_at(redis, str(self.plan.address))
             await self._work(loop, redis, settings)
         finally:
             for worker in self.workers:
@@ -217,8 +216,7 @@ class Master:
     def _redis_state(self, connected: bool, why: str) -> None:
         if connected:
             log.info("redis.connected", address=str(self.plan.address), why=why)
-            if self.redis is not None:
-                tell_doubts(self.redis.server, str(self.plan.address))
+            tell_doubts(self.redis, str(self.plan.address))
             for worker in self.workers:
                 worker.reconnected()
         else:

@@ -12,6 +12,7 @@ from typing import Final
 
 from supervisor.errors import ConfigError
 from supervisor.observe.log import get
+from supervisor.transport.aio import Redis
 from supervisor.transport.opening import Server
 
 log = get("redis")
@@ -20,8 +21,13 @@ OLDEST: Final = (6, 2)
 _KEEPS: Final = "noeviction"
 
 
+def look_at(redis: Redis, address: str) -> None:
+    """At the start. Raises `ConfigError` for a server that is known to be too old."""
+    check_version(redis.server, address)
+    tell_doubts(redis, address)
+
+
 def check_version(server: Server, address: str) -> None:
-    """Raises `ConfigError` for a server that is known to be too old."""
     if (0,) < server.version < OLDEST:
         raise ConfigError(
             f"{server.display} at {address} is too old: Oxherd needs Redis 6.2 or any Valkey. "
@@ -42,6 +48,9 @@ def doubts(server: Server) -> list[str]:
     return []
 
 
-def tell_doubts(server: Server, address: str) -> None:
-    for why in doubts(server):
-        log.warning("redis.unsafe", address=address, server=server.display, why=why)
+def tell_doubts(redis: Redis | None, address: str) -> None:
+    """Of the server that answered last; None before the first has."""
+    if redis is None:
+        return
+    for why in doubts(redis.server):
+        log.warning("redis.unsafe", address=address, server=redis.server.display, why=why)

@@ -179,13 +179,11 @@ def test_a_master_drains_its_queue_while_the_slot_moves(
         producer.join(30)
     wait_for(lambda: queue.counts()["completed"] == len(added), "all are done", 60)
 
-    starts = Counter(event["job_id"] for event in running.events("job.started"))
-    assert set(starts) <= set(added)
     ends = Counter(event["job_id"] for event in running.events("job.completed"))
     assert ends == Counter(dict.fromkeys(added, 1)), running.story()
     attempts = {line["attempt"] for line in running.events("job.completed")}
     assert attempts == {1}
-    assert not running.events("lease.lost")
+    assert not running.events("lock.lost")
 
 
 def test_a_master_whose_prefix_has_no_hash_tag_says_so(
