@@ -129,9 +129,15 @@ def columns(*, plain: bool = False) -> list[Column]:
         Column("AGE", 5, _of_slot(lambda slot: short_span(slot["age_ms"])), from_width=136),
         Column("JOBS", 5, _of_slot(lambda slot: _number(slot["served"])), from_width=142),
         Column("RUNS", 5, _of_job(lambda job: short_span(job["running_ms"]))),
-        Column("LOCK", 5, _of_job(lambda job: short_span(job["lock_margin_ms"]))),
+        Column("LOCK", 5, _of_job(lambda job: short_span(job["lock_margin_ms"])), from_width=64),
         Column("JOB", 12, lambda row: job_text(row.job), right=False, grows=True),
-        Column("PROGRESS", BAR + 4, _of_job(lambda job: progress(job["progress"], plain=plain)), right=False),
+        Column(
+            "PROGRESS",
+            BAR + 4,
+            _of_job(lambda job: progress(job["progress"], plain=plain)),
+            right=False,
+            from_width=79,
+        ),
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from supervisor.cli.render import clean, columns_of
+from supervisor.cli.render import clean, columns_of, padded
 from supervisor.cli.slots_view import (
     Known,
     Row,
@@ -180,7 +180,8 @@ class Screen:
         else:
             body = self._body(width, room)
         body = body[:room]
-        return [*head, *body, *[("", "")] * (room - len(body)), bottom]
+        lines = [*head, *body, *[("", "")] * (room - len(body))]
+        return [*lines[: height - 1], bottom]
 
     def _bottom(self, width: int) -> Line:
         if self._waiting is not None:
@@ -195,7 +196,7 @@ class Screen:
             ("", ""),
         ]
         title, *queues = queues_table(known, width, self._rates)
-        lines.append((title, "dim"))
+        lines.append((fitted(title, width), "dim"))
         for text, queue in zip(queues, known["queues"], strict=True):
             lines.append((text, "red" if queue["degraded"] else ""))
         if len(lines) > most:
@@ -211,7 +212,7 @@ class Screen:
         first = max(0, min(at - (room - 1) // 2, len(lines) - (room - 1)))
         found: list[Line] = [header]
         for text, row in lines[first : first + room - 1]:
-            found.append((f"{text:<{width}}" if row == chosen else text, _style(row, chosen)))
+            found.append((padded(text, width) if row == chosen else text, _style(row, chosen)))
         return found
 
 
