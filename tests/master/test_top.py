@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from running import ROOT, until
 
+PAGE = ROOT / "docs/how-to/top.md"
 IMAGE = ROOT / "docs" / "images" / "top.txt"
 
 
@@ -111,6 +112,9 @@ def test_top_shows_the_slots_acts_by_keys_and_leaves_the_terminal_as_it_was(work
 
     terminal.press("t")
     screen = terminal.shows("python: CPU")  # the child, below its runner
+    for title in ("QUEUE SLOTS", "SLOT QUEUE", "q end"):
+        line = next(line for line in screen.splitlines() if line.startswith(title))
+        assert line in PAGE.read_text(encoding="utf-8") or line in IMAGE.read_text(encoding="utf-8")
     if os.environ.get("KEEP_IMAGES"):
         IMAGE.write_text(re.sub(r" on \S+,", " on web1,", screen.rstrip()) + "\n")
 
