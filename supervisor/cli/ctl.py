@@ -52,7 +52,8 @@ def ctl(common: Common, verb: str, rest: tuple[str, ...], pid: int | None) -> in
     if common.json or verb == "snapshot":
         out(as_json(done if verb == "snapshot" else {"pid": master.pid, **done}))
     else:
-        out(clean(_sentence(verb, master.pid, done)))
+        for line in _sentence(verb, master.pid, done).split("\n"):
+            out(clean(line))
     return 0
 
 
