@@ -32,7 +32,7 @@ PATIENCE_S = 80.0  # a busy host makes everything slow
 # Of the watchdog, and of a restart. The stop is longer than the unit allows: the master asks for the time.
 FOR_TESTS = "[Service]\nWatchdogSec=6s\nRestartSec=500ms\nTimeoutStopSec=2s\n"
 # A unit of this name, for the order of the start alone.
-SLOW_REDIS = "[Service]\nType=oneshot\nRemainAfterExec=yes\nExecStart=/bin/sleep 1\n"
+SLOW_REDIS = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 1\n"
 CONFIG = """
 [redis]
 url = "{url}"
@@ -110,8 +110,8 @@ class Service:
         command("systemctl", "daemon-reload")
 
     def start(self, *others: str) -> None:
-        """Returns when it has said that it is ready. `others`: in the same transaction."""
-        done = command("systemctl", "start", self.name, *others, check=False)
+        """Returns when it has said that it is ready. `others` are asked for together with it."""
+        done = command("systemctl", "start", *others, self.name, check=False)
         assert done.returncode == 0, f"{done.stderr}\n{self.journal()}"
 
     def stop(self) -> None:

@@ -72,7 +72,7 @@ def test_it_is_started_at_boot_and_not_before_redis(service: tuple[Service, Queu
     command("systemctl", "enable", "--no-reload", run.name)
     assert (UNITS / "multi-user.target.wants" / run.name).is_symlink()
     command("systemctl", "disable", "--no-reload", run.name)
-    # Both were started in one transaction, as at boot, and Redis took its time.
+    # Both were asked for together, as at boot, and Redis took its time.
     ready = Service("valkey.service").get("ActiveEnterTimestampMonotonic")
     assert 0 < int(ready) <= int(run.get("ExecMainStartTimestampMonotonic"))
 
