@@ -87,7 +87,7 @@ def test_a_config_with_a_mistake_is_refused_and_nothing_hinders_to_stop(run, ask
     assert "generation 1 goes on" in (said := ask("ctl", "reload", status=1))
     assert "[lock] duration" in said and "nothing was changed" in said
     assert "is stopping" in ask("ctl", "stop")
-    assert running.ended() == 0
+    assert running.ended() == 0, running.story()
 
 
 def test_hup_reloads_and_the_later_of_two_reloads_wins(run, place, queue):
