@@ -53,10 +53,12 @@ def test_a_job_that_is_not_kept_leaves_nothing(oxherd, queue, raw):
 def test_the_memory_of_a_job_of_some_seconds_is_seen_without_any_limit(oxherd, queue):
     """Its runner was as large before, so only a look can tell."""
     running = oxherd("--concurrency", "1", target="appetites", queue=None)
-    queue.add("look", {"sleep_s": 2.5})
-    line = running.until("job.completed")
+    queue.add("look", {"take_mb": 64})
+    running.until("job.completed")
+    queue.add("look", {"hold_mb": 24, "sleep_s": 3})
+    line = running.until("job.completed", 2)
     assert line["processes"] == 1
-    assert 0 < line["peak_bytes"] < 50 * MB
+    assert 24 * MB <= line["peak_bytes"] < 50 * MB
 
 
 def test_from_a_few_attempts_nothing_is_recommended_and_from_a_hundred_a_limit(oxherd, queue, ask):

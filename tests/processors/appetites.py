@@ -42,9 +42,11 @@ def work(job: Job):
     if "hold_gil_s" in wants:
         ctypes.PyDLL(None).usleep(int(wants["hold_gil_s"] * 1_000_000))
     for step in range(wants.get("steps", 0)):
-        job.progress(100 * step // wants["steps"])
+        job.progress(100 * (step + 1) // wants["steps"])
         time.sleep(wants.get("step_s", 1))
+    held = bytearray(b"x") * (wants.get("hold_mb", 0) * 1024 * 1024)
     time.sleep(wants.get("sleep_s", 0))
+    del held
     return "done"
 
 
