@@ -52,6 +52,9 @@ class World:
     def on_ready(self, runner):
         self.told.append(runner)
 
+    def on_leaving(self, runner):
+        pass
+
     def born(self, *, ready=True):
         self.slot.filling = False
         runner = Runner(self.slot, os.getpid(), -1)
@@ -204,3 +207,91 @@ def test_age_counts_though_there_are_jobs_all_the_time():
     wear = Wear(Span(age_s=10), 1, now=0.0)
     assert wear.after_job(9.0) is None
     assert wear.after_job(10.0) == "it is 10 s old"
+
+
+# --- another nursery, and slots that go -------------------------------------------------------------------
+
+
+class Code:
+    """A nursery, as far as a slot is concerned."""
+
+    generation = 2
+
+
+def born_of(world: World, nursery: object, *, ready: bool = True) -> Runner:
+    """One whose birth was asked for before the slot got another nursery."""
+    world.slot.filling = False
+    runner = Runner(world.slot, os.getpid(), -1, nursery)
+    world.alive.append(runner)
+    world.succession.born(runner)
+    if ready:
+        world.ready(runner)
+    return runner
+
+
+def test_a_busy_runner_is_replaced_when_its_job_has_ended_and_its_successor_is_ready():
+    world = World()
+    old = world.born()
+    world.began(old)
+    world.slot.nursery = Code()
+
+    world.succession.replace(world.slot, "new code")
+    new = world.born()
+
+    assert world.slot.runner is old and world.ended == []
+    assert world.finished(old) is False
+    assert world.ended == [old] and world.slot.runner is new
+
+
+def test_a_successor_of_the_old_code_never_gets_the_seat():
+    world = World(fresh=True)
+    old = world.born()
+    world.began(old)
+    stale = world.born()
+    world.slot.nursery = Code()
+
+    world.succession.replace(world.slot, "new code")
+
+    assert world.ended == [stale] and world.slot.successor is None
+
+
+def test_a_birth_of_the_old_code_that_was_under_way_is_replaced_when_it_is_there():
+    world = World()
+    before = world.slot.nursery or Code()
+    world.slot.nursery = Code()
+    world.succession.replace(world.slot, "new code")  # nobody sits there yet
+
+    first = born_of(world, before)
+
+    assert world.slot.runner is first and first.replace_why
+    assert world.births == 1  # its successor
+    new = world.born()
+    assert world.ended == [first] and world.slot.runner is new
+
+
+def test_a_slot_that_is_shut_ends_its_job_first_and_is_told_when_it_is_empty():
+    world, empty = World(), []
+    world.slot.on_empty = lambda: empty.append(True)
+    runner = world.born()
+    world.began(runner)
+
+    world.succession.shut(world.slot)
+
+    assert world.ended == [] and runner.draining
+    assert world.finished(runner) is False
+    assert world.ended == [runner] and empty == []
+    runner.advance(Fact.EXITED)
+    world.succession.gone(runner)
+    assert empty == [True] and world.births == 0
+
+
+def test_a_slot_that_is_opened_again_keeps_its_busy_runner():
+    world = World()
+    runner = world.born()
+    world.began(runner)
+    world.succession.shut(world.slot)
+
+    world.succession.reopen(world.slot)
+
+    assert world.finished(runner) is True
+    assert world.ended == []
