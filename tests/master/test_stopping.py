@@ -111,11 +111,11 @@ def test_usr1_reports_each_slot(oxherd, queue):
     assert job.id in {line["job_id"] for line in run.events("slot.reported")}
 
 
-def test_a_hangup_without_a_terminal_does_not_stop_it(oxherd, queue):
+def test_a_hangup_without_a_terminal_reloads_and_does_not_stop_it(oxherd, queue):
     run = oxherd()
     run.until("master.started")
     run.signal(signal.SIGHUP)
-    run.until("request.refused")
+    run.until("reload.done")
     job = queue.add("any", {})
     until(lambda: queue.state(job.id) == "completed", "it works on")
 
