@@ -184,7 +184,8 @@ local function made_room(call, queue)
 end
 
 local function mark_and_tell(call, queue)
-  if call.took then
+  -- Fewer than asked for, and nothing that holds them back: nothing waits, so nobody need be woken for it.
+  if call.took and (#call.jobs >= call.count or call.limited_ms > 0 or call.held or call.again) then
     redis.call("ZADD", queue.prefix .. "marker", 0, "0")
   elseif call.wake or made_room(call, queue) then
     wake(queue)

@@ -36,9 +36,10 @@ Finished = tuple[Attempt, Outcome]
 class Redis(Protocol):
     """What of transport.aio.Redis is needed here."""
 
-    async def execute_repeatable(
+    def submit_repeatable(
         self, command: FinishAndFetch, *, give_up: Callable[[], bool] | None = None
-    ) -> Exchange: ...
+    ) -> asyncio.Future[Exchange]: ...
+    def flush(self) -> None: ...
 
 
 class Dispatch(Protocol):
@@ -109,6 +110,11 @@ class Exchanger:
             self._kicked = True
             self._loop.call_soon(self._look)
 
+    def look(self) -> None:
+        """The same now: nothing else is known to have happened in this turn."""
+        if not self._kicked:
+            self._look()
+
     def _look(self) -> None:
         self._kicked = False
         while len(self._calls) < CALLS_AT_ONCE:
@@ -120,7 +126,9 @@ class Exchanger:
                 return
             batch, self._outcomes = self._outcomes[:MOST_OUTCOMES], self._outcomes[MOST_OUTCOMES:]
             self._asked += want
-            call = self._loop.create_task(self._call(batch, want))
+            sent = self._redis.submit_repeatable(self._command(batch, want), give_up=self._is_over)
+            self._redis.flush()
+            call = self._loop.create_task(self._call(sent, batch, want, self._clock()))
             self._calls.add(call)
             call.add_done_callback(self._called)
 
@@ -135,10 +143,11 @@ class Exchanger:
         """Outcomes or fetched jobs may be on their way."""
         return bool(self._calls or self._outcomes)
 
-    async def _call(self, batch: Sequence[Finished], want: int) -> None:
-        sent_at = self._clock()
+    async def _call(
+        self, sent: asyncio.Future[Exchange], batch: Sequence[Finished], want: int, sent_at: float
+    ) -> None:
         try:
-            exchange = await self._redis.execute_repeatable(self._command(batch, want), give_up=self._is_over)
+            exchange = await sent
         except RedisRefused as error:
             self._asked -= want
             await self._refused(batch, want, error)
@@ -191,7 +200,7 @@ class Exchanger:
         for attempt, outcome in batch:
             sent_at = self._clock()
             try:
-                exchange = await self._redis.execute_repeatable(
+                exchange = await self._redis.submit_repeatable(
                     self._command([(attempt, outcome)], 0), give_up=self._is_over
                 )
             except RedisRefused as refusal:

@@ -44,6 +44,7 @@ class Fetcher:
         drain_delay_s: float,
         free: Callable[[], int],
         kick: Callable[[], None],
+        look: Callable[[], None],
         put_back_marker: Callable[[], None],
         wall_clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
@@ -53,6 +54,7 @@ class Fetcher:
         self._drain_delay_s = drain_delay_s
         self._free = free
         self._kick = kick
+        self._look = look
         self._put_back_marker = put_back_marker
         self._wall_clock = wall_clock
         self._loop = loop
@@ -164,7 +166,8 @@ class Fetcher:
             # Our slots were filled meanwhile: the marker belongs to another worker's idle slot.
             self._put_back_marker()
             return
-        self.wake()
+        self._hungry = self._woken = True
+        self._look()
 
     def _block_s(self) -> float:
         if not self._due_on:

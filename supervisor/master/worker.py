@@ -155,6 +155,7 @@ class Worker:
             drain_delay_s=settings.drain_delay_ms / 1000,
             free=self.dispatcher.idle,
             kick=self.exchanger.kick,
+            look=self.exchanger.look,
             put_back_marker=lambda: self._put_back_marker(),
             wall_clock=around.wall_clock,
             loop=loop,

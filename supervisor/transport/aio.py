@@ -201,18 +201,27 @@ class Redis:
         Raises `NotRepeatable` when the reply was lost and Redis does not let us kill the old connection; then
         nothing is sent again: leases lapse and the stalled check recovers.
         """
+        if self._session.opened is not None:
+            await self._session.opened.link.room()
+        return await self.submit_repeatable(command, give_up=give_up)
+
+    def submit_repeatable(
+        self, command: RepeatableCommand[T], *, give_up: Callable[[], bool] | None = None
+    ) -> asyncio.Future[T]:
+        """Send without waiting; the future gets what `execute_repeatable` would return or raise."""
         call = self._call(command, math.inf)
         call.repeatable = True
         if give_up is not None:
             self._doubts[call] = give_up
+            call.future.add_done_callback(lambda done: self._doubts.pop(call, None))
             self._watch_doubts()
-        try:
-            if self._session.opened is not None:
-                await self._session.opened.link.room()
-            self._start(call)
-            return await call.future
-        finally:
-            self._doubts.pop(call, None)
+        self._start(call)
+        return call.future
+
+    def flush(self) -> None:
+        """Write what was submitted in this turn of the loop now and not at its end."""
+        if self._session.opened is not None:
+            self._session.opened.link.flush()
 
     async def read_blocking(
         self, command: ReadCommand[T], timeout_s: float, *, client_name: str | None = None

@@ -94,6 +94,11 @@ class Link(asyncio.Protocol):
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
+    def flush(self) -> None:
+        """Write now what is queued."""
+        if self._outbox:
+            self._flush()
+
     async def ask(self, *request: Arg) -> Reply:
         """One plain request on its own. An error reply is returned, not raised."""
         return (await self.ask_all([request]))[0]

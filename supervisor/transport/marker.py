@@ -16,7 +16,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import hiredis
 
@@ -61,7 +61,7 @@ class MarkerWaiter:
         self._ever_opened = False
         self._heard: tuple[Place, ...] = ()
         self._failures = 0
-        self._interrupted: asyncio.Future[None] | None = None
+        self._waits: asyncio.Timeout | None = None
 
     @property
     def connected(self) -> bool:
@@ -73,25 +73,23 @@ class MarkerWaiter:
         None comes early after `interrupt()`, and after a reconnect. While Redis is away it comes at the end
         of the time. Raises `RedisRefused` for an error that waiting does not cure.
         """
-        if self._interrupted is not None:
+        if self._waits is not None:
             raise RuntimeError("a marker waiter waits once at a time")
-        self._interrupted = asyncio.get_running_loop().create_future()
-        work = asyncio.ensure_future(self._wait(key, self._clock() + timeout_s))
         try:
-            waits: set[asyncio.Future[Any]] = {work, self._interrupted}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else None
+            async with asyncio.timeout(None) as self._waits:
+                return await self._wait(key, self._clock() + timeout_s)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._drop("the wait was interrupted")  # its reply would be taken for the next one's
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return None
         finally:
-            self._interrupted = None
-            if not work.done():
-                work.cancel()
-                self._drop("the wait was interrupted")  # its reply would be taken for the next one's
-                await asyncio.gather(work, return_exceptions=True)
+            self._waits = None
 
     def interrupt(self) -> None:
         """Make the present `wait`, if any, return None at once. A marker it was about to pop may be lost."""
-        if self._interrupted is not None and not self._interrupted.done():
-            self._interrupted.set_result(None)
+        if self._waits is not None:
+            self._waits.reschedule(0.0)
 
     async def close(self) -> None:
         self.interrupt()

@@ -95,6 +95,7 @@ class Master:
             drain_delay_s=DRAIN_S,
             free=self.free,
             kick=self._exchanger.kick,
+            look=self._exchanger.look,
             put_back_marker=lambda: redis.submit(WakeWorker(keys)).cancel,
             wall_clock=time.time,
             loop=loop,

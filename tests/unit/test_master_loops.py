@@ -153,6 +153,7 @@ async def fetch_world():
         drain_delay_s=5.0,
         free=lambda: world.free,
         kick=world.kick,
+        look=world.kick,
         put_back_marker=world.put_it_back,
         wall_clock=lambda: world.now_s,
         loop=asyncio.get_running_loop(),
@@ -273,11 +274,13 @@ class Server:
         self.calls = []
         self.replies: list[asyncio.Future[Exchange]] = []
 
-    async def execute_repeatable(self, command, *, give_up=None):
+    def submit_repeatable(self, command, *, give_up=None):
         self.calls.append(command)
         self.gives_up = give_up
         self.replies.append(asyncio.get_running_loop().create_future())
-        return await self.replies[-1]
+        return self.replies[-1]
+
+    def flush(self): ...
 
 
 class Slots:
