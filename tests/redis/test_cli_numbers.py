@@ -84,7 +84,6 @@ def test_each_threshold_that_is_passed_is_one_sentence_and_the_status_is_1(oxher
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--check",),
         ("--max-waiting", "3"),
         ("--check", "--max-failed", "5"),
         ("--check", "--max-failed", "500%"),
