@@ -193,7 +193,7 @@ def numbers_without_a_gap():
 
 
 def test_where_the_kernel_counts_no_descriptors_a_leak_is_found_all_the_same(monkeypatch):
-    """Seen in a worker of xdist: descriptors that earlier tests kept lay above a gap, and 32 more seemed 37."""
+    """Seen in a worker of xdist: what earlier tests kept open lay above a gap, and 32 more seemed 37."""
     monkeypatch.setattr(Hygiene, "_childless", lambda self: True)  # the tests have children of their own
     gc.collect()  # what earlier tests forgot must not close a number meanwhile
     opened = numbers_without_a_gap()
