@@ -105,7 +105,7 @@ class Hygiene:
         if self._served == 1:
             self._first_id = job_id
         umask = os.umask(self._umask)  # tells what it was and sets it right in one call
-        found = Findings()
+        found: Findings | None = None
         try:
             if (
                 umask == self._umask
@@ -117,8 +117,10 @@ class Hygiene:
                 and self._clock() - self._full_at < FULL_EVERY_S
             ):
                 return None
+            found = Findings()
             self._look_closely(found, umask)
         except OSError as error:
+            found = found or Findings()
             found.stays(f"what keeps us from looking further ({error.strerror or error})")
         return found if found.left else None
 
