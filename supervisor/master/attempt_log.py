@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from supervisor.master.attempt import Attempt
 from supervisor.master.messages import Used
-from supervisor.master.verdicts import cause_of
+from supervisor.master.verdicts import Returned, cause_of
 from supervisor.observe.log import get
 from supervisor.protocol.commands.work import (
     AwaitsChildren,
@@ -69,7 +69,8 @@ def log_outcome(queue: str, attempt: Attempt, outcome: Outcome) -> None:
         facts["ran_ms"] = round((attempt.ended_at - attempt.started_at) * 1000)
     if attempt.figures is not None:
         facts |= attempt.figures
-    facts |= figures_of(attempt)
+    if type(attempt.verdict) is not Returned:
+        facts |= figures_of(attempt)
     match outcome:
         case Completed():
             log.info("job.completed", **facts)
