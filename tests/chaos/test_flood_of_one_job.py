@@ -36,6 +36,10 @@ class Watched:
         self.left_ms = left_ms
         self.lowest_ms = min(self.lowest_ms, left_ms)
 
+    def __str__(self):
+        grown_mb = (self.peak - self.before) / 1e6
+        return f"{grown_mb:.1f} MB more, {self.renewals} renewals, at least {self.lowest_ms} ms of a lock left"
+
     @property
     def lasted_s(self):
         return time.monotonic() - self.began_at
@@ -45,6 +49,15 @@ def most_in_a_second(events):
     """Of stream entries, by the milliseconds in their ids."""
     at = [int(entry.partition(b"-")[0]) for entry, _ in events]
     return max(sum(1 for each in at if begin <= each < begin + 1000) for begin in at)
+
+
+def left_out_of(lines):
+    return sum(int(line.split()[1]) for line in lines if line.startswith("... "))
+
+
+def accounted(lines):
+    """How many printed lines are told or counted; the last of those left out are both."""
+    return left_out_of(lines) + sum(1 for line in lines if line.startswith("a line of exactly"))
 
 
 def progress_events(raw, job_id):
@@ -90,18 +103,22 @@ def test_whoever_says_everything_at_once_harms_nobody(neighbour, queue, raw, req
     # The last of all is sent with the outcome, whenever the one before was.
     assert most_in_a_second(progress_events(raw, job.id)) <= 11
 
+    print(f"{times} calls in {watched.lasted_s:.1f} s: {watched}")
     assert watched.peak - watched.before < FLAT_BYTES
     # Half a lock's duration apart, and a few of ours may fall between two looks.
     assert watched.renewals >= watched.lasted_s / (LOCK_MS / 2000) * 0.9 - 2
     assert watched.lowest_ms > LOCK_MS / 4
 
-    told = [each["line"] for each in run.events("job.output") if each["job_id"] == job.id]
+    def told():
+        return [each["line"] for each in run.events("job.output") if each["job_id"] == job.id]
+
+    # Who reads the log here may be behind by some megabytes when the outcome is in Redis already.
+    until(lambda: accounted(told()) >= times, "each line is told or counted")
+    lines = told()
     allowed = budget.BYTES_AT_ONCE + budget.BYTES_A_SECOND * watched.lasted_s
-    assert sum(map(len, told)) < 1.1 * allowed + 64 * 1024
-    assert len(told) < 1.1 * (budget.LINES_AT_ONCE + budget.LINES_A_SECOND * watched.lasted_s) + 100
-    left_out = sum(int(line.split()[1]) for line in told if line.startswith("... "))
-    whole = sum(1 for line in told if line.startswith("a line of exactly"))
-    assert left_out <= times <= left_out + whole, "each line is told or counted"
+    assert sum(map(len, lines)) < 1.1 * allowed + 64 * 1024
+    assert len(lines) < 1.1 * (budget.LINES_AT_ONCE + budget.LINES_A_SECOND * watched.lasted_s) + 100
+    assert left_out_of(lines) <= times, "no line is counted twice"
 
 
 @pytest.mark.timeout(300)
