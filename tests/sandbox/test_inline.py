@@ -61,12 +61,12 @@ def meta(name, queue="work", **more):
 def test_a_job_is_run_here_and_what_it_says_is_heard(load, listening, heard):
     inline = load(("simple", None))
 
-    assert inline.run(meta("until_cancelled"), b"null", listening) == (Kind.COMPLETED, b'"cancelled"')
+    assert inline.run(meta("until_cancelled"), b"null", listening) == (Kind.COMPLETED, b'"cancelled"', False)
     assert heard == [("log", b"waiting")]
 
 
 def test_a_failure_and_a_question_that_is_refused_are_judged_as_in_a_runner(load, listening):
-    kind, body = load(("simple", None)).run(meta("calls"), b"{}", listening)
+    kind, body, _ = load(("simple", None)).run(meta("calls"), b"{}", listening)
 
     assert kind is Kind.FAILED
     assert json.loads(body)["reason"] == "children_values is not there"
@@ -80,7 +80,7 @@ def test_ctrl_c_is_the_persons_and_not_the_jobs(load, listening):
 
 
 def test_coroutines_work_here_too(load, listening):
-    assert load(("coroutines", None)).run(meta("echo"), b"[1]", listening) == (Kind.COMPLETED, b"[1]")
+    assert load(("coroutines", None)).run(meta("echo"), b"[1]", listening) == (Kind.COMPLETED, b"[1]", False)
 
 
 def test_a_target_that_cannot_be_is_a_load_error(load):

@@ -176,7 +176,7 @@ def attempt(name: str, data: Any) -> tuple[Kind, Any]:
     ]
     meta = {"id": "1", "name": name, "queue": "typed"}
     raw = json.dumps(data).encode()
-    kind, body = Attempts(ours, Policy(), SoftLimit()).run(meta, raw, Silent())
+    kind, body, _ = Attempts(ours, Policy(), SoftLimit()).run(meta, raw, Silent())
     return kind, json.loads(body)
 
 

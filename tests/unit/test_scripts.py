@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -77,7 +80,7 @@ def test_a_failed_test_that_passes_the_second_time_is_called_flaky_and_still_fai
     suites: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     total = suites.Total(counts=Counter(failed=1, passed=2), bad=[TEST])
-    monkeypatch.setattr(suites, "pytest", lambda arguments, seed: (0, {"passed": [TEST]}))
+    monkeypatch.setattr(suites, "pytest", lambda arguments, seed, lane: (0, {"passed": [TEST]}))
     suites.run_again(total, total.bad, [], seed=7)
     assert suites.close(total, 0.0, seed=7) == 1
     assert f"FLAKY     {TEST}, seed 7" in capsys.readouterr().out
@@ -100,9 +103,102 @@ def test_a_path_on_the_command_line_runs_that_alone(suites: ModuleType) -> None:
 
 
 def test_a_directory_of_tests_that_nobody_listed_is_run_too(suites: ModuleType) -> None:
-    known = {*suites.SHARING, *(name for names in suites.alone() for name in names)}
+    in_lanes = [name for lane in suites.lanes() for names in lane for name in names]
+    known = {*suites.SHARING, *in_lanes, *suites.ALONE}
+    assert len(known) == len([*suites.SHARING, *in_lanes, *suites.ALONE])
     there = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert there <= known
+
+
+def test_what_a_lane_printed_is_shown_whole_and_the_first_lanes_first(
+    suites: ModuleType, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run beside each other: the first goes on when the second has ended, and not before."""
+    monkeypatch.setattr(suites, "STATE", tmp_path)
+    second_has_ended = threading.Event()
+
+    def first(lane: Any) -> None:
+        lane.say("first begins")
+        assert second_has_ended.wait(30)
+        lane.run(
+            [sys.executable, "-c", "import os; print('first in lane', os.environ['OXHERD_TEST_LANE'])"], ROOT
+        )
+        lane.total.bad.append(TEST)
+
+    def second(lane: Any) -> None:
+        lane.run([sys.executable, "-c", "import sys; print('second', file=sys.stderr)"], ROOT)
+        lane.total.counts["passed"] = 3
+        second_has_ended.set()
+
+    total = suites.Total(counts=Counter(passed=1))
+    suites.run_lanes(total, [[first], [second]])
+    shown = [line for line in capfd.readouterr().out.splitlines() if line and "lanes" not in line]
+    assert shown == ["first begins", "first in lane 1", "second"]
+    assert total.bad == [TEST] and total.counts["passed"] == 4
+
+
+def test_a_lane_that_breaks_breaks_the_command(
+    suites: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suites, "STATE", tmp_path)
+
+    def broken(lane: Any) -> None:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        suites.run_lanes(suites.Total(), [[lambda lane: None], [broken]])
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "line"),
+    [
+        (
+            1_100,
+            0,
+            "counted    the master's own instructions: 1,099 a job, +9.9% against the 1,000 on record",
+        ),
+        (
+            1_101,
+            1,
+            "FAILED    instructions: the master's own instructions: 1,101 a job, +10.1% against the 1,000",
+        ),
+    ],
+)
+def test_more_instructions_a_job_than_a_tenth_fail_the_command(
+    suites: ModuleType,
+    now: int,
+    status: int,
+    line: str,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The count alone is not the real one."""
+    bench = tmp_path / "tests/bench"
+    bench.mkdir(parents=True)
+    program = (ROOT / "tests/bench/instructions.py").read_text()
+    assert program.count("count = per_job()") == 1
+    (bench / "instructions.py").write_text(program.replace("count = per_job()", f"count = {now}"))
+    monkeypatch.syspath_prepend(ROOT / "tests/bench")
+    kind = importlib.import_module("instructions").interpreter()
+    (bench / "instructions.json").write_text(json.dumps({kind: 1_000}))
+    monkeypatch.setattr(suites, "ROOT", tmp_path)
+    monkeypatch.setattr(suites.shutil, "which", lambda name: f"/usr/bin/{name}")
+    lane = suites.Lane(total=suites.Total(counts=Counter(passed=1)))
+    suites.count_instructions(lane)
+    assert suites.close(lane.total, 0.0, seed=7) == status
+    assert line in capfd.readouterr().out
+
+
+def test_without_valgrind_the_count_is_left_out_aloud(
+    suites: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suites.shutil, "which", lambda name: None)
+    monkeypatch.setenv("CI", "true")
+    lane = suites.Lane(total=suites.Total(counts=Counter(passed=1)))
+    suites.count_instructions(lane)
+    assert "valgrind is not installed" in lane.total.left_out[0]
+    assert suites.close(lane.total, 0.0, seed=7) == 1
 
 
 def test_a_path_that_is_not_there_is_named_and_nothing_is_run(
