@@ -8,8 +8,8 @@ Rule     a failed test is run once more only to learn whether it fails always: i
 
 Three stages. First the suites that wait for nothing share the cores. Then two lanes run beside each other:
 suites that mostly wait, one after the other in each; what a lane printed is shown whole when it has ended,
-the first lane's first. Last, alone, what must not be disturbed: chaos judges times while it burns every core, and
-looks for what a new master does with a dead one's leavings, which any other master of this user would do too.
+the first lane's first. Last, alone, what must not be disturbed: chaos judges times while it burns every
+core, and looks for what a new master does with a dead one's leavings, which any master of this user does.
 
 What contains a processor is tested twice where this is root: the second time by a user without any right, as
 in production. The limits on processes are counted by user, so each lane's ordinary user is another one.
@@ -180,7 +180,7 @@ def run_lanes(total: Total, ways: Sequence[Sequence[Step]]) -> None:
             files = [STATE / f"lane-{number}.log" for number in range(1, len(ways) + 1)]
             made = [Lane(n, stack.enter_context(file.open("w"))) for n, file in enumerate(files, 1)]
             print(
-                f"\n{len(ways)} lanes beside each other, shown when they end; meanwhile: .state/lane-*.log",
+                f"\n{len(ways)} lanes beside each other, shown when they end; until then in .state/lane-*.log",
                 flush=True,
             )
         pool = stack.enter_context(ThreadPoolExecutor(len(made)))
