@@ -28,6 +28,8 @@ from sandbox.attempt import Attempts, Outcome, Prepared, flush_output, let_threa
 from sandbox.errors import AskFailed, Cancelled, TimeLimit
 from sandbox.hygiene import Hygiene
 from sandbox.link import CHUNK_BYTES, Link, cut_start
+from sandbox.policy import Limits
+from sandbox.rlimits import Shared
 from sandbox.runner import tidy
 from sandbox.usage import own_figures
 from sandbox.wire import Frame, Kind
@@ -152,6 +154,7 @@ class Many:
         self._set_title = set_title
         self._title = title
         self._at_work: dict[int, OneOfMany] = {}
+        self._limits = Shared()
         self._leaving = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -190,9 +193,11 @@ class Many:
                 channel.task.cancel()
 
     async def _attempt(self, channel: OneOfMany, meta: dict[str, Any], raw: bytes) -> None:
+        self._limits.begin(channel.attempt, Limits.from_json(meta.get("limits") or {}))
         made = self._attempts.prepare(meta, raw, channel)
         outcome = await self._call(made, channel) if isinstance(made, Prepared) else made
         del self._at_work[channel.attempt]
+        self._limits.end(channel.attempt)
         flush_output()
         if not self._at_work:
             self._look_around(channel, meta["id"])

@@ -40,6 +40,41 @@ def set_for(limits: Limits, *, own_user: bool) -> Kept:
     return kept
 
 
+class Shared:
+    """Open files and file size of a process that has several jobs, which the kernel limits for all of them.
+
+    So each has at least what it may: the largest of theirs holds, and none where one of them has none.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, Limits] = {}  # of each attempt
+        self._set = Limits()
+        self._kept: Kept = []
+
+    def begin(self, attempt: int, limits: Limits) -> None:
+        self._of[attempt] = limits
+        self._keep()
+
+    def end(self, attempt: int) -> None:
+        del self._of[attempt]
+        self._keep()
+
+    def _keep(self) -> None:
+        wanted = Limits(
+            open_files=_largest(each.open_files for each in self._of.values()),
+            file_size_bytes=_largest(each.file_size_bytes for each in self._of.values()),
+        )
+        if wanted != self._set:
+            restore(self._kept)
+            self._kept, self._set = set_for(wanted, own_user=False), wanted
+
+
+def _largest(limits: Iterable[int]) -> int:
+    """0, which is no limit, is more than any."""
+    known = list(limits)
+    return max(known) if known and all(known) else 0
+
+
 def _wanted(limits: Limits, own_user: bool) -> Iterator[tuple[int, int]]:
     if limits.open_files:
         yield resource.RLIMIT_NOFILE, limits.open_files

@@ -96,6 +96,14 @@ def test_a_task_that_a_job_left_is_ended_when_none_is_at_work(oxherd, queue):
     assert first == again
 
 
+def test_open_files_and_file_size_are_limited_in_a_runner_of_several_jobs_too(oxherd, queue):
+    crowd(oxherd, "--open-files", "77", "--file-size", "3M")
+    jobs = queue.add_bulk([("any", {"do": "files", "s": s}, {}) for s in (0, 0.3, 0.1)])
+    for job in jobs:
+        assert queue.result(job, timeout_ms=20_000) == [77, 3 * 2**20]
+        assert queue.logs(job.id) == [], "they are taken back afterwards"
+
+
 def test_no_more_jobs_than_the_concurrency_are_at_work(oxherd, queue):
     jobs = queue.add_bulk([("any", {"do": "meet", "s": 0.3}, {}) for _ in range(9)])
     running = crowd(oxherd, "--log-level", "debug", concurrency=3)

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import resource
 
 from sandbox.processors import processor
 
@@ -25,6 +26,9 @@ async def crowd(job):
         ctypes.string_at(0)
     if do == "add":
         return job.add("other", "child", {"of": job.id})
+    if do == "files":
+        await asyncio.sleep(job.data.get("s", 0))
+        return [resource.getrlimit(which)[0] for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
     if do == "task":
         job.log("leaves a task")
         asyncio.get_running_loop().create_task(asyncio.sleep(1000))

@@ -13,7 +13,8 @@ import signal
 import pytest
 from small_master import AS_ROOT, Runner
 
-from sandbox.rlimits import CPU_GRACE_S, MEMORY_FACTOR, MEMORY_GRACE_BYTES, PROCESSES_GRACE
+from sandbox.policy import Limits
+from sandbox.rlimits import CPU_GRACE_S, MEMORY_FACTOR, MEMORY_GRACE_BYTES, PROCESSES_GRACE, Shared
 from sandbox.wire import Kind
 
 MB = 1 << 20
@@ -43,6 +44,28 @@ def test_limits_are_set_for_the_job_that_has_them_and_for_no_other(runner: Runne
     least = MEMORY_FACTOR * 64 * MB + MEMORY_GRACE_BYTES
     assert least < seen["DATA"][0] < least + 200 * MB
     assert runner.run("limits") == before
+
+
+def test_several_jobs_of_a_process_have_each_what_it_may_at_least():
+    def now():
+        return [resource.getrlimit(which)[0] for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
+
+    before, shared = now(), Shared()
+    try:
+        shared.begin(1, Limits(open_files=200, file_size_bytes=3 << 30))
+        assert now() == [200, 3 << 30]
+        shared.begin(2, Limits(open_files=150))
+        assert now() == [200, before[1]], "one may write what it likes"
+        shared.end(1)
+        assert now() == [150, before[1]]
+        shared.begin(3, Limits())
+        assert now() == before
+        shared.end(2)
+        shared.begin(4, Limits(open_files=100, memory_bytes=1, cpu_ms=1))
+    finally:
+        for attempt in (3, 4):
+            shared.end(attempt)
+    assert now() == before
 
 
 def test_more_descriptors_than_the_host_gives_unasked_are_given(runner: Runner):
