@@ -11,7 +11,9 @@ from typing import Any, Final
 from supervisor.cli.render import as_json, clean, note, out, span, table
 from supervisor.cli.session import Session
 from supervisor.client.queue import epoch_ms
+from supervisor.errors import RedisRefused
 from supervisor.protocol.commands.hosts import HostId, HostKeys, ReadHosts, SeenHosts
+from supervisor.transport.aio import Redis
 
 VANISHED: Final = "vanished"
 DEGRADED: Final = "degraded"
@@ -45,6 +47,27 @@ async def show_hosts(session: Session, names: Sequence[str]) -> int:
             f"heard {span(each['seen_ago_ms'])} ago and never said that it stops"
         )
     return 1 if gone or not hosts else 0
+
+
+async def told_degraded(redis: Redis, prefix: str) -> dict[str, list[str]]:
+    """Of each queue that a living master takes no jobs of, as they cannot be run: who says so, and why."""
+    keys = HostKeys(prefix)
+    try:
+        seen = await redis.execute(SeenHosts(keys))
+        records = await redis.execute(ReadHosts(keys, list(seen))) if seen else []
+    except RedisRefused:
+        return {}  # who may count the jobs need not be allowed to read this
+    found: dict[str, list[str]] = {}
+    now = epoch_ms()
+    for (host_id, seen_on), record in zip(seen.items(), records, strict=True):
+        if record is None or record.get("prefix") != prefix:
+            continue
+        host = _host(host_id, seen_on, record, now)
+        for queue in host["queues"]:
+            if queue.get("degraded"):
+                who = f"the master with pid {_text(host['pid'])} on {host['host']}"
+                found.setdefault(str(queue.get("name")), []).append(f"{who}: {queue['degraded']}")
+    return found
 
 
 def _host(host_id: str, seen_on: int, record: Mapping[str, Any] | None, now: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from supervisor.cli.command import Common, command
-from supervisor.cli.hosts_seen import show_hosts
+from supervisor.cli.hosts_seen import show_hosts, told_degraded
 from supervisor.cli.masters import ask, running
 from supervisor.cli.render import as_json, clean, note, out, table
 from supervisor.cli.session import Session, converse
@@ -97,8 +97,10 @@ def status(
 
     Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
     connections that fetch from the queue, whatever program they belong to; nothing is changed. Thresholds
-    that are not given are those of [alerts] in the config. --check without thresholds also asks the masters
-    of this user on this host for their proof of work: one that takes no jobs, or none at all, is exit 1.
+    that are not given are those of [alerts] in the config. A queue is degraded while a master, on whatever
+    host, takes none of its jobs because they cannot be run; with --check that is exit 1. --check without
+    thresholds also asks the masters of this user on this host for their proof of work: one that takes no
+    jobs, or none at all, is exit 1.
 
     With --hosts: each `oxherd run` with this prefix, wherever it is, as its heartbeat tells; one that has
     missed three beats without having stopped has vanished, and is told of for a day.
@@ -171,6 +173,9 @@ async def _count(session: Session, redis: Redis, names: Sequence[str], threshold
     keys = [QueueKeys(name, session.prefix) for name in found]
     workers = await _workers(redis, keys)
     records = await asyncio.gather(*(_record(redis, each, workers) for each in keys))
+    degraded = await told_degraded(redis, session.prefix)
+    for record in records:
+        record["degraded"] = degraded.get(record["queue"], [])
     passed = []
     if thresholds is not None:
         for each, record in zip(keys, records, strict=True):
@@ -187,12 +192,13 @@ async def _count(session: Session, redis: Redis, names: Sequence[str], threshold
     else:
         out(_as_table(records))
     broken = [f"{each['queue']} cannot be counted: {each['error']}" for each in records if "error" in each]
-    for sentence in (*passed, *broken):
+    sick = [f"{each['queue']} is degraded, says {why}" for each in records for why in each["degraded"]]
+    for sentence in (*passed, *broken, *sick):
         note(f"oxherd: {clean(sentence)}")
     if names and absent:
         note(f"oxherd: no job was ever added to {', '.join(absent)} (prefix {session.prefix!r})")
         return 1
-    return 1 if passed or broken else 0
+    return 1 if passed or broken or (sick and thresholds is not None) else 0
 
 
 async def _queues(redis: Redis, prefix: str) -> set[str]:
@@ -248,7 +254,7 @@ def _as_table(records: Sequence[dict[str, Any]]) -> str:
             clean(record["queue"]),
             *("?" if record[state] is None else f"{record[state]:,}" for state in states),
             "?" if record["workers"] is None else str(record["workers"]),
-            "paused" if record["paused"] else "",
+            ", ".join(word for word in ("paused", "degraded") if record[word]),
         ]
         for record in records
     ]

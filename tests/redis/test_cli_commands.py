@@ -325,6 +325,7 @@ def test_status_finds_the_queues_and_counts_their_jobs(oxherd: Oxherd, raw: redi
             "waiting_children": 0,
             "paused": False,
             "workers": 0,
+            "degraded": [],
         }
     ]
     assert [each["queue"] for each in oxherd("status", "--json", "--prefix", "other").records] == ["foreign"]

@@ -134,6 +134,36 @@ async def status(url: str, capsys) -> tuple[int, list[str], str]:
     return exit_status, [f"{each['host']} {each['state']}" for each in told], said.err
 
 
+async def test_a_queue_that_a_master_takes_no_jobs_of_is_told_where_jobs_are_counted(
+    redis, raw, capsys, redis_url
+):
+    raw.hset("bull:work:meta", "x", "y")
+    raw.hset("bull:mail:meta", "x", "y")
+    sick, well = Master("cow", 7), Master("ox", 8)
+    sick.queue["degraded"] = "5 jobs have lost their runner\x1b[2J"
+    await sick.heartbeat(redis).beat()
+    await well.heartbeat(redis).beat()
+    raw.set("oxherd:host:h:1:a:b", UNREADABLE[2])
+    raw.zadd("oxherd:hosts", {"h:1:a:b": 5})
+
+    def told(*flags):
+        exit_status = main(["status", "--redis", redis_url, *flags])
+        said = capsys.readouterr()
+        return exit_status, said.out.splitlines(), said.err
+
+    exit_status, lines, said = await asyncio.to_thread(told)
+    assert exit_status == 0
+    assert [line.endswith("degraded") for line in lines[1:]] == [False, True]
+    assert "work is degraded, says the master with pid 7 on cow: 5 jobs have lost their runner" in said
+    assert "\x1b" not in said and "mail is" not in said and "pid 8" not in said
+
+    threshold = ("--check", "--max-waiting", "5")
+    assert (await asyncio.to_thread(told, "work", *threshold))[0] == 1
+    assert (await asyncio.to_thread(told, "mail", *threshold))[0] == 0
+    raw.hset("other:work:meta", "x", "y")
+    assert "degraded" not in (await asyncio.to_thread(told, "--prefix", "other"))[2]
+
+
 async def test_those_who_never_leave_are_bounded_in_age_and_number(redis, raw):
     old_ms = round(NOW_S * 1000) - REMEMBERED_MS - 1
     raw.zadd("oxherd:hosts", {"old:1:a:b": old_ms})
