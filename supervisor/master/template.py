@@ -28,6 +28,7 @@ from supervisor.observe.log import get
 
 log = get("template")
 
+NONE_TAKEN: Final = "No job was taken from any queue."
 END_WITHIN_S: Final = 1.0  # a template that has closed its link and lives on is killed then
 
 
@@ -158,8 +159,7 @@ class Template:
         words = traceback.rstrip() or "\n".join(self._last_words)
         shown = "".join(f"\n  | {line}" for line in words.splitlines())
         return TemplateFailed(
-            f"cannot load {names}: {cause}\nNo job was taken from any queue."
-            + (shown and f" What it said:{shown}")
+            f"cannot load {names}: {cause}\n{NONE_TAKEN}" + (shown and f" What it said:{shown}")
         )
 
     async def fork(self, slot: int, fds: Sequence[int]) -> int:

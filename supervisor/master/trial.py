@@ -30,7 +30,7 @@ from supervisor.master.output import OutputPipe
 from supervisor.master.pipe import Pipe
 from supervisor.master.plan import Target
 from supervisor.master.spawning import Ends, new_ends
-from supervisor.master.template import ImportStartsThreads, ProcessorFacts, Template
+from supervisor.master.template import NONE_TAKEN, ImportStartsThreads, ProcessorFacts, Template
 from supervisor.protocol.commands.work import FetchedJob
 from supervisor.protocol.job_options import decode_options
 
@@ -166,7 +166,9 @@ async def _loaded(template: Template, targets: Sequence[Target], policy: Policy)
         return await template.load([*targets, LOOK], policy, TITLE)
     except TemplateFailed as error:
         ours = f" {LOOK.name}:" if targets else f"cannot load {LOOK.name}: "
-        raise TemplateFailed(str(error).replace(ours, ":" if targets else "")) from None
+        told = str(error).replace(ours, ":" if targets else "")
+        # Nobody had thought so.
+        raise TemplateFailed(told.replace(f"{NONE_TAKEN} ", "").removesuffix(f"\n{NONE_TAKEN}")) from None
 
 
 @asynccontextmanager

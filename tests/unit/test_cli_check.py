@@ -63,6 +63,7 @@ def test_what_cannot_be_imported_is_exit_2_with_its_traceback_and_nothing_of_our
     )
     assert "raise_it = 1 / 0" in done.stderr
     assert "trial" not in done.stderr
+    assert "No job was taken" not in done.stderr, "nobody had thought so"
 
 
 def test_an_import_that_starts_threads_is_told_with_their_names():
