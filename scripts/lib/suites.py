@@ -180,7 +180,7 @@ def run_lanes(total: Total, ways: Sequence[Sequence[Step]]) -> None:
             files = [STATE / f"lane-{number}.log" for number in range(1, len(ways) + 1)]
             made = [Lane(n, stack.enter_context(file.open("w"))) for n, file in enumerate(files, 1)]
             print(
-                f"\n{len(ways)} lanes beside each other, shown when they end; until then in .state/lane-*.log",
+                f"\n{len(ways)} lanes beside each other, shown when they end; until then: .state/lane-*.log",
                 flush=True,
             )
         pool = stack.enter_context(ThreadPoolExecutor(len(made)))

@@ -11,8 +11,11 @@ from running import until
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> dict[str, str]:
-    tmp_path.chmod(0o755)
-    return {"TMPDIR": str(tmp_path)}
+    place = tmp_path / "temporary"  # beside the sockets that masters are asked over
+    place.mkdir()
+    for each in (tmp_path, place):
+        each.chmod(0o755)
+    return {"TMPDIR": str(place)}
 
 
 def left(temporary: dict[str, str]) -> list[str]:

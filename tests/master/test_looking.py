@@ -52,7 +52,7 @@ def test_what_may_not_be_read_of_a_runner_the_runner_tells_itself(
     """A master without rights may not read the PSS of a runner that is not dumpable."""
     os.chmod(os.path.dirname(redis_server.socket), 0o711)
     os.chmod(redis_server.socket, 0o777)
-    place = unprivileged.home.parent / "run"
+    place = unprivileged.home.parent / f"run-{redis_server.kind}"  # the user is the session's
     place.mkdir(mode=0o700)
     os.chown(place, unprivileged.uid, -1)
     monkeypatch.setenv("OXHERD_RUNTIME_DIR", str(place))
