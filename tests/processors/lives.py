@@ -11,10 +11,12 @@ HOARD = []
 
 @processor("who")
 def who(job: Job):
-    """The runner's pid; takes memory or time if told."""
+    """The runner's pid; takes memory or time if told, or waits for a file."""
     data = job.data or {}
     HOARD.append(bytearray(data.get("hoard", 0)))
     time.sleep(data.get("sleep", 0))
+    while not os.path.exists(data.get("until", "/")):
+        time.sleep(0.005)
     return os.getpid()
 
 
