@@ -54,6 +54,7 @@ SUBCOMMANDS: Final = MappingProxyType(
         "pause": "fetch nothing more from a queue",
         "resume": "fetch from a paused queue again",
         "ctl": "tell a running master what to do",
+        "config": "the settings, where each is from, and what is wrong with them",
         "check": "import a processor and say what became of it",
         "systemd": "units for systemd, made for this machine",
         "doctor": "what isolation this host gives, and why not more",

@@ -54,7 +54,11 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 )
 @click.argument("targets", metavar="[TARGET...]", nargs=-1)
 @click.option(
-    "--queue", metavar="QUEUE", help="check for this queue only; needed for a plain function (default: all)"
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="QUEUE",
+    help="check for this queue only; needed for a plain function; may be repeated (default: all)",
 )
 @click.option(
     "--profile",
@@ -62,7 +66,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     metavar="none|process|strict",
     help="under this profile (default: what the config says, else process)",
 )
-def check(common: Common, targets: tuple[str, ...], queue: str | None, profile: str | None) -> int:
+def check(common: Common, targets: tuple[str, ...], queues: tuple[str, ...], profile: str | None) -> int:
     """Import each TARGET as `oxherd run` would, start one runner, and throw both away.
 
     Tells which processors there are, how long the start takes, how much memory template and runner hold,
@@ -71,7 +75,7 @@ def check(common: Common, targets: tuple[str, ...], queue: str | None, profile: 
     """
     if sys.platform != "linux":
         raise UsageError("oxherd check needs Linux, as runners do; every other command works here too")
-    plan = _plan(common, targets, queue, profile)
+    plan = _plan(common, targets, queues, profile)
     checked = _check(plan)
     if common.json:
         for record in _records(checked):
@@ -81,13 +85,13 @@ def check(common: Common, targets: tuple[str, ...], queue: str | None, profile: 
     return 0
 
 
-def _plan(common: Common, names: tuple[str, ...], queue: str | None, profile: str | None) -> Plan:
+def _plan(common: Common, names: tuple[str, ...], queues: tuple[str, ...], profile: str | None) -> Plan:
     from supervisor.master.plan import Plan  # at the top it would load the transport for `--help`
 
     config = common.load({} if profile is None else {"--profile": profile}).config
-    if queue is not None:
+    for queue in queues:
         QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
-    targets = tuple(targets_of(config, names, queue))
+    targets = tuple(targets_of(config, names, queues))
     if not targets:
         raise ConfigError(
             "there is nothing to check: name a TARGET (module, or module:function with --queue), "
@@ -97,7 +101,7 @@ def _plan(common: Common, names: tuple[str, ...], queue: str | None, profile: st
         address=Address.parse(NOWHERE),
         config=config,
         targets=targets,
-        only_queues=() if queue is None else (queue,),
+        only_queues=tuple(dict.fromkeys(queues)),
     )
 
 

@@ -27,9 +27,12 @@ class Common(msgspec.Struct, frozen=True):
 
     def load(self, more: dict[str, str] | None = None) -> Loaded:
         """The settings, with these flags and `more` of them on top."""
+        return load(self.config, os.environ, self.flags() | (more or {}))
+
+    def flags(self) -> dict[str, str]:
+        """Those of them that are settings."""
         own = {"--redis": self.redis, "--prefix": self.prefix}
-        flags = {name: value for name, value in own.items() if value is not None}
-        return load(self.config, os.environ, flags | (more or {}))
+        return {name: value for name, value in own.items() if value is not None}
 
 
 _COMMON: Final = (

@@ -42,7 +42,11 @@ def _option(parameter: str) -> click.Option:
 )
 @click.argument("targets", metavar="[TARGET...]", nargs=-1)
 @click.option(
-    "--queue", metavar="QUEUE", help="serve this queue only; needed for a plain function (default: all)"
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="QUEUE",
+    help="serve this queue only; needed for a plain function; may be repeated (default: all)",
 )
 @click.option(
     "--concurrency",
@@ -80,12 +84,21 @@ def run(common: Common, targets: tuple[str, ...], **rest: Any) -> int:
             "the working directory was removed, so no TARGET can be found; nothing was started. "
             "Change to one that is there"
         ) from None
-    asked = {name: rest.pop(name) for name in list(rest) if name in _OPTIONS}
-    given = {_OPTIONS[name].name: value for name, value in asked.items() if value is not None}
+    given = settings_flags({name: rest.pop(name) for name in list(rest) if name in _OPTIONS})
     return _run(common, lambda: common.load(given), targets, **rest)
 
 
-run.settings = [_option(parameter) for parameter in _OPTIONS]
+def settings_options() -> list[click.Option]:
+    """A flag for each setting, but for those that every command has."""
+    return [_option(parameter) for parameter in _OPTIONS]
+
+
+def settings_flags(asked: dict[str, Any]) -> dict[str, str]:
+    """Those of them that were given, by the name of the flag."""
+    return {_OPTIONS[name].name: value for name, value in asked.items() if value is not None}
+
+
+run.settings = settings_options()
 run.params += run.settings
 
 
@@ -93,7 +106,7 @@ def _run(
     common: Common,
     again: Callable[[], Loaded],
     names: tuple[str, ...],
-    queue: str | None,
+    queues: tuple[str, ...],
     concurrency: int | None,
     dead_letter: str | None,
     burst: bool,
@@ -101,11 +114,11 @@ def _run(
 ) -> int:
     loaded = again()
     config = loaded.config
-    if queue is not None:
+    for queue in queues:
         QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
     if dead_letter is not None:
         QueueKeys(dead_letter, config.redis.prefix)
-    _targets(config, names, queue)  # refuses a plan without any
+    _targets(config, names, queues)  # refuses a plan without any
     log.configure(config.log.format, config.log.level)
     with chosen_redis(config, long_lived=True) as choice:
         address = Address.parse(choice.url).for_prefix(config.redis.prefix)
@@ -114,8 +127,8 @@ def _run(
             return Plan(
                 address=address,
                 config=config,
-                targets=_targets(config, names, queue),
-                only_queues=() if queue is None else (queue,),
+                targets=_targets(config, names, queues),
+                only_queues=tuple(dict.fromkeys(queues)),
                 concurrency=concurrency,
                 dead_letter=dead_letter,
                 burst=burst,
@@ -153,8 +166,8 @@ def _run_inline(plan: Callable[[Listener], Plan], *, as_json_line: bool) -> int:
     return status
 
 
-def _targets(config: Config, names: tuple[str, ...], queue: str | None) -> tuple[Target, ...]:
-    found = tuple(targets_of(config, names, queue))
+def _targets(config: Config, names: tuple[str, ...], queues: tuple[str, ...]) -> tuple[Target, ...]:
+    found = tuple(targets_of(config, names, queues))
     if not found:
         raise ConfigError(
             "there is nothing to run: name a TARGET (module, or module:function with --queue), "
@@ -163,19 +176,25 @@ def _targets(config: Config, names: tuple[str, ...], queue: str | None) -> tuple
     return found
 
 
-def targets_of(config: Config, names: tuple[str, ...], queue: str | None) -> Iterator[Target]:
-    """The targets of the command line, else those of the config; each with the queue it serves by default."""
+def targets_of(config: Config, names: tuple[str, ...], queues: tuple[str, ...]) -> Iterator[Target]:
+    """The targets of the command line, else those of the config; each with the queue it serves by default.
+
+    A plain function serves each of `queues`.
+    """
     configured = [
         Target(name=name, queue=own)
         for own, settings in config.queues.items()
         for name in settings.target
-        if queue is None or own == queue
+        if not queues or own in queues
     ]
     if not names:
         yield from configured
     for name in dict.fromkeys(names):
         of_config = [target for target in configured if target.name == name]
-        if queue is not None or not of_config:
-            yield Target(name=name, queue=queue)
-        else:
+        if queues:
+            served = queues if ":" in name else queues[:1]  # what a module decorates has its own queue
+            yield from (Target(name=name, queue=queue) for queue in dict.fromkeys(served))
+        elif of_config:
             yield from of_config
+        else:
+            yield Target(name=name)

@@ -10,7 +10,7 @@ A queue's own table wins over the section of the file it overrides, and loses to
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,6 +19,7 @@ import msgspec
 from msgspec import structs
 
 from supervisor.config.host import default_state_dir
+from supervisor.config.lines import lines_of
 from supervisor.config.model import OVERRIDES, SECTIONS, Config, DefaultsConfig, QueueConfig
 from supervisor.config.option import (
     SWITCH,
@@ -67,15 +68,23 @@ def flags() -> Iterator[Flag]:
         )
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where a value is from. `key` is its place in the file, if it is from there."""
+
+    text: str
+    key: str = ""
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """The settings and where each is from. `path` is the file that was read, None without one."""
 
     config: Config
     path: Path | None
-    _origins: Mapping[tuple[str, str], str]
+    _origins: Mapping[tuple[str, str], Origin]
+    _text: str
 
     def origin(self, section: str, option: str) -> str:
-        """`default`, `file oxherd.toml`, `env OXHERD_LOCK_DURATION` or `flag --lock-duration`.
+        """`default`, `file oxherd.toml:3`, `env OXHERD_LOCK_DURATION` or `flag --lock-duration`.
 
         `option` may be the TOML key or the attribute; a queue's section is `queue.NAME` or `queue.NAME.lock`.
         """
@@ -83,7 +92,12 @@ class Loaded(msgspec.Struct, frozen=True):
         own = self._origins.get((section, name))
         if own is None and section.startswith("queue.") and section.rpartition(".")[2] in OVERRIDES:
             own = self._origins.get((section.rpartition(".")[2], name))
-        return own or DEFAULT
+        return DEFAULT if own is None else _told(own, self._text)
+
+
+def _told(origin: Origin, text: str) -> str:
+    line = lines_of(text).get(origin.key) if origin.key else None
+    return origin.text if line is None else f"{origin.text}:{line}"
 
 
 def find(env: Mapping[str, str]) -> Path | None:
@@ -100,10 +114,21 @@ def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) ->
 
     Raises `ConfigError` with one sentence for each mistake.
     """
+    loaded, mistakes = tried(path, env, flags)
+    if mistakes:
+        raise ConfigError(_message(mistakes))
+    return loaded
+
+
+def tried(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -> tuple[Loaded, list[str]]:
+    """The same, as good as they can be read, and one sentence for each mistake.
+
+    Raises `ConfigError` for a file that cannot be read at all.
+    """
     path = path if path is not None else find(env)
-    reading = _Reading(path)
+    text, document = _read_file(path)
+    reading = _Reading(path, text)
     given = [_from_env(env, reading), _from_flags(flags, reading)]  # the later one wins
-    document = _read_file(path)
     tables, queues = _split(document, reading)
 
     sections: dict[str, Any] = {}
@@ -114,50 +139,55 @@ def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) ->
         sections["embedded"] = structs.replace(sections["embedded"], state_dir=default_state_dir(env))
 
     made = {name: _queue(name, table, sections, given, reading) for name, table in queues.items()}
-    reading.mistakes += _circles(made, reading.file)
-    if reading.mistakes:
-        raise ConfigError(_message(reading.mistakes))
+    reading.mistakes += _circles(made, reading.at)
     config = Config(**sections, queues=MappingProxyType(made))
-    return Loaded(config, path, MappingProxyType(reading.origins))
+    return Loaded(config, path, MappingProxyType(reading.origins), text), reading.mistakes
 
 
 # attribute -> (value, where it is from)
-_Values = dict[str, tuple[Any, str]]
+_Values = dict[str, tuple[Any, Origin]]
 
 
 class _Reading:
     """One reading: collects mistakes and origins, so that all mistakes can be said together."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, text: str) -> None:
         self.file = path.name if path is not None else FILE_NAME
+        self.text = text
         self.mistakes: list[str] = []
-        self.origins: dict[tuple[str, str], str] = {}
+        self.origins: dict[tuple[str, str], Origin] = {}
 
-    def value(self, about: Option, raw: Any, where: str) -> Any:
+    def at(self, key: str) -> str:
+        """The file, and the line of what stands there as `lock.duration`, if it can be told."""
+        return _told(Origin(self.file, key), self.text)
+
+    def value(self, about: Option, raw: Any, where: str, key: str = "") -> Any:
         """The value, or None with a mistake noted. No option has a None that can be written."""
         try:
             return about.read(raw)
         except ValueError as error:
-            self.mistakes.append(f"{where}: {error}")
+            place = f"{self.at(key)}: {where}" if key else where
+            self.mistakes.append(f"{place}: {error}")
             return None
 
     def table(self, kind: type[Any], where: str, table: Any, beside: Iterable[str] = ()) -> _Values:
         """The values of one TOML table. `beside` are keys that somebody else reads."""
         if not isinstance(table, dict):
-            self.mistakes.append(f"{self.file}: {where} must be a table, written as [{where}]")
+            self.mistakes.append(f"{self.at(where)}: {where} must be a table, written as [{where}]")
             return {}
         known = by_toml_name(kind)
         values: _Values = {}
         for key, raw in table.items():
             if key in beside:
                 continue
+            place = f"{where}.{key}"
             if key not in known:
-                self.mistakes.append(f"{self.file}: [{where}] {unknown(key, [*known, *beside])}")
+                self.mistakes.append(f"{self.at(place)}: [{where}] {unknown(key, [*known, *beside])}")
                 continue
             attribute, about = known[key]
-            value = self.value(about, raw, f"{self.file}: [{where}] {key}")
+            value = self.value(about, raw, f"[{where}] {key}", place)
             if value is not None:
-                values[attribute] = (value, f"file {self.file}")
+                values[attribute] = (value, Origin(f"file {self.file}", place))
         return values
 
     def table_of_queue(self, kind: type[Any], queue: str, section: str, table: Any) -> _Values:
@@ -168,7 +198,8 @@ class _Reading:
             if not about.per_queue and values.pop(attribute, None) is not None:
                 name = toml_name(attribute)
                 self.mistakes.append(
-                    f"{self.file}: [{where}] {name}: it is the same for all queues; set it in [{section}]"
+                    f"{self.at(f'{where}.{name}')}: [{where}] {name}: "
+                    f"it is the same for all queues; set it in [{section}]"
                 )
         return values
 
@@ -178,11 +209,11 @@ class _Reading:
         for source in sources:
             values |= source
         made = kind(**{attribute: value for attribute, (value, _) in values.items()})
-        for attribute, (_, origin) in values.items():
-            self.origins[where, toml_name(attribute)] = origin
+        for attribute, (_, came_from) in values.items():
+            self.origins[where, toml_name(attribute)] = came_from
         if hasattr(made, "mistakes"):
             for attribute, sentence in made.mistakes().items():
-                origin = values[attribute][1] if attribute in values else DEFAULT
+                origin = _told(values[attribute][1], self.text) if attribute in values else DEFAULT
                 sentence = f"[{where}] {toml_name(attribute)} (from {origin}): {sentence}"
                 self.mistakes.append(sentence)
         return made
@@ -204,7 +235,7 @@ def _from_flags(flags: Mapping[str, str], reading: _Reading) -> dict[str, _Value
         section, attribute, about, _ = known[flag]
         value = reading.value(about, raw, flag)
         if value is not None:
-            values[section][attribute] = (value, f"flag {flag}")
+            values[section][attribute] = (value, Origin(f"flag {flag}"))
     return values
 
 
@@ -223,26 +254,29 @@ def _from_env(env: Mapping[str, str], reading: _Reading) -> dict[str, _Values]:
         section, attribute, about = known[variable]
         value = reading.value(about, raw, f"env {variable}")
         if value is not None:
-            values[section][attribute] = (value, f"env {variable}")
+            values[section][attribute] = (value, Origin(f"env {variable}"))
     return values
 
 
-def _read_file(path: Path | None) -> dict[str, Any]:
+def _read_file(path: Path | None) -> tuple[str, dict[str, Any]]:
+    """The text and what it says."""
     if path is None:
-        return {}
+        return "", {}
+    name = str(path) if str(path).isprintable() else repr(str(path))
     import tomllib  # at the top it would cost each start without a file 3 ms
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except FileNotFoundError:
-        raise ConfigError(f"the config file {path} does not exist; nothing was started") from None
+        raise ConfigError(f"the config file {name} does not exist; nothing was started") from None
     except OSError as error:
         why = error.strerror
-        raise ConfigError(f"the config file {path} cannot be read: {why}; nothing was started") from None
+        raise ConfigError(f"the config file {name} cannot be read: {why}; nothing was started") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"the config file {path} is not UTF-8 text; nothing was started") from None
+        raise ConfigError(f"the config file {name} is not UTF-8 text; nothing was started") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the config file {path} is not TOML: {error}; nothing was started") from None
+        raise ConfigError(f"the config file {name} is not TOML: {error}; nothing was started") from None
 
 
 def _split(document: dict[str, Any], reading: _Reading) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -252,15 +286,18 @@ def _split(document: dict[str, Any], reading: _Reading) -> tuple[dict[str, Any],
         if name in SECTIONS:
             tables[name] = table
         elif name != "queue":
-            reading.mistakes.append(f"{reading.file}: [{name}]: {unknown(name, [*SECTIONS, 'queue'])}")
+            known = unknown(name, [*SECTIONS, "queue"])
+            reading.mistakes.append(f"{reading.at(name)}: [{name}]: {known}")
     queues = document.get("queue", {})
     if not isinstance(queues, dict) or not all(isinstance(table, dict) for table in queues.values()):
-        reading.mistakes.append(f"{reading.file}: each queue has a table of its own, written as [queue.NAME]")
+        where = reading.at("queue")
+        reading.mistakes.append(f"{where}: each queue has a table of its own, written as [queue.NAME]")
         queues = {}
     for name in queues:
         if not name or ":" in name:
             rule = "has no colon in it" if name else "is not empty"
-            reading.mistakes.append(f"{reading.file}: [queue] {name!r}: a queue's name {rule}")
+            where = reading.at(f"queue.{name}")
+            reading.mistakes.append(f"{where}: [queue] {name!r}: a queue's name {rule}")
     return tables, queues
 
 
@@ -293,7 +330,7 @@ def _queue(
     return structs.replace(made, **inner)  # type: ignore[no-any-return]
 
 
-def _circles(queues: Mapping[str, QueueConfig], file: str) -> Iterator[str]:
+def _circles(queues: Mapping[str, QueueConfig], at: Callable[[str], str]) -> Iterator[str]:
     """A sentence for each queue whose dead letters would come back to it."""
     for name in queues:
         passed: list[str] = []
@@ -303,7 +340,8 @@ def _circles(queues: Mapping[str, QueueConfig], file: str) -> Iterator[str]:
             after = queues[after].dead_letter if after in queues else None
         if after == name:
             way = f" by way of {', '.join(map(repr, passed))}" if passed else ""
-            yield f"{file}: [queue.{name}] dead_letter: jobs of {name!r} that fail would come back to it{way}"
+            where = f"{at(f'queue.{name}.dead_letter')}: [queue.{name}] dead_letter"
+            yield f"{where}: jobs of {name!r} that fail would come back to it{way}"
 
 
 def _message(mistakes: list[str]) -> str:

@@ -40,6 +40,17 @@ def _check_queue_name(name: str) -> str | None:
     return "a queue's name has no colon in it" if ":" in name else None
 
 
+def _check_targets(names: tuple[str, ...]) -> str | None:
+    for name in names:
+        module, colon, function = name.partition(":")
+        if module.endswith(".py") or "/" in module:
+            return f"{name!r} looks like a file; a target is a module: write module or module:function"
+        parts = [*module.split("."), *(function.split(".") if colon else ())]
+        if not all(part.isidentifier() for part in parts):
+            return f"{name!r} is no target; write module or module:function"
+    return None
+
+
 def _check_function(name: str) -> str | None:
     module, _, function = name.partition(":")
     return None if module and function else f"{name!r} is no function; write module:function"
@@ -400,12 +411,16 @@ class QueueConfig(Section):
     """
 
     target: tuple[str, ...] = option(
-        (), kind=TEXTS, doc="What runs its jobs: module, or module:function. May be a list."
+        (),
+        kind=TEXTS,
+        check=_check_targets,
+        doc="What runs its jobs: module, or module:function. May be a list.",
     )
     concurrency: int | None = option(
         None,
         kind=INT,
         at_least=1,
+        at_most=1024,
         shown="the processor's own, else one for each usable CPU",
         doc="Number of slots: jobs of this queue that run at once, each in a runner.",
     )

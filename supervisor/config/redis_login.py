@@ -60,11 +60,17 @@ def whole_url(redis: RedisConfig, env: Mapping[str, str], url: str) -> str:
     return f"{url}{'&' if '?' in rest else '?'}{options}"
 
 
-def _found(option: str, path: Path, env: Mapping[str, str]) -> Path:
-    """The file; without a directory in its name, systemd's credential of that name if there is one."""
+def credential(path: Path, env: Mapping[str, str]) -> Path | None:
+    """Systemd's credential of that name, if it is a name without a directory and there is one."""
     credentials = env.get("CREDENTIALS_DIRECTORY")
     if credentials and len(path.parts) == 1 and (Path(credentials) / path).exists():
-        path = Path(credentials) / path
+        return Path(credentials) / path
+    return None
+
+
+def _found(option: str, path: Path, env: Mapping[str, str]) -> Path:
+    """The file, or the credential of that name."""
+    path = credential(path, env) or path
     try:
         with path.open("rb"):
             return Path(os.path.abspath(path))  # the working directory may change before it is read again

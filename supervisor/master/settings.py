@@ -152,12 +152,16 @@ def profile_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> str:
 
 
 def settings_by_queue(plan: Plan, facts: Sequence[ProcessorFacts]) -> list[QueueSettings]:
-    """One worker for each queue that the processors name. Raises `ConfigError` when none is left."""
+    """One worker for each queue that the processors name, or that is asked for.
+
+    Raises `ConfigError` when none is left, and for one that is asked for and that no processor serves.
+    """
     queues = list(dict.fromkeys(each.queue for each in facts))
     chosen = [queue for queue in queues if not plan.only_queues or queue in plan.only_queues]
-    if not chosen:
+    unserved = [queue for queue in plan.only_queues if queue not in queues]
+    if unserved or not chosen:
         raise ConfigError(
-            f"no processor serves {' or '.join(map(repr, plan.only_queues))}; "
+            f"no processor serves {' or '.join(map(repr, unserved))}; "
             f"the targets serve {', '.join(map(repr, queues)) or 'no queue at all'}. No job was taken."
         )
     return [_settings_of(plan, queue, [each for each in facts if each.queue == queue]) for queue in chosen]

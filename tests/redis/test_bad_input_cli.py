@@ -43,6 +43,8 @@ ROWS: dict[str, list[str]] = {
     "stack": ["work", "2"],
     "recommend": [],
     "check": ["json:dumps", "--queue", "work"],
+    "config show": [],
+    "config check": ["settings.toml"],
     "doctor": [],
     "systemd install": ["mail", "--print"],
     "systemd uninstall": ["--root", "."],
@@ -68,7 +70,17 @@ ROWS: dict[str, list[str]] = {
     "resume": ["work"],
 }
 # They ask no server.
-OFFLINE = ("check", "doctor", "ps", "top", "stack", "recommend", "systemd install", "systemd uninstall")
+OFFLINE = (
+    "check",
+    "config show",
+    "doctor",
+    "ps",
+    "top",
+    "stack",
+    "recommend",
+    "systemd install",
+    "systemd uninstall",
+)
 HALF = "half\udc80"  # how Python says a byte that is no UTF-8
 ODD = ("", " ", "{a}{b}", "\n", "*", "%s", "-", "--", "n" * 50_000, HALF, "9" * 5_000, "-1", "é🐂")
 # Refused whatever the subcommand, by the kind of the parameter;
@@ -115,6 +127,7 @@ def seeded(raw: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "lines.jsonl").write_text("1\n2\n")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     (tmp_path / "empty").touch()
+    (tmp_path / "settings.toml").write_text('[queue.work]\ntarget = "json:dumps"\n')
     with Queue("work", url=redis_url) as queue:
         queue.add("waiting", {})
         queue.add("delayed", {}, delay_ms=3_600_000)

@@ -158,3 +158,16 @@ def test_in_a_service_no_private_server_is_used_unasked(
         assert "OXHERD_REDIS_URL" in said
         assert said.count("\n") == 1
     assert not (tmp_path / "state").exists()
+
+
+def test_a_queue_may_be_named_again(planned: Callable[..., Plan]) -> None:
+    """A plain function serves each of them; of the config both are served, in its order."""
+    plan = planned("pictures:resize", "--queue", "work", "--queue", "mail", "--queue", "work")
+    assert plan.targets == (
+        Target(name="pictures:resize", queue="work"),
+        Target(name="pictures:resize", queue="mail"),
+    )
+    assert plan.only_queues == ("work", "mail")
+
+    plan = planned("--queue", "work", "--queue", "mail", config=TWO_QUEUES + '[queue.other]\ntarget = "x"\n')
+    assert [target.queue for target in plan.targets] == ["mail", "mail", "work"]

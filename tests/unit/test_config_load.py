@@ -48,7 +48,7 @@ def test_flags_win_over_environment_over_file_over_default(write):
     assert values == (30_000, 21_000, 12_000)
     assert loaded.origin("lock", "duration") == "flag --lock-duration"
     assert loaded.origin("stalled", "interval_ms") == "env OXHERD_STALLED_INTERVAL"
-    assert loaded.origin("stop", "deadline") == "file oxherd.toml"
+    assert loaded.origin("stop", "deadline") == "file oxherd.toml:6"
     assert loaded.origin("stalled", "max_count") == "default"
 
 
@@ -143,19 +143,21 @@ def test_all_mistakes_are_said_together_with_file_key_and_nearest_name(write):
     text = mistakes_of(path, {"OXHERD_STOP_DEADLIN": "3s"}, {"--log-level": "loud"})
 
     assert text.splitlines()[0] == "the settings have 8 mistakes; nothing was started:"
-    assert "oxherd.toml: [lock] 'duratoin' is unknown; did you mean 'duration'?" in text
-    assert "oxherd.toml: [stalled] interval: 30 has no unit; write it in quotes with one, like '30s'" in text
-    assert "oxherd.toml: [stalled] max_count: -1 is less than 0" in text
-    assert "oxherd.toml: [lok]: 'lok' is unknown; did you mean 'lock'?" in text
-    assert "oxherd.toml: [queue.thumbnails] 'concurency' is unknown; did you mean 'concurrency'?" in text
-    assert "oxherd.toml: [queue.thumbnails.policy] timeout: 'long' is no duration" in text
+    assert "oxherd.toml:3: [lock] 'duratoin' is unknown; did you mean 'duration'?" in text
+    assert (
+        "oxherd.toml:5: [stalled] interval: 30 has no unit; write it in quotes with one, like '30s'" in text
+    )
+    assert "oxherd.toml:6: [stalled] max_count: -1 is less than 0" in text
+    assert "oxherd.toml:7: [lok]: 'lok' is unknown; did you mean 'lock'?" in text
+    assert "oxherd.toml:9: [queue.thumbnails] 'concurency' is unknown; did you mean 'concurrency'?" in text
+    assert "oxherd.toml:11: [queue.thumbnails.policy] timeout: 'long' is no duration" in text
     assert "env 'OXHERD_STOP_DEADLIN' is unknown; did you mean 'OXHERD_STOP_DEADLINE'?" in text
     assert "--log-level: 'loud' is none of debug, info, warning, error" in text
 
 
 def test_one_mistake_is_one_sentence(write):
     text = mistakes_of(write('[lock]\nduration = "10ms"\n'))
-    assert text == "oxherd.toml: [lock] duration: 10ms is less than 1s; nothing was started"
+    assert text == "oxherd.toml:2: [lock] duration: 10ms is less than 1s; nothing was started"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_what_cannot_be_understood_is_said_in_one_sentence(write, text, sentence
 
 def test_a_question_is_followed_by_a_sentence(write):
     text = mistakes_of(write("[polcy]\n"))
-    assert text == "oxherd.toml: [polcy]: 'polcy' is unknown; did you mean 'policy'? Nothing was started"
+    assert text == "oxherd.toml:1: [polcy]: 'polcy' is unknown; did you mean 'policy'? Nothing was started"
 
 
 def test_a_file_that_is_no_text_or_may_not_be_read_is_said_without_pythons_words(tmp_path):
