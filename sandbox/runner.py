@@ -114,7 +114,7 @@ def live(
 
     link_fd     its end of the link
     faults_fd   where its faulthandler writes; None: to stderr
-    permits_fd  an eventfd with a permit for each job sent ahead; None: none is
+    permits_fd  where a permit lies for each job sent ahead (wire.py); None: none is
     """
     kept_fds = birth.kept_fds.union(fd for fd in (link_fd, faults_fd, permits_fd) if fd is not None)
     isolated = isolate_runner(birth.policy, birth.inherited, birth.master_pid, kept_fds)

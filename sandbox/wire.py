@@ -15,9 +15,10 @@ runner begins nothing that was sent ahead. Nobody counts bytes: the runner canno
 process of the job has written.
 
 Short jobs are sent ahead, with NEXT, while the one before is at work. A job sent ahead is begun only by who
-takes a permit for it from an eventfd that master and runner share: one is put in for each NEXT before it is
-sent. The master takes permits back to have jobs back, the last ones first, whatever the runner is doing; a
-NEXT without a permit is answered with SKIPPED. So each is begun once, or known not to have been.
+takes a permit for it: a byte from a socket whose end master and runner share, and whose other end, by which
+one is put in for each NEXT before that is sent, the master has alone. The master takes permits back to have
+jobs back, the last ones first, whatever the runner is doing; a NEXT without a permit is answered with
+SKIPPED. So each is begun once, or known not to have been.
 
 There is no resynchronising: whoever reads a bad frame ends the other (I7).
 

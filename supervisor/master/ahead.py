@@ -12,7 +12,7 @@ It decides numbers and choices; the dispatcher sends, and takes back.
 
 from __future__ import annotations
 
-import os
+import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -33,50 +33,51 @@ NONE_FOR: Final = (
 class Permits:
     """Of one runner. One for each job sent ahead; who takes it begins the job, or has it back."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, put_in: int, taken: int) -> None:
+        self._put_in = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, put_in)
+        self._taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, taken)
         self._left = 0  # when it was closed
 
+    # I7: the runner has this end too, and may have told the kernel that whoever reads there is to wait.
+
     def grant(self, count: int) -> None:
-        os.eventfd_write(self._fd, count)
+        """Raises OSError when the runner has shut the socket down."""
+        self._put_in.send(bytes(count), socket.MSG_DONTWAIT)
 
     def take_back(self) -> int:
-        """Take all that are left; how many jobs, counted from the last one, were not begun and never will be.
-
-        A runner could put in permits of its own, so whoever asks counts the jobs too (I7).
-        """
-        if self._fd < 0:
+        """Take all that are left: so many jobs, counted from the last one, never will be begun."""
+        if self._left:
             left, self._left = self._left, 0
             return left
-        taken = 0
         try:
-            while taken < 2 * MOST:
-                os.eventfd_read(self._fd)
-                taken += 1
-        except BlockingIOError:
-            pass
-        return taken
+            return len(self._taken.recv(2 * MOST, socket.MSG_DONTWAIT))
+        except OSError:
+            return 0
 
     def close(self) -> None:
-        if self._fd >= 0:
-            left = self.take_back()
-            os.close(self._fd)
-            self._fd, self._left = -1, left
+        left = self.take_back()
+        self._put_in.close()
+        self._taken.close()
+        self._left = left
 
 
 class Ahead:
-    """The busy runners of one queue, and how many jobs each may have besides the one at work.
-
-    never   nothing is sent ahead.
-    """
+    """The busy runners of one queue, and how many jobs each may have besides the one at work."""
 
     def __init__(self) -> None:
-        self.never = False
+        self._never = False
         self._busy: OrderedDict[Runner, None] = OrderedDict()
+        self._aside: set[Runner] = set()
         self._took_us = [0] * SAMPLES
         self._count = 0
         self._none_before = 0
         self.depth = 0
+
+    def adopt(self, *, never: bool) -> None:
+        """From now on; `never`: nothing is sent ahead."""
+        self._never = never
+        if never:
+            self.depth = 0
 
     # --- what is expected -----------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ class Ahead:
         last = sorted(self._took_us[: self._count])
         p95 = last[len(last) * 95 // 100]
         self.depth = (
-            0 if self.never or self._count < self._none_before else min(MOST, AHEAD_US // max(1, p95))
+            0 if self._never or self._count < self._none_before else min(MOST, AHEAD_US // max(1, p95))
         )
 
     def halted(self) -> None:
@@ -106,21 +107,35 @@ class Ahead:
         """It was given a job while it had none."""
         if runner.pipe.permits is not None and runner.room == 1:
             self._busy[runner] = None
+            self._aside.discard(runner)
 
     def remove(self, runner: Runner) -> None:
-        """It has nothing to do, does not serve on, or turned out to be at something long."""
+        """It has nothing to do, or does not serve on."""
         self._busy.pop(runner, None)
+        self._aside.discard(runner)
+
+    def set_aside(self, runner: Runner) -> None:
+        """It is at something long, or has to skip what was taken back: until it is given a job while it has
+        none, nothing is sent ahead to it.
+        """
+        self._busy.pop(runner, None)
+        self._aside.add(runner)
 
     @property
     def anybody(self) -> bool:
-        return bool(self._busy)
+        """May a job have been fetched for one of them?"""
+        return bool(self._busy or self._aside)
 
     def room(self) -> int:
         """How many more could be sent."""
         if not self.depth:
             return 0
         most = self.depth + 1
-        return sum(most - len(runner.attempts) for runner in self._busy if len(runner.attempts) < most)
+        return sum(
+            most - len(runner.attempts)
+            for runner in self._busy
+            if len(runner.attempts) < most and not runner.pipe.full
+        )
 
     def choose(self) -> Runner | None:
         """Who takes the next one: each in its turn."""
@@ -128,9 +143,14 @@ class Ahead:
         for _ in range(len(self._busy)):
             runner = next(iter(self._busy))
             self._busy.move_to_end(runner)
-            if len(runner.attempts) <= most:
+            if len(runner.attempts) <= most and not runner.pipe.full:
                 return runner
         return None
+
+    def at_work_since(self, before: float) -> list[Runner]:
+        """Those whose job has begun before that: it is not short."""
+        at_work = [runner for runner in self._busy if runner.attempts]
+        return [runner for runner in at_work if runner.at_work()[0].started_at < before]
 
     def waiting(self) -> list[Runner]:
         """Those behind whose job others wait."""

@@ -185,6 +185,8 @@ class Cancelling:
         if attempt.verdict is not None:
             return  # it has ended otherwise; `written` sees whether it goes on
         self._work.pull(attempt)
+        if attempt.verdict is not None:
+            return
         runner = attempt.runner
         log.info(
             "cancel.asked",

@@ -124,6 +124,8 @@ class Dispatcher:
             watch=self._watch,
             listener=listener,
             began=runners.began,
+            serves_on=runners.serves_on,
+            kill=runners.kill,
             clock=clock,
             loop=loop,
         )
@@ -168,6 +170,12 @@ class Dispatcher:
         """Attempts that have a runner, or wait for one."""
         return self._placing.unplaced() + sum(each.runner is not None for each in self.attempts.values())
 
+    def busy(self) -> int:
+        """The same without those that were sent ahead of a slot: no more than there are slots."""
+        return self._placing.unplaced() + sum(
+            each.runner is not None and each.started_at > 0 for each in self.attempts.values()
+        )
+
     def quiet(self) -> None:
         """The stop begins: what has not begun goes back."""
         self.stopping = self._placing.stopping = True
@@ -178,7 +186,7 @@ class Dispatcher:
         self._placing.flush()
 
     def pull(self, attempt: Attempt) -> None:
-        """Take it out of its runner, if it was sent ahead and has not begun."""
+        """Take it out of its runner, if it was sent ahead and has not begun. It may turn out to be over."""
         self._placing.pull(attempt)
 
     # --- the way of a job -------------------------------------------------------------------------------
@@ -319,6 +327,9 @@ class Dispatcher:
             if attempt.verdict is None and not attempt.delivered:
                 self._placing.place(attempt)
                 continue
+            if attempt.verdict is None and attempt.ahead and not attempt.started_at:
+                self._placing.hand_on([attempt])  # its permit is gone, but the one before it never ended
+                continue
             attempt.evidence = evidence.of_exit(attempt, runner, how, self._clock())
             if attempt.verdict is None:
                 attempt.verdict = CutOff() if runner.was_killed else self._died(attempt, runner, how)
@@ -350,8 +361,10 @@ class Dispatcher:
 
     def end(self, attempt: Attempt, verdict: Verdict) -> None:
         """Decide now, write when the runner is dead (`on_exit`). Not for an attempt that is decided."""
-        attempt.verdict = verdict
         self._placing.pull(attempt)
+        if attempt.verdict is not None:
+            return  # it was over, as was heard now, and who is at work there is another
+        attempt.verdict = verdict
         if attempt.runner is None:
             self._placing.forget(attempt)
             self.decide(attempt, verdict)

@@ -98,7 +98,8 @@ class Looking:
             began_at = self._now()
             for worker in self._master.workers:
                 for attempt in worker.dispatcher.attempts.values():
-                    if began_at - attempt.started_at >= PEAK_EVERY_S and not attempt.limits.memory_bytes:
+                    long = attempt.started_at and began_at - attempt.started_at >= PEAK_EVERY_S
+                    if long and not attempt.limits.memory_bytes:
                         _note_peak(attempt)
             await asyncio.sleep(max(PEAK_EVERY_S, (self._now() - began_at) / PEAK_SHARE))
 
@@ -159,7 +160,9 @@ class Looking:
             raise UsageError("the verb stack needs the queue and the id of a job, as texts")
         for worker in self._master.workers:
             attempt = worker.dispatcher.attempts.get(job_id)
-            if worker.keys.name == queue and attempt is not None and attempt.runner is not None:
+            if worker.keys.name != queue or attempt is None or attempt.runner is None:
+                continue
+            if attempt.started_at:  # else it waits there behind another
                 return await self._stacks_of(attempt, attempt.runner)
         return {"found": False}
 

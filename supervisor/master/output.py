@@ -47,6 +47,7 @@ class OutputPipe:
         self._closed = False
         self._more: asyncio.Handle | None = None  # lines that are complete wait for the next turn
         self._reading = False
+        self.telling = False  # a line of it is being told
         os.set_blocking(fd, False)
         self._want_more()
 
@@ -100,6 +101,7 @@ class OutputPipe:
     def _cut(self, at_most: int) -> bool:
         """Tell complete lines, parts of endless ones; False when `at_most` were told, and more is left."""
         received, begin = self._received, 0
+        told_by_another, self.telling = self.telling, True
         try:
             for _ in range(at_most):
                 end = received.find(b"\n", begin)
@@ -116,6 +118,7 @@ class OutputPipe:
                 self._tell(line)
             return received.find(b"\n", begin) < 0 and len(received) - begin <= LINE_BYTES
         finally:
+            self.telling = told_by_another
             del received[:begin]
 
     def _leave_out(self, begin: int) -> int:
@@ -140,6 +143,7 @@ class OutputPipe:
         for _ in range(reads):
             if self._closed or not self._read_once():
                 break
+        self.telling = True
         if not self._cut(DRAIN_LINES):
             self._received = self._received[self._leave_out(0) :]
         if self._left_out:
@@ -150,6 +154,7 @@ class OutputPipe:
         if self._received:
             self._tell(self._received)
             self._received.clear()
+        self.telling = False
         self._want_more()
 
     def close(self) -> None:

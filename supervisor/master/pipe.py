@@ -17,6 +17,7 @@ from supervisor.master.ahead import Permits
 
 READ_BYTES: Final = 64 * 1024  # above malloc's mmap threshold each read would cost two system calls more
 CLOSED_FOR_S: Final = 1.0  # so long after the end of its link a process has ended too, or never will
+FULL_BYTES: Final = 64 * 1024  # put, and not sent yet: the next job goes elsewhere
 DRAIN_READS: Final = 64  # the kernel holds less for us; a stray that goes on writing cannot hold the master
 
 
@@ -32,6 +33,7 @@ class Pipe:
     most once.
 
     permits   for jobs that are sent ahead by it; None: none are.
+    full      so much is to be sent that no further job is to be sent ahead: their data wait in our memory.
     """
 
     def __init__(
@@ -50,10 +52,13 @@ class Pipe:
         self._on_frame = on_frame
         self._on_bad = on_bad
         self.permits = permits
+        self.full = False
         self._ahead: list[bytes] = []  # frames of jobs to be sent ahead
+        self._ahead_bytes = 0
         self._received = bytearray()
         self._unsent = bytearray()
         self._reading = False
+        self._cutting = False
         self._deaf = False
         self._closed = False
         self._ended: asyncio.TimerHandle | None = None  # the other end has closed it
@@ -69,13 +74,22 @@ class Pipe:
     def put(self, body: bytes, attempt: int) -> None:
         """A job to be sent ahead, with the next `flush`."""
         self._ahead.append(frame(Kind.NEXT, body, attempt))
+        self._ahead_bytes += len(body)
+        self.full = self.full or self._ahead_bytes > FULL_BYTES
 
     def flush(self) -> None:
         """Send what was put, in one write. Who is dead by now has begun none of it: its permits tell."""
-        ahead, self._ahead = self._ahead, []
-        if ahead and self.permits is not None and not self._closed:
+        ahead, self._ahead, self._ahead_bytes = self._ahead, [], 0
+        if not ahead or self.permits is None or self._closed:
+            return
+        try:
             self.permits.grant(len(ahead))  # first: who finds a job without a permit skips it
-            self._write(b"".join(ahead))
+        except OSError as error:
+            if not self._deaf:
+                self._on_bad(error)
+            return
+        self._write(b"".join(ahead))
+        self.full = bool(self._unsent)
 
     def _write(self, data: bytes) -> bool:
         if not self._unsent:
@@ -93,6 +107,7 @@ class Pipe:
             self._on_bad(FrameError(data[0], len(data)))  # it asks, and does not read what it is answered
             return False
         self._unsent += data
+        self.full = True
         return True
 
     def _writable(self) -> None:
@@ -105,6 +120,7 @@ class Pipe:
             sent = 0
         del self._unsent[:sent]
         if not self._unsent:
+            self.full = False
             self._loop.remove_writer(self._sock.fileno())
 
     def pause(self) -> None:
@@ -128,9 +144,10 @@ class Pipe:
         self._received = bytearray()
 
     def look(self) -> None:
-        """Hand on what has been said by now, before what was printed meanwhile is read."""
-        if self._reading:
-            self._read_once()
+        """Hand on all that has been said by now. Not from within a frame: the next one waits for its end."""
+        for _ in range(DRAIN_READS):
+            if not self._reading or self._cutting or not self._read_once():
+                break
 
     def _read_once(self) -> bool:
         """Read what is there and hand on its frames; False when nothing was there or the other end closed."""
@@ -157,6 +174,7 @@ class Pipe:
 
     def _cut(self, *, even_paused: bool = False) -> None:
         """Hand on the frames that are complete. Each may lead to a pause, or to the end."""
+        self._cutting = True
         try:
             while len(self._received) >= HEADER.size and (self._reading or even_paused) and not self._deaf:
                 cut = take_frame(self._received, FROM_RUNNER, self._max_body)
@@ -166,6 +184,8 @@ class Pipe:
         except FrameError as error:
             self.deafen()
             self._on_bad(error)
+        finally:
+            self._cutting = False
 
     def drain(self) -> None:
         """Read until it would block, paused or not: what a runner said before its exit counts."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -26,6 +26,7 @@ from supervisor.master.settings import QueueSettings
 from supervisor.master.verdicts import Cause, Crashed, CutOff, Verdict
 from supervisor.master.watch import Watch
 
+SKIPS_WITHIN_S: Final = 5.0  # a runner without a job, what was taken back from it
 NO_RUNNER_AFTER_S: Final = 5.0  # a fetched job whose runner died before it got it waits so long for another
 
 
@@ -35,6 +36,7 @@ class Judge(Protocol):
     def decide(self, attempt: Attempt, verdict: Verdict) -> None: ...  # of one that is in no runner
     def end(self, attempt: Attempt, verdict: Verdict) -> None: ...
     def go_on(self) -> None: ...  # there may be room for a job now
+    def idle(self) -> int: ...  # jobs that may begin now
 
 
 class Placing:
@@ -48,14 +50,18 @@ class Placing:
         watch: Watch,
         listener: Listener,
         began: Callable[[Runner], None],
+        serves_on: Callable[[Runner], bool],
+        kill: Callable[[Runner], None],
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`began(runner)` is told that an idle runner was sent a job."""
+        """`began(runner)` is told that an idle runner was sent a job; `serves_on(runner)`: may one have the
+        next that has come to have none, without an outcome?
+        """
         self._judge = judge
         self._watch = watch
         self._listener = listener
-        self._began = began
+        self._began, self._serves_on, self._kill = began, serves_on, kill
         self._clock = clock
         self._loop = loop
         self._idle: deque[Runner] = deque()  # one entry for each job that a runner could take now
@@ -69,7 +75,9 @@ class Placing:
     def adopt(self, settings: QueueSettings) -> None:
         self._settings = settings
         # The kernel is told a job's limits before it begins: ahead of a slot, that can only be what all have.
-        self._ahead.never = len(set(settings.limits.values())) > 1
+        # And what a limiter has counted it does not count again: a job that is handed back would cost two.
+        unlike = len(set(settings.limits.values())) > 1
+        self._ahead.adopt(never=unlike or settings.limiter is not None)
 
     # --- how many ---------------------------------------------------------------------------------------
 
@@ -93,8 +101,8 @@ class Placing:
             self._start(attempt, self._idle.pop())
         elif not attempt.alone and (runner := self._ahead.choose()) is not None:
             self._send_ahead(attempt, runner)
-        elif self._ahead.anybody:
-            self._hand_on(attempt)  # it was asked for when shorter jobs were expected
+        elif self._ahead.anybody and not attempt.alone:
+            self.hand_on([attempt])  # it was asked for when shorter jobs were expected
         else:
             self._unplaced.append(attempt)
             attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
@@ -120,15 +128,17 @@ class Placing:
             why = f"handed back: no runner could be had within {NO_RUNNER_AFTER_S:g} s; no attempt is counted"
             self._judge.end(attempt, CutOff(Cause.NO_RUNNER, why))
 
-    def _hand_on(self, attempt: Attempt) -> None:
-        """To a slot that is free, of whichever master (I9)."""
-        if self._idle and not self.stopping:
-            self._start(attempt, self._idle.pop())
-        else:
-            self._judge.decide(attempt, CutOff(Cause.STOPPED if self.stopping else Cause.NOT_BEGUN))
+    def hand_on(self, attempts: Iterable[Attempt]) -> None:
+        """To slots that are free, of whichever master (I9); given in the order in which they were fetched."""
+        left = deque(attempts)
+        while left and self._idle and not self.stopping and self._judge.idle() > 0:
+            self._start(left.popleft(), self._idle.pop())
+        while left:  # each goes to the front of the queue: the last one first
+            self._judge.decide(left.pop(), CutOff(Cause.STOPPED if self.stopping else Cause.NOT_BEGUN))
 
     def _start(self, attempt: Attempt, runner: Runner) -> None:
         body = self._prepare(attempt, runner)
+        attempt.ahead = False
         runner.advance(Fact.JOB_SENT)
         self._begin(attempt, runner)
         attempt.delivered = runner.pipe.send(Kind.START, body, attempt.number)
@@ -181,18 +191,16 @@ class Placing:
     def look_for_long_ones(self) -> None:
         """No job waits behind one that is not short."""
         self._looking = None
-        long_since = self._clock() - LONG_S
-        waiting = self._ahead.waiting()
-        for runner in waiting:
-            if runner.at_work()[0].started_at < long_since:
-                self.recall(runner)
-        if waiting:
+        for runner in self._ahead.at_work_since(self._clock() - LONG_S):
+            self._ahead.set_aside(runner)  # nor does what is recalled go from one of them to the other
+            self.recall(runner)
+        if self._ahead.waiting():
             self._looking = self._loop.call_later(LOOK_EVERY_S, self.look_for_long_ones)
 
     def recall(self, runner: Runner) -> None:
         """Have back what it has not begun, and give it to others."""
-        for attempt in self.take_back(runner):
-            self._hand_on(attempt)
+        if runner.attempts:
+            self.hand_on(self.take_back(runner))
 
     def recall_all(self) -> None:
         """Nothing waits behind another job any more."""
@@ -200,19 +208,23 @@ class Placing:
             self.recall(runner)
 
     def pull(self, attempt: Attempt) -> None:
-        """Take it out of its runner, if it was sent ahead and has not begun."""
+        """Take it out of its runner, if it was sent ahead and has not begun. If it has, nothing begins after
+        it in that runner; and if it is over, and the next has begun, it has its outcome afterwards.
+        """
         runner = attempt.runner
-        if runner is None or not attempt.ahead:
+        if runner is None or runner.room > 1 or (len(runner.attempts) == 1 and not attempt.ahead):
             return
-        for each in self.take_back(runner):
-            if each is not attempt:
-                self._hand_on(each)
+        self.hand_on([each for each in self.take_back(runner) if each is not attempt])
+        if attempt.runner is not None:
+            runner.hear()
 
     def take_back(self, runner: Runner) -> list[Attempt]:
         """What the runner has not begun; it is in none from now on, and has nothing but its lock."""
         back = runner.take_back()
         if back:
-            self._ahead.remove(runner)  # until it has skipped them: it must not take for theirs a new permit
+            self._ahead.set_aside(
+                runner
+            )  # until it has skipped them: it must not take for theirs a new permit
         for attempt in back:
             self._watch.forget(attempt)
             if attempt.deadline is not None:
@@ -221,18 +233,28 @@ class Placing:
             attempt.number = new_number()
         if back and not runner.attempts and runner.phase is Phase.BUSY:
             runner.advance(Fact.OUTCOME)
+            self._await_skips(runner)
         return back
+
+    def _await_skips(self, runner: Runner) -> None:
+        self._loop.call_later(SKIPS_WITHIN_S, self._skips_nothing, runner)
+
+    def _skips_nothing(self, runner: Runner) -> None:
+        """I7: somebody else may have read what was sent to it, and its slot would wait for ever."""
+        if runner.recalled and runner.phase is Phase.IDLE:
+            self._kill(runner)
 
     def skipped(self, runner: Runner, number: int) -> None:
         """It has come by a job that was taken back."""
         runner.recalled.discard(number)
-        if not runner.recalled and runner.phase is Phase.IDLE:
+        if not runner.recalled and runner.phase is Phase.IDLE and self._serves_on(runner):
             self.came_free(runner)
 
     # --- what becomes of a runner -----------------------------------------------------------------------
 
     def came_free(self, runner: Runner) -> None:
         if runner.recalled:
+            self._await_skips(runner)
             return  # until it has skipped what was taken back, nothing that is sent to it is sure to begin
         if self._unplaced:
             self._start(self._unplaced.popleft(), runner)
@@ -251,7 +273,6 @@ class Placing:
         """What was sent ahead begins, or it is idle, or it takes no job any more."""
         if not serves_on and runner.attempts:
             self.leaves(runner)
-            self.recall(runner)
         if runner.attempts:
             self._begin(runner.at_work()[0], runner)
             self._judge.go_on()
@@ -261,7 +282,8 @@ class Placing:
             self.came_free(runner)
 
     def leaves(self, runner: Runner) -> None:
-        """It takes no job any more."""
+        """It takes no job any more, and what it has not begun goes to others at once."""
         self._ahead.remove(runner)
         while runner in self._idle:
             self._idle.remove(runner)
+        self.recall(runner)

@@ -178,6 +178,13 @@ class Runner:
         if len(self.attempts) > 1 and self.room == 1:
             self.pipe.look()
 
+    def hear(self) -> None:
+        """Is the job over by now? Not while what it has printed is told: the rest of that would be the next
+        one's.
+        """
+        if not any(output.telling for output in self.outputs):
+            self.pipe.look()
+
     def end_lines(self) -> None:
         """The job is over, and nothing that it wrote is left to be read, as the runner says."""
         for output in self.outputs:
@@ -185,7 +192,10 @@ class Runner:
 
     def take_back(self) -> list[Attempt]:
         """The jobs that were sent ahead to it and not begun; it never will begin them."""
-        left = self.pipe.permits.take_back() if self.pipe.permits is not None else 0
+        if self.pipe.permits is None:
+            return []
+        self.pipe.flush()  # who was put and has no permit yet would be taken for one that has begun
+        left = self.pipe.permits.take_back()
         back = [attempt for attempt in self.attempts.values() if attempt.ahead][-left:] if left else []
         for attempt in back:
             del self.attempts[attempt.number]

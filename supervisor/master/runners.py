@@ -106,6 +106,7 @@ class Runners:
             rng=rng,
         )
         self.began, self.finished = self._succession.began, self._succession.finished
+        self.serves_on = self._succession.serves_on
         self.replace, self.shut = self._succession.replace, self._succession.shut
         self.reopen = self._succession.reopen
         self.jobs_dir: JobsDir | None = None  # where runners have their directories
@@ -258,7 +259,7 @@ class Runners:
             max_body=runner.nursery.policy.result_bytes + 65536,
             on_frame=partial(self._frame, runner),
             on_bad=lambda error: self.bad_frame(runner, str(error)),
-            permits=Permits(ends.permits[0]) if ends.permits else None,
+            permits=Permits(*ends.permits) if ends.permits else None,
         )
         runner.budget = OutputBudget(self._loop.time)
         for stream, fd in ends.outputs.items():

@@ -52,8 +52,10 @@ def environment(secrets: Sequence[str]) -> dict[str, str]:
 
 
 class Ends:
-    """One process' ends of a link and of two output pipes; of one for faulthandler, and of an eventfd with
-    permits, if there are any.
+    """One process' ends of a link and of two output pipes; of one for faulthandler, if there is any.
+
+    permits   ours: where permits for jobs sent ahead are put in, and where they are taken, which is the
+              child's too. Empty: none are.
     """
 
     def __init__(
@@ -89,8 +91,8 @@ class Ends:
 def new_ends(
     link_type: socket.SocketKind, *, faults: bool = False, permits: bool = False
 ) -> tuple[Ends, Ends]:
-    """Ours and a child's; `faults` adds a third pipe, `permits` an eventfd. Raises OSError when there are no
-    descriptors left, and keeps none then.
+    """Ours and a child's; `faults` adds a third pipe, `permits` a socket pair. Raises OSError when there are
+    no descriptors left, and keeps none then.
     """
     with ExitStack() as undo:
         link, far_link = socket.socketpair(socket.AF_UNIX, link_type)
@@ -103,9 +105,11 @@ def new_ends(
                 undo.callback(os.close, fd)
         shared: list[list[int]] = [[], []]
         if permits:
-            shared[0].append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
-            undo.callback(os.close, shared[0][0])
-            shared[1].append(os.dup(shared[0][0]))
+            put_in, taken = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            shared[0] += [put_in.detach(), taken.detach()]
+            for fd in shared[0]:
+                undo.callback(os.close, fd)
+            shared[1].append(os.dup(shared[0][1]))
         undo.pop_all()
     near, far = zip(*pipes, strict=True)
     return (

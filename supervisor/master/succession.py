@@ -126,15 +126,24 @@ class Succession:
         runner.served += 1
         if runner.phase is Phase.LEAVING:
             return False
+        if slot.fresh and not slot.closed:
+            self._take_over(slot, runner)
+            return False
+        if (
+            runner.wear is not None
+            and not (runner.replace_why or slot.closed)
+            and (runner.room == 1 or not runner.attempts)
+        ):
+            self._replace(runner, runner.wear.after_job(self._loop.time()))
+        return self.serves_on(runner)
+
+    def serves_on(self, runner: Runner) -> bool:
+        """It has no job, or one less; the same of one that has skipped what was taken back."""
+        slot = runner.slot
         if slot.closed:
             if not runner.attempts:
                 self._end(runner)
             return False
-        if slot.fresh:
-            self._take_over(slot, runner)
-            return False
-        if runner.wear is not None and not runner.replace_why and (runner.room == 1 or not runner.attempts):
-            self._replace(runner, runner.wear.after_job(self._loop.time()))
         if not runner.replace_why or not _is_idle(slot.successor):
             return True
         if runner.attempts:  # it takes no more of them; the last of those it has ends it

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -208,9 +209,9 @@ class Drive:
 
     def _born(self, slot: Any) -> None:
         pipes = [os.pipe() for _ in range(2)]
-        permits = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        permits = [each.detach() for each in socket.socketpair()]
         wire = Wire(10_000 + len(self.wires))
-        ends = Ends(wire, pipes[0][0], pipes[1][0], (), (permits,))  # type: ignore[arg-type]
+        ends = Ends(wire, pipes[0][0], pipes[1][0], (), permits)  # type: ignore[arg-type]
         self.runners._register(Runner(slot, os.getpid(), 20_000 + len(self.wires), self.nursery), ends)
         wire.say(Kind.READY, b'{"layers":[],"identity":""}')
         self.wires.append(wire)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 
 import pytest
-from test_master_dispatcher import World
+from msgspec import structs
+from test_master_dispatcher import SETTINGS, World
 
 from sandbox.ahead import take_permit
+from sandbox.policy import Limits
 from sandbox.wire import HALTED, NOTE_US_SHIFT, Kind
+from supervisor.master import placing
 from supervisor.master.ahead import AHEAD_US, JUDGED_EVERY, LONG_S, MOST, NONE_FOR, SAMPLES, Ahead, Permits
 from supervisor.master.phases import Phase
-from supervisor.protocol.commands.work import Completed, HandedBack
+from supervisor.master.spawning import new_ends
+from supervisor.master.verdicts import Cause, Crashed
+from supervisor.protocol.commands.work import Completed, HandedBack, Limiter
 
 
 @pytest.fixture
-def permits_fd():
-    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
-    yield os.dup(fd)
-    os.close(fd)
+def shared():
+    """Those of permits: the master's two, and the runner's."""
+    ours, theirs = new_ends(socket.SOCK_STREAM, permits=True)
+    made = Permits(*map(os.dup, ours.permits)), *theirs.permits
+    ours.close()
+    yield made
+    made[0].close()
+    theirs.close()
 
 
 def judged(*took_us):
@@ -57,17 +68,36 @@ def test_after_a_job_that_printed_others_are_not_sent_behind_for_a_while():
     assert ahead.depth == MOST
 
 
-def test_a_permit_is_taken_once_by_the_runner_or_by_the_master(permits_fd):
-    permits = Permits(permits_fd)
+def test_a_permit_is_taken_once_by_the_runner_or_by_the_master(shared):
+    permits, theirs = shared
     permits.grant(3)
-    assert take_permit(permits_fd)
+    assert take_permit(theirs)
     assert permits.take_back() == 2
-    assert not take_permit(permits_fd)
+    assert not take_permit(theirs)
     assert permits.take_back() == 0
 
 
-def test_what_was_left_when_it_was_closed_is_told_once(permits_fd):
-    permits = Permits(permits_fd)
+@pytest.mark.timeout(5)
+def test_i7_a_runner_can_neither_put_in_permits_nor_make_the_master_wait_for_one(shared):
+    permits, theirs = shared
+    os.set_blocking(theirs, True)  # of what it shares with us
+    os.write(theirs, b"1111")
+    assert permits.take_back() == 0
+    permits.grant(1)
+    assert permits.take_back() == 1
+
+
+def test_i7_a_runner_that_has_shut_its_permits_down_is_bad_and_no_harm_to_others(shared):
+    permits, theirs = shared
+    with socket.socket(fileno=os.dup(theirs)) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
+    assert permits.take_back() == 0
+    with pytest.raises(BrokenPipeError):
+        permits.grant(1)
+
+
+def test_what_was_left_when_it_was_closed_is_told_once(shared):
+    permits, _ = shared
     permits.grant(2)
     permits.close()
     permits.close()
@@ -165,7 +195,7 @@ async def test_i9_a_runner_that_dies_between_two_jobs_has_begun_neither(world):
     runner = busy(world, "1", "2", "3")
     ends(world, runner)
     world.dies(runner)
-    assert written(world, HandedBack) == ["2", "3"]
+    assert written(world, HandedBack) == ["3", "2"]
 
 
 async def test_a_lock_lost_by_a_job_that_waits_kills_nobody(world):
@@ -202,5 +232,136 @@ async def test_a_stop_hands_back_what_was_not_begun_at_once(world):
     runner = busy(world, "1", "2", "3")
     world.runner()  # even if another slot is free
     world.dispatcher.quiet()
-    assert written(world, HandedBack) == ["2", "3"]
+    assert written(world, HandedBack) == ["3", "2"]
     assert next(iter(runner.attempts.values())).job.id == "1"
+
+
+def handed_back(world):
+    """In the order in which they are put to the front of their queue: the last is the next."""
+    return written(world, HandedBack)
+
+
+async def test_what_is_handed_back_is_the_front_of_its_queue_in_the_order_it_had(world):
+    runner = busy(world, "long", "2", "3", "4")
+    world.dispatcher._placing.recall(runner)
+    assert handed_back(world) == ["4", "3", "2"]
+
+
+async def test_what_one_of_them_waits_for_is_not_given_to_another_that_is_at_something_long(world):
+    """Each would hold it for some ms, while a slot of another master is free."""
+    runner = busy(world, "long", "2")
+    world.dispatcher._placing._ahead.depth = 0
+    other = world.runner()
+    other.pipe.permits = Counted()
+    world.take("long, too")
+    world.dispatcher._placing._ahead.depth = MOST
+    for each in (runner, other):
+        each.at_work()[0].started_at -= 2 * LONG_S
+    world.dispatcher._placing.look_for_long_ones()
+    assert handed_back(world) == ["2"]
+    assert world.dispatcher.free() == 0
+
+
+async def test_i9_who_is_to_be_killed_begins_nothing_more(world):
+    """Its stacks are asked for first: in that time it could run what is behind, which goes elsewhere."""
+    runner = busy(world, "1", "2", "3")
+    world.dispatcher.end(world.dispatcher.attempts["1"], Crashed(Cause.OUTPUT, "too much"))
+    assert world.killed == [runner]
+    assert [attempt.job.id for attempt in runner.attempts.values()] == ["1"]
+    assert handed_back(world) == ["3", "2"]
+
+
+async def test_i4_a_limit_that_is_seen_after_the_job_was_over_hits_nobody(world):
+    """Its outcome is in the link, unread, and the one behind it is at work."""
+    runner = busy(world, "1", "2")
+    begins(runner)
+    runner.pipe.look = lambda: ends(world, runner)
+    world.dispatcher.end(world.dispatcher.attempts["1"], Crashed(Cause.WALL_TIME, "too long"))
+    assert not world.killed
+    assert written(world, Completed) == ["1"]
+    assert world.dispatcher.attempts["2"].started_at > 0
+
+
+async def test_a_slot_that_goes_ends_its_runner_when_that_has_skipped_what_it_had(world, monkeypatch):
+    """The last of its jobs was taken back between two: no outcome will ask whether it serves on."""
+    runner = busy(world, "1", "2")
+    number = list(runner.attempts)[1]
+    ends(world, runner)
+    asked = []
+    monkeypatch.setattr(world.dispatcher._placing, "_serves_on", lambda each: asked.append(each))
+    world.dispatcher.on_leaving(runner)  # as for a slot that is shut
+    assert runner.phase is Phase.IDLE and handed_back(world) == ["2"]
+    world.dispatcher.on_frame(runner, Kind.SKIPPED, b"", number, 0)
+    assert asked == [runner]
+    assert world.dispatcher.idle() == 0
+
+
+async def test_i7_who_never_skips_is_killed(world, monkeypatch):
+    monkeypatch.setattr(placing, "SKIPS_WITHIN_S", 0.01)
+    runner = busy(world, "1", "2")
+    world.dispatcher._placing.recall_all()
+    ends(world, runner)
+    async with asyncio.timeout(2):
+        while not world.killed:
+            await asyncio.sleep(0.005)
+    assert world.killed == [runner]
+
+
+async def test_the_same_job_fetched_again_takes_only_itself_out_of_its_runner(world):
+    """Of what is about to be sent with it nothing has a permit yet."""
+    runner = busy(world, "1", "2")
+    earlier = world.dispatcher.attempts["2"]
+    world.take("3")
+    world.take("2")
+    world.dispatcher.flush()
+    assert not world.killed
+    assert earlier.verdict is not None and earlier.runner is None
+    assert "3" not in [attempt.job.id for attempt in runner.attempts.values()]
+    assert handed_back(world) == ["3", "2"]
+
+
+async def test_a_job_that_was_fetched_for_who_is_at_something_long_by_now_goes_to_others_at_once(world):
+    runner = busy(world, "long")
+    runner.at_work()[0].started_at -= 2 * LONG_S
+    world.dispatcher._placing.look_for_long_ones()
+    world.take("2")
+    assert handed_back(world) == ["2"]
+
+
+async def test_no_more_goes_to_who_has_not_taken_what_was_sent(world):
+    """The data of jobs ahead would fill the master's memory."""
+    runner = busy(world, "1", "2")
+    runner.pipe.full = True
+    assert world.dispatcher.free() == 0
+    world.take("3")
+    assert handed_back(world) == ["3"]
+
+
+async def test_jobs_that_wait_in_a_runner_are_not_counted_as_slots_at_work(world):
+    busy(world, "1", "2", "3")
+    assert world.dispatcher.busy() == 1
+    assert world.dispatcher.at_work() == 3
+
+
+async def test_i9_whose_permit_is_gone_though_its_turn_never_came_has_no_attempt_burnt(world):
+    runner = busy(world, "1", "2")
+    begins(runner)
+    world.dies(runner)
+    assert handed_back(world) == ["2"]
+
+
+async def test_nothing_is_sent_ahead_once_the_settings_forbid_it(world):
+    """A cgroup is told limits before the job begins; a limiter would count a job that comes back twice."""
+    for forbidding in ({"limits": {"a": Limits(cpu_ms=1), "b": Limits()}}, {"limiter": Limiter(5, 1000)}):
+        world.dispatcher._placing._ahead.depth = MOST
+        world.dispatcher.adopt(structs.replace(SETTINGS, **forbidding))
+        assert world.dispatcher._placing._ahead.depth == 0
+
+
+async def test_recalled_jobs_do_not_begin_while_the_queue_is_degraded(world):
+    runner = busy(world, "1", "2")
+    world.runner()
+    world.dispatcher._health._pause("jobs crash")
+    world.dispatcher._placing.recall(runner)
+    assert handed_back(world) == ["2"]
+    world.dispatcher._health.close()

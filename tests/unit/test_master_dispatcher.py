@@ -31,6 +31,8 @@ class FakePipe:
     def __init__(self, *, there: bool) -> None:
         self.there, self.sent, self.paused = there, [], False
         self.permits, self.put_ahead = None, []
+        self.full = self.telling = False
+        self.look = lambda: None
 
     def send(self, kind, body=b"", attempt=0):
         self.sent.append(kind)
@@ -40,8 +42,9 @@ class FakePipe:
         self.put_ahead.append(attempt)
 
     def flush(self):
-        self.permits.left += len(self.put_ahead) - self.permits.granted
-        self.permits.granted = len(self.put_ahead)
+        if self.permits is not None:
+            self.permits.left += len(self.put_ahead) - self.permits.granted
+            self.permits.granted = len(self.put_ahead)
 
     def pause(self):
         self.paused = True
@@ -80,6 +83,9 @@ class World:
         self.outcomes.append(outcome)
 
     def began(self, runner): ...
+
+    def serves_on(self, runner):
+        return True
 
     def finished(self, runner):
         return runner.phase is not Phase.LEAVING

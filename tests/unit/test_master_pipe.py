@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
 from sandbox.wire import HEADER, MAX_BODY, Kind, frame
 from supervisor.master import pipe
+from supervisor.master.ahead import Permits
 from supervisor.master.budget import (
     AGAIN_S,
     BYTES_AT_ONCE,
@@ -264,3 +267,73 @@ async def test_who_closes_his_link_and_goes_on_is_told_once(link, monkeypatch):
     assert not made._read_once() and made._ended.when() < asyncio.get_running_loop().time()
     assert frames == [(Kind.LOG, b"the last")]
     assert [str(each) for each in bad] == ["an end of file: it closed its link and went on"]
+
+
+# --- jobs ahead ------------------------------------------------------------------------------------------
+
+
+async def test_what_was_said_before_something_was_printed_is_heard_first_however_long_it_is(link):
+    """More than one read: the outcome's end would be heard after the first line of the next job."""
+    made, theirs, frames, _ = link
+    result = b"1" * (2 * pipe.READ_BYTES)
+    theirs.sendall(frame(Kind.COMPLETED, result, 7))
+    made.look()
+    assert frames == [(Kind.COMPLETED, result)]
+
+
+async def test_looking_from_within_a_frame_hears_the_next_one_after_its_end():
+    order = []
+
+    def on_frame(kind, body, attempt, note):
+        made.look()
+        order.append(attempt)
+
+    ours, theirs = socket.socketpair()
+    made = Pipe(asyncio.get_running_loop(), ours, max_body=99, on_frame=on_frame, on_bad=order.append)
+    theirs.sendall(frame(Kind.COMPLETED, b"1", 1) + frame(Kind.COMPLETED, b"2", 2))
+    made.look()
+    made.close()
+    theirs.close()
+    assert order == [1, 2]
+
+
+async def test_a_line_is_told_once_when_telling_it_has_the_job_ended(output):
+    made, write, told = output
+    made._on_line = lambda text: (told.append(text), made.telling or told.append("not telling"))
+    os.write(write, b"one\ntwo\nhalf")
+    made.drain()
+    assert told == ["one", "two", "half"]
+    assert not made.telling
+
+
+async def test_a_link_that_is_full_says_so_until_its_runner_has_read(link):
+    made, theirs, _, bad = link
+    made.permits = SimpleNamespace(grant=lambda count: None, close=lambda: None)
+    made.put(b"x" * (pipe.FULL_BYTES + 1), 1)
+    assert made.full
+    made.flush()
+    made.put(b"x" * 1_000_000, 2)
+    made.flush()
+    assert made.full
+    theirs.setblocking(False)
+
+    def read():
+        with suppress(BlockingIOError):
+            theirs.recv(1 << 20)
+        return not made.full
+
+    await until(read)
+    assert not bad
+
+
+async def test_i7_a_runner_that_has_spoilt_its_permits_is_a_bad_one(link):
+    made, _, _, bad = link
+    ours, theirs = new_ends(socket.SOCK_STREAM, permits=True)
+    made.permits = Permits(*map(os.dup, ours.permits))
+    ours.close()
+    with socket.socket(fileno=os.dup(theirs.permits[0])) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
+    theirs.close()
+    made.put(b"1", 1)
+    made.flush()
+    assert len(bad) == 1
