@@ -58,7 +58,8 @@ class Row(msgspec.Struct, frozen=True):
     exits="0 shown, 2 wrong usage or config",
     example="oxherd config show --config /etc/oxherd/oxherd.toml",
 )
-def show(common: Common, **asked: Any) -> int:
+@click.option("--changed", is_flag=True, help="only what is not a default")
+def show(common: Common, changed: bool, **asked: Any) -> int:
     """Every setting that holds here, and where it is from: default, the line of the file, a variable of the
     environment, a flag or a credential.
 
@@ -66,7 +67,7 @@ def show(common: Common, **asked: Any) -> int:
     password: that is shown without it, in a comment. Give the flags of `oxherd run` to see what they change.
     """
     loaded = common.load(settings_flags(asked))
-    rows = list(_rows(loaded))
+    rows = [row for row in _rows(loaded) if not changed or row.origin != DEFAULT]
     if common.json:
         for row in rows:
             out(as_json(_record(row)))

@@ -1,4 +1,4 @@
-"""Pages of docs/how-to run as they stand: files are written, commands typed, what they say is compared."""
+"""The tutorial and pages of docs/how-to run as they stand: files written, commands typed, answers compared."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ PAGES = (
     "limits",
     "cancel",
     "async-processors",
+    "a-job-that-dies",
+    "a-queue-that-does-not-move",
+    "configure",
 )
 FILE = re.compile(r"`(\w+\.(?:py|sh|toml))`:\n\n```(?:python|sh|toml)\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -51,9 +54,9 @@ def is_as_told(told: str, seen: str) -> bool:
     return re.fullmatch(pattern, " ".join(seen.split())) is not None
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ["tutorial", *(f"how-to/{name}" for name in PAGES)])
 def test_a_page_does_what_it_says(name: str, redis_url: str, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "how-to" / f"{name}.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     for file, text in FILE.findall(page):
         (tmp_path / file).write_text(text, encoding="utf-8")
     (tmp_path / "bin").mkdir()
