@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import signal
+import sys
 
 import pytest
 from small_master import wait_until
 
-from sandbox import hygiene
-from sandbox.hygiene import Hygiene
+from sandbox import census, hygiene
+from sandbox.hygiene import Findings, Hygiene
 from sandbox.wire import Kind
 
 
@@ -178,6 +180,71 @@ def test_a_runner_of_several_jobs_lets_the_threads_of_its_loop_go(master):
     assert left_by(runner, "to_thread") == (None, 3)
     told, _ = left_by(runner, "thread of a coroutine")
     assert told == {"left": ["thread Straggler"], "retire": True}
+
+
+def of_this_process(monkeypatch):
+    """Its children are the tests' affair; all that is seldom looked at is left out."""
+    monkeypatch.setattr(Hygiene, "_childless", lambda self: True)
+    look = Hygiene()
+    monkeypatch.setattr(look._rare, "compare", lambda *_: None)
+    return look
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda patch: os.umask(0o077), "umask 0077"),
+        (lambda patch: patch.chdir("/usr"), "working directory /usr"),
+        (lambda patch: patch.setenv("LEFT_BY_A_JOB", "1"), "environment: LEFT_BY_A_JOB"),
+        (lambda patch: patch.setattr(sys, "stdout", io.StringIO()), "another sys.stdout"),
+        (lambda patch: patch.setattr(sys, "stderr", io.StringIO()), "another sys.stderr"),
+    ],
+    ids=["umask", "directory", "environment", "stdout", "stderr"],
+)
+def test_each_of_the_cheap_questions_is_asked_after_every_job(monkeypatch, change, told):
+    """One thing alone is changed, and nothing else hints at it."""
+    bare = of_this_process(monkeypatch)
+    assert bare.look("1") is None
+    change(monkeypatch)
+    assert bare.look("2").left == [f"{told} (put back)"]
+    assert bare.look("3") is None
+
+
+def test_threads_of_a_library_that_stay_are_looked_for_once(monkeypatch):
+    """They are known from then on: every later look would cost a hundred times as much."""
+    bare = of_this_process(monkeypatch)
+    before = census.tasks()
+    asked = []
+    monkeypatch.setattr(bare, "_look_at_surroundings", asked.append)
+    monkeypatch.setattr(census, "tasks", lambda: before + hygiene.SPARE_TASKS)
+    assert [bare.look(str(number)) for number in range(5)] == [None] * 5
+    assert len(asked) == 1
+    monkeypatch.setattr(census, "tasks", lambda: before + hygiene.SPARE_TASKS + 1)
+    found = bare.look("6")
+    assert found.retire and found.left == [f"{hygiene.SPARE_TASKS + 1} threads of native libraries"]
+
+
+def test_after_a_close_look_the_next_is_due_as_many_jobs_later(monkeypatch):
+    bare, asked = of_this_process(monkeypatch), []
+    monkeypatch.setattr(bare, "_look_at_surroundings", asked.append)
+    bare._clock = lambda: bare._full_at  # no time passes
+    for number in range(3 * hygiene.FULL_EVERY_JOBS):
+        assert bare.look(str(number)) is None
+    assert len(asked) == 3
+
+
+def test_who_has_ended_and_was_not_waited_for_is_reaped(runner):
+    """Else a runner's jobs fill the table of processes one by one."""
+    ended = runner.run("zombie")
+    assert not os.path.exists(f"/proc/{ended}")
+
+
+def test_what_is_told_of_one_job_is_bounded():
+    found = Findings()
+    for _ in range(hygiene.MAX_ITEMS + 5):
+        found.put_back("x" * 10_000)
+    assert len(found.left) == hygiene.MAX_ITEMS + 1 and found.left[-1] == "and more"
+    assert max(map(len, found.left)) <= 2 * hygiene.MAX_CHARACTERS
 
 
 def numbers_without_a_gap():

@@ -54,6 +54,11 @@ def world():
     return World()
 
 
+def test_five_jobs_make_a_row():
+    """docs/explain/sandbox.md and the how-to pages count on it; the other tests take the number as it is."""
+    assert (CRASHES, FAILED_BIRTHS) == (5, 5)
+
+
 def test_jobs_that_all_lose_their_runner_stop_the_fetching(world):
     for _ in range(CRASHES - 1):
         world.job(DIED)
@@ -85,6 +90,16 @@ def test_limits_and_cancels_are_no_sign_of_a_bad_release(world, cause):
     for _ in range(20):
         world.job(Crashed(cause, "its own doing"))
     assert world.health.room(8) == 8
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [Cause.SIGNAL, Cause.EXIT, Cause.BAD_FRAME, Cause.MEMORY_LIMIT, Cause.HOST_MEMORY, Cause.NO_RUNNER],
+)
+def test_what_a_release_does_to_every_job_is_a_sign_of_it(world, cause):
+    for _ in range(CRASHES):
+        world.job(Crashed(cause, "as every job"))
+    assert world.health.room(8) == 0
 
 
 def test_a_crash_after_long_work_stops_nothing(world):
@@ -166,6 +181,52 @@ def test_a_queue_whose_other_runners_stand_is_not_degraded_for_births(world):
     for _ in range(100):
         world.health.birth_failed("no room for more")
     assert world.health.room(8) == 8
+
+
+def test_a_job_that_is_heard_to_its_end_breaks_the_row_of_births_too(world):
+    for _ in range(10):
+        for _ in range(FAILED_BIRTHS - 1):
+            world.health.birth_failed("no room")
+        world.job(Returned(b"1"))
+    assert world.health.room(8) == 8
+
+
+def test_births_that_fail_during_a_pause_do_not_lengthen_it(world):
+    for _ in range(FAILED_BIRTHS + 10):
+        world.health.birth_failed("no room")
+    assert [delay_s for delay_s, _ in world.loop.timers] == [1]
+
+
+def test_after_a_pause_without_a_runner_that_stands_one_job_is_tried(world):
+    for _ in range(FAILED_BIRTHS):
+        world.health.birth_failed("no room")
+    world.pause_ends()
+    assert world.health.room(8) == 1
+
+
+def test_runners_that_stand_do_not_clear_a_queue_whose_jobs_crash(world):
+    world.degraded()
+    world.stands = True
+    world.pause_ends()
+    assert world.health.room(8) == 1
+
+
+def test_a_queue_that_has_recovered_begins_with_nothing_held_against_it(world):
+    for _ in range(FAILED_BIRTHS):
+        world.health.birth_failed("no room")
+    world.stands = True
+    woken = world.woken
+    world.pause_ends()
+    assert world.woken > woken, "fetching is looked at again"
+    world.stands = False
+    for _ in range(FAILED_BIRTHS - 1):
+        world.health.birth_failed("no room")
+    assert world.health.room(8) == 8
+
+
+def test_the_end_of_a_master_leaves_no_timer(world):
+    world.degraded().health.close()
+    assert world.loop.timers == []
 
 
 def test_births_have_a_burst_and_then_a_rate():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 
 import pytest
@@ -174,6 +175,88 @@ def test_only_a_few_of_those_that_age_together_are_replaced_together():
     assert world.births == 4
 
 
+def test_who_has_no_seat_any_more_is_let_go_when_it_is_ready():
+    world = World(fresh=True)
+    old = world.born()
+    world.began(old)
+    stale = world.born(ready=False)
+    world.slot.successor = None  # the slot has got another nursery meanwhile
+    world.ready(stale)
+    assert world.ended == [stale] and world.told == [old]
+
+
+def test_who_was_told_to_leave_gets_no_other_job_when_its_last_outcome_comes():
+    world = World()
+    runner = world.born()
+    world.began(runner)
+    runner.advance(Fact.TOLD)
+    assert world.finished(runner) is False
+
+
+def test_a_successor_that_is_not_ready_is_not_told_of_when_the_old_one_dies():
+    world = World(fresh=True)
+    first = world.born()
+    world.began(first)
+    second = world.born(ready=False)
+    world.dies(first)
+    assert world.slot.runner is second and world.told == [first]
+    world.ready(second)
+    assert world.told == [first, second]
+
+
+def test_who_has_a_job_or_no_seat_is_not_looked_at_for_its_age():
+    world = World(recycle=RecycleConfig(age_ms=1000, jitter=0))
+    busy = world.born()
+    world.job(busy)
+    world.began(busy)
+    world.loop.now = 5.0
+    world.loop.timers.pop()()
+    assert world.births == 0 and not busy.replace_why, "its job will end, and then it is asked"
+    successor = born_beside(world)
+    successor.wear.jobs = 1
+    world.loop.timers.pop()()
+    assert world.births == 0 and not successor.replace_why
+
+
+def born_beside(world: World) -> Runner:
+    """One that waits for its turn, and is ready."""
+    successor = world.born()
+    assert world.slot.successor is successor
+    return successor
+
+
+def test_a_runner_of_several_jobs_is_replaced_when_its_last_job_is_done():
+    world = World(room=3, recycle=RecycleConfig(jobs=1, jitter=0))
+    old = world.born()
+    for number in (1, 2):
+        old.attempts[number] = object()
+        old.advance(Fact.JOB_SENT)
+    del old.attempts[1]
+    assert world.succession.finished(old) is True
+    assert world.births == 0, "it is asked when none is at work: what it uses is not one job's"
+    old.replace_why = "it is told so"
+    world.succession.replace(world.slot, "another reason")
+    assert old.replace_why == "it is told so", "the first reason counts"
+    new = world.born()
+    old.attempts[3] = object()
+    assert world.succession.finished(old) is False
+    assert old.draining and world.ended == [], "the two that are left end first"
+    old.attempts.clear()
+    assert world.finished(old) is False
+    assert world.ended == [old] and world.slot.runner is new
+
+
+def test_an_empty_slot_and_an_idle_runner_are_shut_at_once():
+    world, empty = World(), []
+    world.slot.on_empty = lambda: empty.append(True)
+    world.succession.shut(world.slot)
+    assert empty == [True]
+    world = World()
+    runner = world.born()
+    world.succession.shut(world.slot)
+    assert world.ended == [runner]
+
+
 # --- how long ------------------------------------------------------------------------------------------
 
 
@@ -182,7 +265,8 @@ def test_each_runner_has_limits_a_little_of_its_own():
     assert span_of(config, lambda: 0.0) == Span(90, 54.0, 900)
     assert span_of(config, lambda: 0.999999).jobs == 110
     assert span_of(RecycleConfig(), lambda: 0.5) is None
-    assert span_of(RecycleConfig(jobs=1), lambda: 0.0).jobs == 1, "never none"
+    assert span_of(RecycleConfig(jobs=1, jitter=50), lambda: 0.0).jobs == 1, "never none"
+    assert span_of(RecycleConfig(idle_ms=1000, jitter=10), lambda: 0.0).idle_s == pytest.approx(0.9)
 
 
 def test_growth_counts_from_the_third_job_on_and_is_not_read_at_every_job(monkeypatch):
@@ -201,6 +285,31 @@ def test_the_memory_of_a_process_is_what_no_file_stands_behind():
     hoard[::4096] = b"x" * len(hoard[::4096])
     assert recycling.private_bytes(os.getpid()) - before == pytest.approx(32 << 20, rel=0.2)
     assert recycling.private_bytes(1 << 22) is None
+
+
+def test_what_is_mapped_from_a_file_is_not_counted(tmp_path):
+    """Else a runner that reads a large model would be recycled for it."""
+    (tmp_path / "model").write_bytes(bytes(32 << 20))
+    before = recycling.private_bytes(os.getpid())
+    with (
+        (tmp_path / "model").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+    ):
+        assert sum(mapped[::4096]) == 0
+        assert recycling.private_bytes(os.getpid()) - before < 4 << 20
+
+
+def test_idle_time_begins_with_the_end_of_a_job():
+    wear = Wear(Span(idle_s=10), 1, now=0.0)
+    assert wear.after_job(20.0) is None
+    assert wear.while_idle(29.0) is None
+    assert wear.while_idle(31.0) == "it has been idle for 11 s"
+
+
+def test_age_counts_though_it_is_idle():
+    wear = Wear(Span(age_s=10), 1, now=0.0)
+    wear.after_job(1.0)
+    assert wear.while_idle(11.0) == "it is 11 s old"
 
 
 def test_age_counts_though_there_are_jobs_all_the_time():
