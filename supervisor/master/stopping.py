@@ -57,6 +57,7 @@ class Stopping:
         self._deadline_s = deadline_s
         self._asked = Step.RUNNING
         self._began_at = 0.0
+        self._told = False  # what is left at the deadline
         self.step = Step.RUNNING
 
     def hurry(self, to: Step | None = None) -> None:
@@ -67,8 +68,16 @@ class Stopping:
         log.info("stop.hurried", to=self._asked.name.lower())
 
     def over(self) -> bool:
-        """The deadline has passed: what Redis has not answered by now is left to the stalled check."""
-        return self.step > Step.RUNNING and self._clock() > self._began_at + self._deadline_s
+        """The deadline has passed: what Redis has not answered by now is left to the stalled check.
+
+        Whoever asks first gives up what it waits for, so that is when all that is left is counted and told.
+        """
+        if self.step == Step.RUNNING or self._clock() <= self._began_at + self._deadline_s:
+            return False
+        if not self._told and (left := sum(worker.unfinished() for worker in self._workers)):
+            self._told = True
+            log.error("stop.deadline_passed", left=left)
+        return True
 
     def patient(self) -> bool:
         """May what comes after the jobs go on? Until nobody may be waited for, jobs included."""
@@ -92,7 +101,6 @@ class Stopping:
             log.warning("stop.handing_back", jobs=cut)
         while not all(worker.settled() for worker in self._workers):
             if self.over():
-                log.error("stop.deadline_passed", left=sum(worker.unfinished() for worker in self._workers))
                 return
             await asyncio.sleep(POLL_S)
 

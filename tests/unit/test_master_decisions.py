@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -230,6 +231,29 @@ async def test_what_redis_does_not_take_before_the_deadline_is_left():
     stop = stopping(worker)
     await stop.run()
     assert stop.over()
+
+
+async def test_what_is_left_at_the_deadline_is_told_though_who_wrote_it_sees_the_deadline_first(monkeypatch):
+    """I9. Seen: the call under way had given its two jobs up, and then 0 were left, or nothing was told."""
+    told = []
+    record = SimpleNamespace(
+        error=lambda event, **fields: told.append((event, fields)), info=lambda *_, **__: 0
+    )
+    monkeypatch.setattr("supervisor.master.stopping.log", record)
+    worker = Jobs(2)
+    monkeypatch.setattr(worker, "running", lambda: 0)  # their processes have ended
+    clock = Clock()
+    stop = stopping(worker, clock)
+
+    def settled() -> bool:  # the call looks at the clock just after the deadline, and we after it
+        clock.now = 4.1
+        if stop.over():
+            worker.left = 0
+        return not worker.left
+
+    monkeypatch.setattr(worker, "settled", settled)
+    await stop.run()
+    assert told == [("stop.deadline_passed", {"left": 2})]
 
 
 def test_who_waits_for_children_is_put_there_without_counting_an_attempt():
