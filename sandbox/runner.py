@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sandbox import codec, faults, rlimits
@@ -122,14 +122,13 @@ def live(
         faults.tell()
     else:
         faults.install(faults_fd)
-    layers = birth.layers
     if isolated.layers != birth.own:
         try:
             refuse_runner(birth.policy, birth.inherited, isolated)
         except IsolationRefused as refused:
             print(f"oxherd: {refused}", file=sys.stderr, flush=True)
             return EXIT_INTERNAL
-        layers = _told(birth.inherited, isolated)
+        birth = replace(birth, layers=_told(birth.inherited, isolated))
     try:
         processors = birth.load()
     except LoadError as error:
@@ -142,6 +141,18 @@ def live(
     limit.cancel_reason = link.cancel_reason
     limit.hear_cancels()
     link.home = Home(birth.policy.jobs_dir, isolated.directory)
+    return serve(birth, processors, limit, link, slot, permits_fd)
+
+
+def serve(
+    birth: Birth,
+    processors: Sequence[Processor],
+    limit: SoftLimit,
+    link: Link,
+    slot: int,
+    permits_fd: int | None,
+) -> int:
+    """From GO to the end; answers the exit code. Rehearsed by the template (rehearsal.py)."""
     first = link.next_frame()
     if first is None or first[0] is Kind.LEAVE:
         return 0
@@ -154,7 +165,7 @@ def live(
     title = go.get("title") or f"oxherd: runner {slot}"
     birth.set_title(f"{title} idle")
     identity = birth.identity or identity_of(processors)
-    ready = b'{"pid":%d,"identity":%s,"layers":%s}' % (os.getpid(), codec.encode(identity), layers)
+    ready = b'{"pid":%d,"identity":%s,"layers":%s}' % (os.getpid(), codec.encode(identity), birth.layers)
     link.send(Kind.READY, ready)
     attempts = Attempts(processors, policy, limit)
     try:

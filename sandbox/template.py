@@ -6,8 +6,8 @@ job and reads no link. It is started by the master with `exec`, so it has never 
 (I1), and it is not a sub-reaper, which would keep the runners that it forks twice (forks.py, I8).
 
 Control link, one JSON object a packet. From the master: `load` once, then `fork` with three descriptors
-(link, stdout, stderr) or four (faults.py). To the master: `ready`, `threads` or `failed` once, then `forked`
-or `refused` per request. End of file: exit 0.
+(link, stdout, stderr), a fourth (faults.py) and a fifth (ahead.py). To the master: `ready`, `threads` or
+`failed` once, then `forked` or `refused` per request. End of file: exit 0.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from sandbox.isolation import (
 from sandbox.loader import ModuleBroken, load
 from sandbox.policy import Policy
 from sandbox.processors import Processor, identity_of
+from sandbox.rehearsal import rehearse
 
 EXIT_FAILED = 1  # the targets cannot be loaded; the master has been told why
 MAX_CAUSE = 4 * 1024  # characters
@@ -97,7 +98,7 @@ def _send(control: socket.socket, packet: dict[str, Any]) -> None:
 
 
 def _refused(packet: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    reason = f"expected fork with 3 or 4 descriptors, not {packet.get('what')!r} with {len(fds)}"
+    reason = f"expected fork with 3 to {MOST_FDS} descriptors, not {packet.get('what')!r} with {len(fds)}"
     return {"what": "refused", "request": packet.get("request"), "reason": reason}
 
 
@@ -150,6 +151,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         ),
         forker=Forker(own_pid_namespaces=policy.profile == "strict" and policy.pid_namespace),
     )
+    rehearse(template.birth)
     gc.collect()
     gc.freeze()
     template.tell_ready()
