@@ -148,7 +148,6 @@ class Health:
         log.info("queue.recovered", queue=self._queue)
         self.pause_s, self.why = 0.0, ""
         self._paused, self._tried = False, ""
-        self._row.clear()
         self._failed_births = 0
         if self._timer is not None:
             self._timer.cancel()

@@ -224,6 +224,17 @@ def test_a_queue_that_has_recovered_begins_with_nothing_held_against_it(world):
     assert world.health.room(8) == 8
 
 
+def test_the_job_that_is_tried_opens_the_queue_though_births_have_failed_meanwhile(world):
+    world.degraded().pause_ends()
+    world.health.took("tried")
+    for _ in range(FAILED_BIRTHS):
+        world.health.birth_failed("no room")
+    assert len(world.loop.timers) == 1
+    woken = world.woken
+    world.health.ended("tried", Returned(b"1"), 100.0, 100.1)
+    assert world.health.room(8) == 8 and world.loop.timers == [] and world.woken > woken
+
+
 def test_the_end_of_a_master_leaves_no_timer(world):
     world.degraded().health.close()
     assert world.loop.timers == []

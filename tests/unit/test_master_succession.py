@@ -214,8 +214,20 @@ def test_who_has_a_job_or_no_seat_is_not_looked_at_for_its_age():
     assert world.births == 0 and not busy.replace_why, "its job will end, and then it is asked"
     successor = born_beside(world)
     successor.wear.jobs = 1
+    world.loop.now = 10.0
     world.loop.timers.pop()()
     assert world.births == 0 and not successor.replace_why
+
+
+def test_who_comes_up_after_its_own_successor_never_gets_a_job():
+    """Both were under way when the code was loaded again."""
+    world = World()
+    old = world.born(ready=False)
+    world.succession.replace(world.slot, "new code")
+    new = world.born()
+    assert world.slot.successor is new and world.told == []
+    world.ready(old)
+    assert world.ended == [old] and world.told == [new]
 
 
 def born_beside(world: World) -> Runner:
