@@ -103,9 +103,18 @@ def thread(job):
 
 @processor("work", name="unseen thread")
 def unseen_thread(job):
+    """One that has not run yet would be taken for a native one until the next close look."""
     import _thread
 
-    _thread.start_new_thread(lambda: time.sleep(300), ())
+    runs = _thread.allocate_lock()
+    runs.acquire()
+
+    def stay():
+        runs.release()
+        time.sleep(300)
+
+    _thread.start_new_thread(stay, ())
+    runs.acquire()
 
 
 @processor("work", name="native thread")
