@@ -95,12 +95,13 @@ def test_hup_reloads_and_the_later_of_two_reloads_wins(run, place, queue):
 
     (place / "release").write_text("hangs")
     running.signal(signal.SIGHUP)
-    running.until("reload.requested")
+    until((place / "hanging").exists, "the first is under way")
     (place / "release").write_text("three")
     running.signal(signal.SIGHUP)
 
     assert running.until("reload.done")["generation"] == 2
     assert "later" in running.until("reload.failed")["error"]
+    until(lambda: all(" g2 idle" in each for each in titles(running) or [""]), "all are of generation 2")
     assert queue.result(queue.add("a", {}), timeout_ms=10_000) == "three"
     until(lambda: len(running.family()) == 2, "nothing is left of the one that hung")
 
@@ -110,7 +111,7 @@ def test_a_stop_ends_a_reload_that_hangs(run, place):
 
     (place / "release").write_text("hangs")
     running.signal(signal.SIGHUP)
-    running.until("reload.requested")
+    until((place / "hanging").exists, "it is under way")
     running.signal(signal.SIGTERM)
 
     assert running.ended() == 0

@@ -12,6 +12,7 @@ RELEASE = Path("release").read_text().strip()
 if RELEASE == "broken":
     raise RuntimeError("this release is broken")
 if RELEASE == "hangs":
+    Path("hanging").touch()
     while True:
         time.sleep(1)
 if RELEASE == "dies":
