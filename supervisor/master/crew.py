@@ -14,10 +14,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from supervisor.master.births import SPAWN_BURST, SPAWNS_PER_S
 from supervisor.master.health import Bucket
 from supervisor.master.hooks import Hooks
 from supervisor.master.report import report
-from supervisor.master.runners import SPAWN_BURST, SPAWNS_PER_S, Runners
+from supervisor.master.runners import Runners
 from supervisor.master.settings import QueueSettings
 from supervisor.master.signals import Request
 from supervisor.master.worker import Surroundings, Worker
@@ -63,7 +64,7 @@ class Crew:
             self._add(each)
         slots = sum(len(worker.slots) for worker in self.workers)
         runners: Runners = self._around.runners
-        runners.bucket = Bucket(2 * slots + SPAWN_BURST, SPAWNS_PER_S, self._around.loop.time)
+        runners.births.bucket = Bucket(2 * slots + SPAWN_BURST, SPAWNS_PER_S, self._around.loop.time)
         self._listen()
 
     def adopt(self, settings: Sequence[QueueSettings], hooks: Hooks | None) -> tuple[list[str], list[str]]:

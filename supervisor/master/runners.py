@@ -1,11 +1,10 @@
-"""Births and burials: every process of ours is registered here before it can speak, and buried here alone
-(I8).
+"""The registry: every process of ours is registered here before it can speak, and buried here alone (I8).
 
-Decides when a runner is started again. When a template is replaced is `nursery.py`'s to decide, who is a
-stray `strays.py`'s, and what a job's end means the slot's owner's: it is told of frames, lines and the exit,
-and judges.
+Decides how a runner is ended, and what its end says of the next. When that is started is `births.py`'s to
+decide, when a template is replaced `nursery.py`'s, who is a stray `strays.py`'s, and what a job's end means
+the slot's owner's: it is told of frames, lines and the exit, and judges.
 
-Longer than most modules because births and burials share one registry, and every order of their events has to
+Longer than most modules because whoever is registered is buried, and every order of what happens to it has to
 be seen in one place.
 
 Reads    pidfds, SIGCHLD
@@ -20,31 +19,28 @@ import asyncio
 import json
 import os
 import signal
-import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from sandbox.policy import Policy
 from sandbox.wire import FrameError, Kind
-from supervisor.errors import SandboxError
 from supervisor.master.ahead import Permits
+from supervisor.master.births import Births
 from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Groups
 from supervisor.master.evidence import cpu_ns
 from supervisor.master.faults import Faults
-from supervisor.master.health import Bucket
 from supervisor.master.jobs_dir import JobsDir
 from supervisor.master.killing import end_tree, stuck_below
 from supervisor.master.layers import Degraded
 from supervisor.master.messages import BadMessage, read_told
-from supervisor.master.nursery import BACKOFF_FIRST_S, BACKOFF_LAST_S, Nursery
+from supervisor.master.nursery import Nursery
 from supervisor.master.output import OutputPipe
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import Pipe
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
-from supervisor.master.spawning import Ends, TemplateProcess, new_ends
+from supervisor.master.spawning import Ends, TemplateProcess
 from supervisor.master.strays import Strays
 from supervisor.master.succession import Succession
 from supervisor.observe.log import get
@@ -53,31 +49,9 @@ log = get("runners")
 
 READY_WITHIN_S = 20.0  # a runner that has not said READY by then is killed and counted as a failure
 STEADY_AFTER_S = 10.0  # who has been ready for so long has not died of its birth
-FAILURES_TOLD_EVERY_S = 10.0
-SPAWN_BURST, SPAWNS_PER_S = 8, 10.0  # of runners that replace one that was of no use
 LEAVES_WITHIN_S = 5.0  # one that was told to
 UNKILLABLE_AFTER_S = 2.0
 SWEEP_AGAIN_S = 0.25  # for the cgroup of a runner whose family dies slowly
-BACKOFF_DOUBLINGS = 10  # more pass the last anyway, and a thousand of them are no float any more
-
-
-def pause_after(failures: int) -> float:
-    """Seconds before a slot's next birth is tried, when so many in a row have come to nothing."""
-    return min(BACKOFF_FIRST_S * 2.0 ** min(failures, BACKOFF_DOUBLINGS), BACKOFF_LAST_S)
-
-
-def _pidfd_of_child(pid: int) -> int:
-    """A pidfd of a child of ours; -1 when it is none."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except (OSError, ValueError, OverflowError):
-        return -1
-    try:
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        os.close(pidfd)
-        return -1
-    return pidfd
 
 
 class Runners:
@@ -112,11 +86,15 @@ class Runners:
         self.jobs_dir: JobsDir | None = None  # where runners have their directories
         self.groups: Groups | None = None  # where each runner gets a cgroup of its own
         self.no_groups = ""  # why there are none
-        self._tasks: set[asyncio.Task[None]] = set()  # slots being filled
-        self._forkers: set[asyncio.Task[Any] | None] = set()  # of them, who waits for a fork
         self._strays = Strays(loop, registered=self._registered, forking=self._forking)
-        self._failures: dict[str, int] = {}  # why births came to nothing lately -> how many
-        self.bucket = Bucket(SPAWN_BURST, SPAWNS_PER_S, loop.time)
+        self.births = Births(
+            loop,
+            registered=self._registered,
+            register=self._register,
+            strays=self._strays,
+            stopping=lambda: self.stopping,
+        )
+        self.open = self.births.open
         self.stopping = False
 
     @property
@@ -158,95 +136,7 @@ class Runners:
     def _forking(self) -> bool:
         return any(each.forking for each in self.nurseries)
 
-    # --- births -------------------------------------------------------------------------------------
-
-    def open(self, slot: Slot) -> None:
-        """Give the slot a runner, now or when one can be had, until the slot is closed."""
-        if not (slot.closed or slot.filling or self.stopping):
-            slot.filling = True
-            self._spawn(self._fill(slot))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._filled)
-
-    def _filled(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.result()  # a bug of ours goes to the loop's handler, loudly: the slot would stay empty
-
-    async def _fill(self, slot: Slot) -> None:
-        try:
-            await self._try_to_fill(slot)
-        finally:
-            slot.filling = False
-
-    async def _try_to_fill(self, slot: Slot) -> None:
-        while not (slot.closed or self.stopping):
-            if slot.failures:
-                await asyncio.sleep(pause_after(slot.failures))
-            if slot.owes:
-                slot.owes = False
-                await asyncio.sleep(self.bucket.take())
-            if (reviving := slot.nursery.reviving) is not None:
-                await asyncio.wait([reviving])
-            if slot.closed or self.stopping:
-                return
-            try:
-                await self._start(slot)
-                return
-            except (SandboxError, OSError) as error:
-                if self.stopping:
-                    return
-                self._birth_failed(slot, str(error))
-
-    def _birth_failed(self, slot: Slot, why: str) -> None:
-        """Said once in a while of all slots together: a host without room refuses hundreds at a time."""
-        slot.failures += 1
-        self._failures[why] = more = self._failures.get(why, 0) + 1
-        if more == 1:
-            log.error("runner.failed", slot=slot.number, error=why, failures=slot.failures)
-            self._loop.call_later(FAILURES_TOLD_EVERY_S, self._tell_more, why)
-        slot.on_failed_birth(why)
-
-    def _tell_more(self, why: str) -> None:
-        more = self._failures.pop(why) - 1
-        if more:
-            log.error("runner.failed", error=why, more=more)
-
-    async def _start(self, slot: Slot) -> None:
-        """Have one runner forked, register it, and let it speak."""
-        nursery = slot.nursery
-        ours, theirs = new_ends(socket.SOCK_STREAM, faults=True, permits=slot.takes_ahead)
-        try:
-            with theirs:
-                pid, pidfd = await self._forked(slot, nursery, theirs.fds())
-            self._register(Runner(slot, pid, pidfd, nursery), ours)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            self._strays.sweep_if_wanted()
-
-    async def _forked(self, slot: Slot, nursery: Nursery, fds: Sequence[int]) -> tuple[int, int]:
-        """Pid and pidfd of a new runner, a child of ours that is not reaped."""
-        forker = asyncio.current_task()
-        self._forkers.add(forker)
-        try:
-            pid = await nursery.fork(slot.number, fds)
-        finally:
-            self._forkers.discard(forker)
-            dead = self._strays.dead_at_birth()
-        if pid in dead:
-            raise SandboxError(f"a new runner died at once with {dead.pop(pid)}")
-        # I7: the template has run user code, so the pid it tells is a stranger's word. Had this child of
-        # ours been reaped meanwhile, it would be among the dead: the number is still its own.
-        known = pid in self._registered() or self._strays.spares(pid)
-        pidfd = -1 if known else _pidfd_of_child(pid)
-        if pidfd < 0:
-            raise SandboxError(f"the template told of a runner {pid} that is no new child of ours")
-        return pid, pidfd
+    # --- lives --------------------------------------------------------------------------------------
 
     def _register(self, runner: Runner, ends: Ends) -> None:
         slot = runner.slot
@@ -424,13 +314,13 @@ class Runners:
             return  # judged with its job
         if not runner.was_ready:
             said = "killed" if runner.was_killed else f"it ended with {how}"
-            self._birth_failed(slot, runner.useless_why or f"{said} before it was ready")
+            self.births.failed(slot, runner.useless_why or f"{said} before it was ready")
         elif (
             not runner.was_killed
             and how.signal != signal.SIGKILL  # which comes from elsewhere: nobody dies of it by itself
             and self._loop.time() - runner.born_at < STEADY_AFTER_S
         ):
-            self._birth_failed(slot, f"it ended with {how} before it had a job")
+            self.births.failed(slot, f"it ended with {how} before it had a job")
         else:
             slot.failures = 0
 
@@ -478,11 +368,9 @@ class Runners:
         self._succession.close()
         for each in self.nurseries:
             each.stop()
-        for task in self._tasks - self._forkers:
-            task.cancel()
-        await self._until(lambda: not self._forkers, 0.5)  # who is being forked is no stray
-        for task in self._tasks:
-            task.cancel()
+        self.births.cancel(forking=False)
+        await self._until(lambda: not self.births.forkers, 0.5)  # who is being forked is no stray
+        self.births.cancel(forking=True)
         for runner in list(self._by_pid.values()):
             if runner.phase is Phase.IDLE:
                 runner.leave()

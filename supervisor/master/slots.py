@@ -1,7 +1,7 @@
 """The slots of one queue: how many there are, and which goes when there are to be fewer.
 
 Decides who is taken away first: a slot without a job, and of those the last. Who sits in a slot is
-`succession.py`'s, who is born `runners.py`'s.
+`succession.py`'s, who is born `births.py`'s.
 
 Rule     a slot that is taken away finishes its job; no more jobs run at once than there are slots
 """

@@ -1,6 +1,6 @@
 """The template as the master sees it: spawned, asked to load, asked for runners.
 
-How its process is started is said in `spawning.py`; when runners are wanted is `runners.py`'s to decide, when
+How its process is started is said in `spawning.py`; when runners are wanted is `births.py`'s to decide, when
 a dead template is replaced `nursery.py`'s.
 """
 

@@ -17,10 +17,11 @@ from sandbox.policy import Policy
 from sandbox.wire import Kind
 from supervisor.errors import SandboxError
 from supervisor.master import nursery as module
+from supervisor.master.births import pause_after
 from supervisor.master.nursery import BACKOFF_LAST_S
 from supervisor.master.phases import Phase
 from supervisor.master.runner import Runner, Slot
-from supervisor.master.runners import Runners, pause_after
+from supervisor.master.runners import Runners
 from supervisor.master.spawning import new_ends
 from supervisor.master.template import Template
 
@@ -215,7 +216,7 @@ async def templates(monkeypatch):
     yield made
     made.stopping = True
     made.only.stop()
-    for task in made._tasks:
+    for task in made.births._tasks:
         task.cancel()
 
 
@@ -294,11 +295,11 @@ async def test_who_dies_right_after_ready_is_born_again_with_growing_pauses(regi
 async def test_of_many_births_that_fail_for_one_cause_the_log_tells_one(registry, monkeypatch):
     told = []
     log = SimpleNamespace(error=lambda event, **fields: told.append(fields))
-    monkeypatch.setattr("supervisor.master.runners.log", log)
-    monkeypatch.setattr("supervisor.master.runners.FAILURES_TOLD_EVERY_S", 0.01)
+    monkeypatch.setattr("supervisor.master.births.log", log)
+    monkeypatch.setattr("supervisor.master.births.FAILURES_TOLD_EVERY_S", 0.01)
     nursery = registry.nursery([], Policy(), "")
     for number in range(300):
-        registry._birth_failed(Slot(number, Owner(), nursery=nursery), "no room")
+        registry.births.failed(Slot(number, Owner(), nursery=nursery), "no room")
     await until(lambda: len(told) == 2)
     assert told == [{"slot": 0, "error": "no room", "failures": 1}, {"error": "no room", "more": 299}]
 
