@@ -8,6 +8,9 @@ repeats a script on its own account. Three things happen to a call without a res
     its reply was lost  `execute` says so; `execute_repeatable` kills the old connection from the new one and
                         then sends the command's own repetition, which its script knows how to take
 
+Longer than most modules because the one connection and every way in which a call on it may end have to be
+seen together.
+
 Reads    the socket, `clock` and `rng` as passed in
 Tells    `on_state(connected, why)` at each loss and each return, from the event loop
 Rule     "Lost replies" in the invariants; I1: in a running master nobody else holds one of these
