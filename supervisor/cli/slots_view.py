@@ -253,7 +253,7 @@ def _state_of(queue: Known) -> str:
     if queue["degraded"]:
         return f"degraded: {clean(queue['degraded'])}"
     renewed = queue["renewed_ago_ms"]
-    said = ["quiet" if queue["quiet"] else "fetching"]
+    said = ["quiet" if queue["quiet"] else clean(queue.get("held") or "fetching")]
     if renewed is not None:
         said.append(f"locks renewed {span(renewed)} ago")
     return ", ".join(said)

@@ -24,6 +24,7 @@ log = get("fetcher")
 LONGEST_HOLD_S = 30.0  # of the limiter: delayed jobs are promoted by fetches, so one is made now and then
 LONGEST_BLOCK_S = 10.0  # when a delayed job's time is known
 ERROR_PAUSE_S = 1.0
+HELD = "paused, or at its global concurrency"
 
 
 class Marker(Protocol):
@@ -90,7 +91,7 @@ class Fetcher:
         self.fetched_at = self._loop.time()
         self.fetched += len(exchange.jobs) + len(exchange.dropped)
         if exchange.held and not self._held:
-            log.info("queue.held", queue=self._keys.name, why="paused, or at its global concurrency")
+            log.info("queue.held", queue=self._keys.name, why=HELD)
         self._held = exchange.held
         if exchange.fetch_error is not None:
             self._refused(exchange.fetch_error)
@@ -124,6 +125,16 @@ class Fetcher:
     def holds(self) -> bool:
         """Is it not the time to ask: the limiter, a `RateLimited`, an error?"""
         return self._loop.time() < self._held_until
+
+    @property
+    def why_held(self) -> str:
+        """Why Redis gives no jobs, by its last answer; empty while it does."""
+        if self.refusal:
+            return f"Redis gives no jobs: {self.refusal}"
+        if self._held:
+            return HELD
+        left_s = self._held_until - self._loop.time()
+        return f"rate limited for {left_s:.1f} s more" if left_s > 0 else ""
 
     def wake(self) -> None:
         """There may be something: ask once without waiting (new marker, reconnect, limiter over)."""

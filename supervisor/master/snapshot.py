@@ -80,8 +80,9 @@ def _queue(worker: Worker, limits_by: str, now: float) -> dict[str, Any]:
     return {
         "name": worker.keys.name,
         "slots": sum(slot.room for slot in worker.slots),
-        "busy": dispatcher.at_work(),
+        "busy": dispatcher.busy(),
         "quiet": fetcher.quiet,
+        "held": fetcher.why_held,
         "degraded": worker.health.why,
         "done": dispatcher.done,
         "failed": dispatcher.failed_for_good,
