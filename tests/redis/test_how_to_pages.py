@@ -1,4 +1,4 @@
-"""The tutorial and pages of docs/how-to run as they stand: files written, commands typed, answers compared."""
+"""The tutorial and pages of docs/how-to as they stand: files written, commands typed, answers compared."""
 
 from __future__ import annotations
 
