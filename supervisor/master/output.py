@@ -135,7 +135,7 @@ class OutputPipe:
 
     def end_line(self) -> None:
         """Tell what has come of a line: the job that wrote it is over. Of it nothing is left to be read."""
-        if self._received:
+        if self._received or self._left_out:
             self.drain(reads=0)
 
     def drain(self, reads: int = DRAIN_READS) -> None:

@@ -63,6 +63,23 @@ async def until(true):
 # --- output --------------------------------------------------------------------------------------------
 
 
+async def test_what_was_left_out_is_told_at_the_end_of_the_job_though_nothing_more_has_come():
+    """Seen: it was told only if half a line had come besides."""
+    read, write = os.pipe()
+    told: list[str] = []
+    budget = OutputBudget(lambda: 0.0)
+    made = OutputPipe(asyncio.get_running_loop(), read, told.append, budget)
+    try:
+        os.write(write, b"a line\n" * (LINES_AT_ONCE + 7))
+        while made.total_bytes < 7 * (LINES_AT_ONCE + 7) or made._received:
+            await asyncio.sleep(0)
+        made.end_line()
+    finally:
+        made.close()
+        os.close(write)
+    assert told[LINES_AT_ONCE].startswith("... 7 lines were left out (49 bytes)")
+
+
 async def test_a_flood_of_lines_gets_its_share_of_a_turn_and_no_more(output):
     """The renewals of locks are made in the same loop."""
     _, write, told = output
