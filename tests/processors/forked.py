@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import sandbox.forks
 from oxherd import processor
@@ -22,7 +23,8 @@ def look(job):
     thread.join()
     said = subprocess.run([sys.executable, "-c", "print(17)"], capture_output=True, text=True, check=True)
     return {
-        "tid is pid": threading.get_native_id() == os.getpid(),
+        # In the number of a thread's clock stands the id that the C library keeps of the thread.
+        "tid": ~(time.pthread_getcpuclockid(threading.get_ident()) >> 3),
         "another thread": seen != [os.getpid()],
         "parent": os.getppid(),
         "said": said.stdout,

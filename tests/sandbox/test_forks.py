@@ -20,7 +20,7 @@ def test_the_master_is_the_parent_and_the_process_is_whole(new_master, twice):
     runner = master.runner()
 
     assert runner.run("any") == {
-        "tid is pid": True,
+        "tid": runner.pid,
         "another thread": True,
         "parent": os.getpid(),
         "said": "17\n",
