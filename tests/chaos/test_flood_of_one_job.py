@@ -38,7 +38,7 @@ class Watched:
 
     def __str__(self):
         grown_mb = (self.peak - self.before) / 1e6
-        return f"{grown_mb:.1f} MB more, {self.renewals} renewals, at least {self.lowest_ms} ms of a lock left"
+        return f"{grown_mb:.1f} MB more, {self.renewals} renewals, {self.lowest_ms} ms of a lock left"
 
     @property
     def lasted_s(self):
@@ -112,7 +112,7 @@ def test_whoever_says_everything_at_once_harms_nobody(neighbour, queue, raw, req
     def told():
         return [each["line"] for each in run.events("job.output") if each["job_id"] == job.id]
 
-    # Who reads the log here may be behind by some megabytes when the outcome is in Redis already.
+    # The outcome may be in Redis before the last of the log has been read here.
     until(lambda: accounted(told()) >= times, "each line is told or counted")
     lines = told()
     allowed = budget.BYTES_AT_ONCE + budget.BYTES_A_SECOND * watched.lasted_s
