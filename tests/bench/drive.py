@@ -2,9 +2,9 @@
 
 Real parts: a whole worker of the master (`Worker`: fetcher, exchanger, dispatcher, leases...), the registry
 of runners with the pipes to them, the connection to Redis from the packed call to the decoded reply, the log
-line of each attempt. In the place of the kernel stand replies and frames as they were observed, handed in turn
-by turn: Redis answers every call that was sent, then each runner answers as many of its jobs as it would in
-such a turn.
+line of each attempt. In the place of the kernel stand replies and frames as they were observed, handed in
+turn by turn: Redis answers every call that was sent, then each runner answers as many of its jobs as it would
+in such a turn.
 
     drive.py JOBS     does JOBS jobs and says how many
 
