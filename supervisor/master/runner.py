@@ -66,7 +66,7 @@ class Slot:
 
     nursery   where its runners come from.
     title     what the titles of its runners begin with, if not its number and their generation.
-    queue     for the log.
+    queue     whose jobs it serves; empty for hooks and proofs.
     fresh     every job has a runner of its own.
     recycle   how long a runner serves.
     room      how many jobs a runner of it may have at a time: one, but for async processors.
@@ -113,8 +113,8 @@ class Slot:
 
     @property
     def takes_ahead(self) -> bool:
-        """May jobs be sent ahead to its runner?"""
-        return self.room == 1 and not self.fresh
+        """May jobs be sent ahead to its runner? Of a queue, one at a time, several in its life."""
+        return bool(self.queue) and self.room == 1 and not self.fresh
 
     def stands(self, now: float) -> bool:
         """It has a runner that was ready and has lived for a while."""

@@ -185,7 +185,7 @@ def test_a_runner_holds_nothing_of_redis(oxherd, queue, redis_url):
     seen = finished(queue, job).returned
     assert redis_url not in seen["environ"] and "OXHERD_" not in seen["environ"]
     assert seen["kept"] == "yes"
-    assert len(seen["sockets"]) == 1, "the link and nothing else"
+    assert len(seen["sockets"]) == 2, "the link, the permits, and nothing else"
     assert seen["ppid"] == run.pid
 
 
