@@ -283,10 +283,11 @@ class Worker:
         self.cancelling.look_at_all()
 
     def _recovered(self, job_ids: list[str]) -> None:
-        self.fetcher.wake()
-        self.cancelling.look(job_ids)
+        # What a hook is told of them is read before they are fetched, or one that fails at once is told first.
         if self.hooks is not None:
             self.hooks.stalled(self._around.redis, self.keys, job_ids)
+        self.fetcher.wake()
+        self.cancelling.look(job_ids)
 
     def _put_back_marker(self) -> None:
         sent = self._around.redis.submit(WakeWorker(self.keys))
