@@ -283,7 +283,7 @@ class Worker:
         self.cancelling.look_at_all()
 
     def _recovered(self, job_ids: list[str]) -> None:
-        # What a hook is told of them is read before they are fetched, or one that fails at once is told first.
+        # What a hook is told of them is read before they are fetched: one may fail at once.
         if self.hooks is not None:
             self.hooks.stalled(self._around.redis, self.keys, job_ids)
         self.fetcher.wake()
