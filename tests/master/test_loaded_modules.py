@@ -87,8 +87,8 @@ def of_master(name: str) -> bool:
 
 def test_a_start_loads_what_is_on_the_list_and_nothing_else(redis_url: str, tmp_path: Path):
     # Not the tests' own: for a name that is no setting the nearest one is looked for.
-    ours = {name for name in os.environ if name.startswith("OXHERD_TEST_")}
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    of_the_tests = {name for name in os.environ if name.startswith("OXHERD_TEST_")}
+    environment = {name: value for name, value in os.environ.items() if name not in of_the_tests}
     with Queue("work", url=redis_url) as queue:
         job = queue.add("x", None)
         flags = ["--queue", "work", "--redis", redis_url, "--burst", "--log-format", "json"]
