@@ -105,7 +105,7 @@ class Link(asyncio.Protocol):
 
     async def ask_all(self, requests: Sequence[Sequence[Arg]]) -> list[Reply]:
         """Plain requests in one write. Error replies are returned, not raised."""
-        asked = _Asked(self._loop.create_future(), len(requests))
+        asked = Asked(self._loop.create_future(), len(requests))
         self.send(b"".join(pack(request) for request in requests), asked)
         return await asked.future
 
@@ -245,7 +245,7 @@ class Link(asyncio.Protocol):
                 waiter.set_result(None)
 
 
-class _Asked:
+class Asked:
     """Plain requests and the future of their replies."""
 
     __slots__ = ("future", "left", "replies")

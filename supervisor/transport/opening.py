@@ -31,7 +31,7 @@ from supervisor.transport.answers import (
     word_of,
 )
 from supervisor.transport.finding import Found, LoginRefused, find
-from supervisor.transport.link import ConnectionLost, Link
+from supervisor.transport.link import Asked, ConnectionLost, Link
 from supervisor.transport.requests import pack
 
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
@@ -244,26 +244,10 @@ def _check_place(address: Address, node: Address, server: Server, place: Reply) 
         raise RedisUnavailable(cannot_reach(address, f"the slot has just left {node} ({place})"), sent=False)
 
 
-class _Said:
-    """Waits for the replies to a login. Where the connection ends first, what was said last tells why."""
+class _Said(Asked):
+    """The replies to a login. Where the connection ends first, what was said last tells why."""
 
-    __slots__ = ("future", "left", "replies")
-
-    def __init__(self, future: asyncio.Future[list[Reply]], count: int) -> None:
-        self.future = future
-        self.left = count
-        self.replies: list[Reply] = []
-
-    @property
-    def abandoned(self) -> bool:
-        return self.future.done()
-
-    def take(self, reply: Reply) -> bool:
-        self.replies.append(reply)
-        self.left -= 1
-        if self.left == 0 and not self.future.done():
-            self.future.set_result(self.replies)
-        return self.left == 0
+    __slots__ = ()
 
     def lose(self, lost: ConnectionLost) -> None:
         errors = [str(reply) for reply in self.replies if isinstance(reply, hiredis.ReplyError)]
