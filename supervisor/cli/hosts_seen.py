@@ -6,6 +6,7 @@ What a heartbeat says anybody may have written: it is shown as text, and what is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from supervisor.cli.render import as_json, clean, note, out, span, table
@@ -15,6 +16,8 @@ from supervisor.errors import RedisRefused
 from supervisor.protocol.commands.hosts import HostId, HostKeys, ReadHosts, SeenHosts
 from supervisor.transport.aio import Redis
 
+Who = tuple[str, str, str]
+NOBODY: Final[Mapping[Who, Mapping[str, Any]]] = MappingProxyType({})
 VANISHED: Final = "vanished"
 DEGRADED: Final = "degraded"
 
@@ -49,8 +52,14 @@ async def show_hosts(session: Session, names: Sequence[str]) -> int:
     return 1 if gone or not hosts else 0
 
 
-async def told_degraded(redis: Redis, prefix: str) -> dict[str, list[str]]:
-    """Of each queue that a living master takes no jobs of, as they cannot be run: who says so, and why."""
+async def told_degraded(
+    redis: Redis, prefix: str, asked: Mapping[Who, Mapping[str, Any]] = NOBODY
+) -> dict[str, list[str]]:
+    """Of each queue that a living master takes no jobs of, as they cannot be run: who says so, and why.
+
+    A heartbeat is some seconds old, which is said. `asked`: the snapshots of masters that were asked just
+    now, whose word is newer.
+    """
     keys = HostKeys(prefix)
     try:
         seen = await redis.execute(SeenHosts(keys))
@@ -63,11 +72,18 @@ async def told_degraded(redis: Redis, prefix: str) -> dict[str, list[str]]:
         if record is None or record.get("prefix") != prefix:
             continue
         host = _host(host_id, seen_on, record, now)
-        for queue in host["queues"]:
+        fresh = asked.get(who(host))
+        for queue in host["queues"] if fresh is None else fresh["queues"]:
             if queue.get("degraded"):
-                who = f"the master with pid {_text(host['pid'])} on {host['host']}"
-                found.setdefault(str(queue.get("name")), []).append(f"{who}: {queue['degraded']}")
+                heard = "" if fresh is not None else f" ({span(host['seen_ago_ms'])} ago)"
+                by = f"the master with pid {_text(host['pid'])} on {host['host']}{heard}"
+                found.setdefault(str(queue.get("name")), []).append(f"{by}: {queue['degraded']}")
     return found
+
+
+def who(known: Mapping[str, Any]) -> Who:
+    """Which master a heartbeat or a snapshot is of: containers may share a host's name, and their pids."""
+    return (str(known.get("host")), str(known.get("pid")), str(known.get("started_on")))
 
 
 def _host(host_id: str, seen_on: int, record: Mapping[str, Any] | None, now: int) -> dict[str, Any]:

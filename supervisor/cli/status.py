@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from supervisor.cli.command import Common, command
-from supervisor.cli.hosts_seen import show_hosts, told_degraded
+from supervisor.cli.hosts_seen import NOBODY, Who, show_hosts, told_degraded, who
 from supervisor.cli.masters import ask, running
 from supervisor.cli.render import as_json, clean, note, out, table
 from supervisor.cli.session import Session, converse
@@ -98,8 +98,9 @@ def status(
     Without names: all queues of the prefix, found by walking over all keys of the database. Workers are
     connections that fetch from the queue, whatever program they belong to; nothing is changed. Thresholds
     that are not given are those of [alerts] in the config. A queue is degraded while a master, on whatever
-    host, takes none of its jobs because they cannot be run; with --check that is exit 1. --check without
-    thresholds also asks the masters of this user on this host for their proof of work: one that takes no
+    host, takes none of its jobs because they cannot be run; with --check that is exit 1. What another
+    host's master says of itself is as old as its last heartbeat, which is told. --check without thresholds
+    also asks the masters of this user on this host for their proof of work at this moment: one that takes no
     jobs, or none at all, is exit 1.
 
     With --hosts: each `oxherd run` with this prefix, wherever it is, as its heartbeat tells; one that has
@@ -114,17 +115,23 @@ def status(
         return converse(common, lambda session: show_hosts(session, queues))
     if not check:
         return converse(common, lambda session: _status(session, queues, None))
-    idle = []
+    idle: list[str] = []
+    here: dict[Who, dict[str, Any]] = {}
     if given == Thresholds():
-        idle = list(_idle(common, queues, needed=not _has_thresholds(common.load().config)))
-    found = converse(common, lambda session: _status(session, queues, given))
+        idle += _idle(common, queues, here, needed=not _has_thresholds(common.load().config))
+    found = converse(common, lambda session: _status(session, queues, given, here))
     for sentence in idle:
         note(f"oxherd: {clean(sentence)}")
     return found or int(bool(idle))
 
 
-def _idle(common: Common, queues: Sequence[str], *, needed: bool) -> Iterator[str]:
-    """One sentence for each master here that takes no jobs of the queues. `needed`: there must be one."""
+def _idle(
+    common: Common, queues: Sequence[str], here: dict[Who, dict[str, Any]], *, needed: bool
+) -> Iterator[str]:
+    """One sentence for each master here that takes no jobs of the queues. `needed`: there must be one.
+
+    What each has said goes to `here`.
+    """
     asked = 0
     for each in running(common):
         try:
@@ -133,6 +140,7 @@ def _idle(common: Common, queues: Sequence[str], *, needed: bool) -> Iterator[st
             yield str(error)
             asked += 1
             continue
+        here[who(known)] = known
         if queues and not {queue["name"] for queue in known["queues"]} & set(queues):
             continue
         asked += 1
@@ -158,14 +166,25 @@ def _thresholds(config: Config, queue: str, given: Thresholds) -> Thresholds:
     return structs.replace(_configured(config, queue), **named)
 
 
-async def _status(session: Session, names: Sequence[str], thresholds: Thresholds | None) -> int:
+async def _status(
+    session: Session,
+    names: Sequence[str],
+    thresholds: Thresholds | None,
+    here: Mapping[Who, Mapping[str, Any]] = NOBODY,
+) -> int:
     for name in names:
         QueueKeys(name, session.prefix)  # refuses a name that no queue can have
     async with await session.connect() as redis:
-        return await _count(session, redis, names, thresholds)
+        return await _count(session, redis, names, thresholds, here)
 
 
-async def _count(session: Session, redis: Redis, names: Sequence[str], thresholds: Thresholds | None) -> int:
+async def _count(
+    session: Session,
+    redis: Redis,
+    names: Sequence[str],
+    thresholds: Thresholds | None,
+    here: Mapping[Who, Mapping[str, Any]],
+) -> int:
     found = sorted(set(names) or await _queues(redis, session.prefix))
     if not found:
         note(f"oxherd: there is no queue with the prefix {session.prefix!r}")
@@ -173,7 +192,7 @@ async def _count(session: Session, redis: Redis, names: Sequence[str], threshold
     keys = [QueueKeys(name, session.prefix) for name in found]
     workers = await _workers(redis, keys)
     records = await asyncio.gather(*(_record(redis, each, workers) for each in keys))
-    degraded = await told_degraded(redis, session.prefix)
+    degraded = await told_degraded(redis, session.prefix, here)
     for record in records:
         record["degraded"] = degraded.get(record["queue"], [])
     passed = []

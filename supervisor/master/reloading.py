@@ -90,6 +90,8 @@ class Reloading:
     def _ended(self, task: asyncio.Task[Reloaded]) -> None:
         if task is self._task:
             self._task = None
+            if self._master.watchdog is not None:
+                self._master.watchdog.say()  # before systemd is told that it is over
             self._master.manager.ready()
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OxherdError):
@@ -163,7 +165,13 @@ class Reloading:
             took_ms=round((time.monotonic() - began_at) * 1000),
         )
         log.info("reload.done", **structs.asdict(done))
+        self._remember("")
         return done
+
+    def _remember(self, refused: str) -> None:
+        """Why it was refused: in the line that tells of the master, until another reload succeeds."""
+        if self._master.watchdog is not None:
+            self._master.watchdog.refused = refused.partition("\n")[0]
 
     def _failed(self, number: int, why: str) -> MasterRefused:
         """Log it; the same for whoever has asked."""
@@ -171,6 +179,7 @@ class Reloading:
             why = why.replace(at_the_start, "No job was touched.")
         why = why.replace("nothing was started", "nothing was changed")
         log.error("reload.failed", generation=number, error=why)
+        self._remember(why)
         return MasterRefused(f"not reloaded, generation {self._master.generation} goes on: {why}")
 
     def _read_again(self) -> tuple[Plan, list[str]]:

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 RENEWED_WITHIN: Final = 0.75  # of a lock's duration; renewed is at half of it
+LONGEST_REFUSAL: Final = 200  # characters of the line; the log has all of it
 
 Phase = Literal["starting", "working", "stopping"]
 
@@ -51,12 +52,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     patience_s   how long jobs may be owed.
     away         why there is no connection to Redis; empty while there is.
     silent_s     Redis has not answered for so long, though asked.
+    refused      why the last reload was refused; empty when it was not.
     """
 
     phase: Phase = "working"
     patience_s: float = 10.0
     away: str = ""
     silent_s: float = 0.0
+    refused: str = ""
     queues: Sequence[QueueFacts] = ()
 
 
@@ -132,7 +135,10 @@ def line(facts: Facts) -> str:
         if each.closed:
             told.append(f"queue {each.name!r}: {each.closed}")
     judged = proof(facts)
-    return ", ".join(told) if judged.ok else f"{judged.why}; {', '.join(told)}"
+    parts = [] if judged.ok else [judged.why]
+    if facts.refused:
+        parts.append(f"the last reload was refused: {facts.refused[:LONGEST_REFUSAL]}")
+    return "; ".join([*parts, ", ".join(told)])
 
 
 def counted(number: int, what: str) -> str:

@@ -72,6 +72,8 @@ class Verbs:
         workers = self.workers(asked)
         self._refuse_while_stopping()
         self._master.crew.tell(request, workers)
+        if self._master.watchdog is not None:
+            self._master.watchdog.say()  # `systemctl status`, a moment later, has it in its line
         return {"queues": [each.keys.name for each in workers]}
 
     async def _stop(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -78,14 +78,25 @@ def _has_asked(fetcher: Fetching) -> bool:
 
 
 class Owed:
-    """Since when one queue has been owed a fetch."""
+    """Since when one queue has been owed a fetch. `seen` is what Redis said of it last; None: nothing."""
 
     def __init__(self) -> None:
+        self.seen: QueueLook | None = None
+        self._for_s = 0.0
         self._since = 0.0
         self._fetched = -1
 
-    def look(self, worker: Working, seen: QueueLook | None, now: float) -> float:
-        """For how long; 0.0 when it is not. What is not known changes nothing."""
+    def look(self, worker: Working, seen: QueueLook | None, now: float) -> None:
+        self.seen = seen
+        self._for_s = self._look(worker, seen, now)
+
+    def now_s(self, worker: Working) -> float:
+        """For how long it was owed at the last look; 0.0 when it was not, or is no more."""
+        fetcher = worker.fetcher
+        return 0.0 if fetcher.quiet or fetcher.fetched != self._fetched else self._for_s
+
+    def _look(self, worker: Working, seen: QueueLook | None, now: float) -> float:
+        """What is not known changes nothing."""
         fetcher = worker.fetcher
         if fetcher.fetched != self._fetched or fetcher.quiet or fetcher.holds or worker.free() <= 0:
             self._fetched = fetcher.fetched
@@ -101,7 +112,11 @@ class Owed:
 
 
 class Watchdog:
-    """One master's. `judged` is what it found last, `facts` of what."""
+    """One master's.
+
+    phase     what the master is at, as far as it is known here.
+    refused   why the last reload was refused, for the line; empty when it was not.
+    """
 
     def __init__(
         self,
@@ -125,8 +140,7 @@ class Watchdog:
         self._failing = False
         self._given_up = False
         self.phase: Phase = "starting"
-        self.facts = Facts(phase="starting")
-        self.judged = proof(self.facts)
+        self.refused = ""
         self._asked_anew_at = 0.0
 
     async def keep(self) -> None:
@@ -141,10 +155,13 @@ class Watchdog:
 
     async def look(self) -> None:
         """Look once, judge, and act."""
-        seen = await asyncio.gather(*(self._seen(worker) for worker in self._workers))
+        workers = list(self._workers)  # a reload may change them meanwhile
+        seen = await asyncio.gather(*(self._seen(worker) for worker in workers))
         if self.phase == "stopping":
             return  # it has begun meanwhile
         now = self._clock()
+        for worker, look in zip(workers, seen, strict=True):
+            self._owed_to(worker).look(worker, look, now)
         if all(look is None for look in seen):
             self._silent_since = self._silent_since or now
         else:
@@ -152,16 +169,34 @@ class Watchdog:
         if self.phase == "starting" and all(_has_asked(worker.fetcher) for worker in self._workers):
             self.phase = "working"
             self._manager.ready()
-        self.facts = Facts(
+        self.say()
+        self._act(self.judged, now)
+
+    def say(self) -> None:
+        """The line, to the service manager. For whoever has changed what it tells."""
+        self._manager.status(line(self.facts))
+
+    @property
+    def judged(self) -> Proof:
+        return proof(self.facts)
+
+    @property
+    def facts(self) -> Facts:
+        """What Redis said at the last look, and all else as it is at this moment. Nothing is waited for."""
+        if self.phase == "stopping":
+            busy = [QueueFacts(name=worker.keys.name, busy=worker.running()) for worker in self._workers]
+            return Facts(phase="stopping", queues=busy)
+        return Facts(
             phase=self.phase,
             patience_s=self._patience_s,
             away="" if self._redis.connected else self._redis.trouble or "there is no connection",
-            silent_s=now - self._silent_since if self._silent_since else 0.0,
-            queues=[self._queue(*pair, now) for pair in zip(self._workers, seen, strict=True)],
+            silent_s=self._clock() - self._silent_since if self._silent_since else 0.0,
+            refused=self.refused,
+            queues=[self._queue(worker) for worker in self._workers],
         )
-        self.judged = proof(self.facts)
-        self._manager.status(line(self.facts))
-        self._act(self.judged, now)
+
+    def _owed_to(self, worker: Working) -> Owed:
+        return self._owed.setdefault(worker.keys.name, Owed())
 
     async def _seen(self, worker: Working) -> QueueLook | None:
         try:
@@ -173,14 +208,16 @@ class Watchdog:
         except (RedisError, TimeoutError):
             return None
 
-    def _queue(self, worker: Working, seen: QueueLook | None, now: float) -> QueueFacts:
+    def _queue(self, worker: Working) -> QueueFacts:
+        owed = self._owed_to(worker)
+        seen = owed.seen
         return QueueFacts(
             name=worker.keys.name,
             slots=worker.room(),
             busy=worker.running(),
             waiting=None if seen is None else seen.waiting,
             done=worker.done(),
-            owed_s=self._owed.setdefault(worker.keys.name, Owed()).look(worker, seen, now),
+            owed_s=owed.now_s(worker),
             renewed_s=worker.oldest_lock_s(),
             lock_s=worker.lock_s,
             quiet=worker.fetcher.quiet,
@@ -219,9 +256,6 @@ class Watchdog:
         self._tell_of_stop()
 
     def _tell_of_stop(self) -> None:
-        busy = [QueueFacts(name=worker.keys.name, busy=worker.running()) for worker in self._workers]
-        self.facts = Facts(phase="stopping", queues=busy)
-        self.judged = proof(self.facts)
-        self._manager.status(line(self.facts))
+        self.say()
         self._manager.more_time(MORE_TIME_S)
         self._manager.alive()

@@ -66,6 +66,21 @@ def test_who_asks_is_told_whether_it_takes_jobs_and_why_not(run: Running, place:
 
 
 @pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+def test_what_was_asked_of_it_is_told_at_once_and_not_at_the_next_look(
+    oxherd: Callable[..., Running], tmp_path: Path, place: str, checked
+):
+    """It looks every 5 s, as one without a service manager does: nothing is waited for here."""
+    env = {"OXHERD_RUNTIME_DIR": str(tmp_path / "run")}
+    run = oxherd("--concurrency", "1", "--http-listen", f"unix://{place}", env=env)
+    run.until("master.started")
+    until(lambda: got(place, "/readyz") == (200, "ok\n"), "it is ready")
+    for verb, status, ready in (("quiet", 1, 503), ("resume", 0, 200), ("quiet", 1, 503)):
+        command = [sys.executable, "-m", "supervisor", "ctl", verb]
+        subprocess.run(command, env={**os.environ, **env, "PYTHONPATH": str(ROOT)}, check=True, cwd=tmp_path)
+        assert (got(place, "/readyz")[0], checked()[0]) == (ready, status), verb
+
+
+@pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
 def test_where_there_is_no_master_the_check_says_no(checked):
     status, said = checked()
     assert status == 1

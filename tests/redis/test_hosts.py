@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
 from supervisor.cli import main
+from supervisor.cli.masters import Master as Listening
 from supervisor.master.heartbeat import MISSED, Heartbeat
 from supervisor.observe.log import hooked
 from supervisor.protocol.commands.hosts import MOST_HOSTS, REMEMBERED_MS, HostId, HostKeys
@@ -154,7 +157,10 @@ async def test_a_queue_that_a_master_takes_no_jobs_of_is_told_where_jobs_are_cou
     exit_status, lines, said = await asyncio.to_thread(told)
     assert exit_status == 0
     assert [line.endswith("degraded") for line in lines[1:]] == [False, True]
-    assert "work is degraded, says the master with pid 7 on cow: 5 jobs have lost their runner" in said
+    assert re.search(
+        r"work is degraded, says the master with pid 7 on cow \(\d+ d ago\): 5 jobs have lost their runner",
+        said,
+    )
     assert "\x1b" not in said and "mail is" not in said and "pid 8" not in said
 
     threshold = ("--check", "--max-waiting", "5")
@@ -162,6 +168,34 @@ async def test_a_queue_that_a_master_takes_no_jobs_of_is_told_where_jobs_are_cou
     assert (await asyncio.to_thread(told, "mail", *threshold))[0] == 0
     raw.hset("other:work:meta", "x", "y")
     assert "degraded" not in (await asyncio.to_thread(told, "--prefix", "other"))[2]
+
+
+async def test_a_master_of_this_host_is_asked_and_its_last_heartbeat_is_not_believed(
+    redis, raw, capsys, redis_url, monkeypatch
+):
+    raw.hset("bull:work:meta", "x", "y")
+    ours, other = Master("cow", 7), Master("ox", 7)
+    ours.queue["degraded"] = other.queue["degraded"] = "5 jobs have lost their runner"
+    await ours.heartbeat(redis).beat()
+    monkeypatch.setattr("supervisor.cli.status.running", lambda common: [Listening(7, Path("7.sock"))])
+    monkeypatch.setattr(
+        "supervisor.cli.status.ask",
+        lambda *asked, **more: {**ours.snapshot(), "proof": {"ok": True, "why": ""}},
+    )
+
+    def told(*flags):
+        exit_status = main(["status", "--redis", redis_url, *flags])
+        return exit_status, capsys.readouterr().err
+
+    ours.queue["degraded"] = ""
+    assert "degraded" in (await asyncio.to_thread(told))[1], "who only counts asks nobody but Redis"
+    assert await asyncio.to_thread(told, "--check") == (0, "")
+    await other.heartbeat(redis).beat()
+    exit_status, said = await asyncio.to_thread(told, "--check")
+    assert exit_status == 1
+    assert "on ox (" in said and "on cow" not in said
+    ours.queue["degraded"] = "5 others"
+    assert "on cow: 5 others" in (await asyncio.to_thread(told, "--check"))[1]
 
 
 async def test_those_who_never_leave_are_bounded_in_age_and_number(redis, raw):

@@ -246,6 +246,36 @@ def test_what_helps_is_told_and_then_all_is_as_before(scene: Scene):
     assert not scene.given_up
 
 
+def test_what_is_known_here_is_judged_as_it_is_now_and_not_as_it_was_at_the_last_look(scene: Scene):
+    scene.look()
+    assert scene.dog.judged.ok
+    scene.worker.fetcher.quiet = True
+    assert "quiet" in scene.dog.judged.why
+    scene.dog.say()
+    assert scene.told()[0].startswith("STATUS=queue 'mail' is quiet")
+    scene.worker.fetcher.quiet = False
+    scene.server.connected, scene.server.trouble = False, "connection refused"
+    assert "connection refused" in scene.dog.judged.why
+
+
+def test_what_was_owed_at_the_last_look_is_not_when_it_was_fetched_since(scene: Scene):
+    scene.look(3)
+    assert not scene.dog.judged.alive
+    scene.worker.fetcher.fetched += 1
+    assert scene.dog.judged.ok
+
+
+def test_a_reload_that_was_refused_is_told_and_no_reason_for_a_restart(scene: Scene):
+    scene.dog.refused = "cannot load shop: importing shop raised ModuleNotFoundError"
+    (told,) = (each for each in scene.look() if each.startswith("STATUS="))
+    assert told.startswith("STATUS=the last reload was refused: cannot load shop: importing shop raised")
+    assert told.endswith("; 1/2 busy, 3 waiting, 7 done, no locks held")
+    assert scene.dog.judged.ok
+    scene.dog.refused = "x" * 9_000
+    assert line(scene.dog.facts).endswith("x; 1/2 busy, 3 waiting, 7 done, no locks held")
+    assert len(line(scene.dog.facts)) < 400
+
+
 @pytest.mark.parametrize(
     "change",
     [
