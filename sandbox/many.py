@@ -7,7 +7,7 @@ It differs from a runner of one job in two things. The soft time limit and a can
 as CancelledError at its next `await`; what becomes of the attempt is judged as everywhere. What a job left
 behind is looked for when none is at work.
 
-Reads    START, ANSWER, CANCEL, LEAVE from the link; SIGUSR2, which means: end what was cancelled
+Reads    START, ANSWER, CANCEL, LEAVE, SEAT from the link; SIGUSR2, which means: end what was cancelled
 Writes   per job PROGRESS, LOG, DATA, ASK, LEFT and one outcome, each with the attempt's number
 """
 
@@ -178,6 +178,9 @@ class Many:
             self._at_work[attempt].why_cancelled = codec.decode(body).get("reason") or "asked to end"
         elif kind is Kind.TELL:
             self._link.send(Kind.TOLD, codec.encode(own_figures()), 0)
+        elif kind is Kind.SEAT:
+            self._title = codec.decode(body)["title"]
+            self._show()
         elif kind is Kind.LEAVE:
             self._leaving.set()
 

@@ -3,7 +3,7 @@
 It decides nothing about jobs. Its exit code is 0 when it was told to leave or the master has gone, 70 when
 something of ours broke, 1 when it had to import for itself and could not; any other end is the user's code.
 
-Reads    GO, START, NEXT, ANSWER, CANCEL, LEAVE, TELL from the link
+Reads    GO, START, NEXT, ANSWER, CANCEL, LEAVE, TELL, SEAT from the link
 Writes   READY once, then per job PROGRESS, LOG, DATA, ASK, LEFT if it left something, USED if it took a
          while, and one outcome, or SKIPPED; TOLD when it is asked
 Rule     I6: own isolation is complete before the first byte of the job is read. I8: nothing is sent before
@@ -234,6 +234,10 @@ class OneByOne:
                 self._link.send(Kind.TOLD, codec.encode(own_figures()))
             elif kind is Kind.LEAVE:
                 break
+            elif kind is Kind.SEAT:
+                self._title = codec.decode(body)["title"]
+                idle_title = f"{self._title} idle"
+                self._set_title(idle_title)
             elif kind is Kind.GO:
                 return _confused(kind)
             # A CANCEL or ANSWER that comes now belongs to a job that has ended.

@@ -63,6 +63,7 @@ class Kind(IntEnum):
     LEAVE = 5  # empty: finish the job if there is one, then exit 0
     TELL = 6  # empty: answered by TOLD, but not while a job runs
     NEXT = 7  # as START: sent ahead, to be begun after what was sent before it, with a permit
+    SEAT = 8  # {"title"}: it has no job, and another slot from now on
 
     # --- runner to master ---
     READY = 16  # {"pid", "identity" (of what it has loaded), "layers": [[name, applied, reason], ...]}
@@ -100,7 +101,9 @@ FROM_RUNNER = frozenset(
         *(Kind.LEFT, Kind.TOLD, Kind.USED, Kind.SKIPPED),
     }
 )
-TO_RUNNER = frozenset({Kind.GO, Kind.START, Kind.ANSWER, Kind.CANCEL, Kind.LEAVE, Kind.TELL, Kind.NEXT})
+TO_RUNNER = frozenset(
+    {Kind.GO, Kind.START, Kind.ANSWER, Kind.CANCEL, Kind.LEAVE, Kind.TELL, Kind.NEXT, Kind.SEAT}
+)
 
 Frame = tuple[Kind, bytes, int, int]
 _KINDS = {int(kind): kind for kind in Kind}

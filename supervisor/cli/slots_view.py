@@ -234,6 +234,18 @@ def redis_line(known: Known, width: int) -> str:
     return fitted(f"redis {clean(redis['address'])}: {heard}", width)
 
 
+def spares_line(known: Known, width: int) -> Iterator[str]:
+    """Who is kept ready, if anybody is."""
+    spares = known.get("runners", {}).get("spares") or ()
+    if spares:
+        told = "; ".join(f"{each['runner']} {_phase(each)}, {_memory_of(each)}" for each in spares)
+        yield fitted(f"kept ready: {told}", width)
+
+
+def _memory_of(runner: Known) -> str:
+    return size((runner["tree"] or {}).get("anon_bytes"))
+
+
 def queues_table(known: Known, width: int, rates: Mapping[str, float | None] | None = None) -> Iterator[str]:
     """`rates`: jobs a second by queue; left out when nobody has counted."""
     name_width = max([5, *(min(24, columns_of(clean(each["name"]))) for each in known["queues"])])

@@ -17,6 +17,7 @@ from supervisor.cli.slots_view import (
     redis_line,
     rows_of,
     slots_table,
+    spares_line,
     title_line,
 )
 from supervisor.cli.terminal import Line
@@ -193,6 +194,7 @@ class Screen:
         lines: list[Line] = [
             (fitted(f"{title_line(known, width)}{self.others}", width), "bold"),
             (redis_line(known, width), redis_style),
+            *((line, "") for line in spares_line(known, width)),
             ("", ""),
         ]
         title, *queues = queues_table(known, width, self._rates)

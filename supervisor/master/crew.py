@@ -62,6 +62,8 @@ class Crew:
     def begin(self, settings: Sequence[QueueSettings]) -> None:
         for each in settings:
             self._add(each)
+        if self._around.pool is not None:
+            self._around.pool.look()
         slots = sum(len(worker.slots) for worker in self.workers)
         runners: Runners = self._around.runners
         runners.births.bucket = Bucket(2 * slots + SPAWN_BURST, SPAWNS_PER_S, self._around.loop.time)
@@ -87,6 +89,7 @@ class Crew:
             self._spawn(self._see_off(worker))
         if came:
             self._listen()
+        self._rest_if_quiet()
         return came, [worker.keys.name for worker in gone]
 
     def _add(self, settings: QueueSettings) -> None:
@@ -97,7 +100,8 @@ class Crew:
         self.workers.append(worker)
         if self.quiet:
             worker.fetcher.pause()
-        worker.places.fit(settings)
+        if settings.share is None:
+            worker.places.fit(settings)
         self._loops[worker] = self._spawn(worker.run())
 
     async def _see_off(self, worker: Worker) -> None:
@@ -130,10 +134,15 @@ class Crew:
             return
         if len(workers) == len(self.workers):
             self.quiet = request is Request.QUIET
+        self._rest_if_quiet()
         log.info(
             "master.quieted" if request is Request.QUIET else "master.resumed",
             queues=[each.keys.name for each in workers],
         )
+
+    def _rest_if_quiet(self) -> None:
+        """Nobody is kept ready for queues that fetch nothing."""
+        self._around.runners.spares.rest(all(each.fetcher.quiet for each in self.workers))
 
     def scale(self, by: int, workers: Sequence[Worker]) -> None:
         """So many slots more for each, or less; one at least."""

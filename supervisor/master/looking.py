@@ -75,7 +75,7 @@ class Looking:
 
     def _runners(self) -> dict[int, Runner]:
         slots = (slot for worker in self._master.workers for slot in worker.slots)
-        found = (slot.runner for slot in slots)
+        found = [*(slot.runner for slot in slots), *self._master.runners.spares.runners()]
         return {each.pid: each for each in found if each is not None and each.phase is not Phase.GONE}
 
     def _figures(self, runner: Runner) -> dict[str, Any] | None:

@@ -123,6 +123,11 @@ class Nursery:
     # --- births -------------------------------------------------------------------------------------
 
     @property
+    def bare(self) -> bool:
+        """Its template imports nothing: each runner has to, before it is ready."""
+        return self._facts_of_bare is not None
+
+    @property
     def forking(self) -> bool:
         """A fork was asked for and not answered: an unknown child may be a runner not registered yet (I8)."""
         return self._template is not None and self._template.forking

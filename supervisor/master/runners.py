@@ -40,6 +40,7 @@ from supervisor.master.phases import Fact, Phase
 from supervisor.master.pipe import Pipe
 from supervisor.master.plan import Target
 from supervisor.master.runner import Exit, Runner, Slot
+from supervisor.master.spares import Spares
 from supervisor.master.spawning import Ends, TemplateProcess
 from supervisor.master.strays import Strays
 from supervisor.master.succession import Succession
@@ -72,12 +73,16 @@ class Runners:
         self.nurseries: list[Nursery] = []
         self._degraded = Degraded()
         self._by_pid: dict[int, Runner] = {}
+        self.spares = Spares(
+            loop, birth=lambda slot: self.open(slot), end=self._let_go, bad_frame=self.bad_frame
+        )
         self._succession = Succession(
             loop,
             birth=lambda slot: self.open(slot),
             end=self._let_go,
             everybody=self._by_pid.values,
             rng=rng,
+            spares=self.spares,
         )
         self.began, self.finished = self._succession.began, self._succession.finished
         self.serves_on = self._succession.serves_on
@@ -153,11 +158,11 @@ class Runners:
         )
         runner.budget = OutputBudget(self._loop.time)
         for stream, fd in ends.outputs.items():
-            on_line = partial(slot.owner.on_line, runner, stream)
+            on_line = partial(self._line, runner, stream)
             runner.outputs.append(OutputPipe(self._loop, fd, on_line, runner.budget))
             runner.outputs[-1].before_read = runner.hear_first
         for fd in ends.faults:
-            runner.faults = Faults(self._loop, fd, partial(slot.owner.on_line, runner, "stderr"))
+            runner.faults = Faults(self._loop, fd, partial(self._line, runner, "stderr"))
         runner.born_at = self._loop.time()
         self._loop.add_reader(runner.pidfd, self._reap, runner)
         runner.kill_timer = self._loop.call_later(
@@ -173,6 +178,9 @@ class Runners:
         }
         runner.pipe.send(Kind.GO, json.dumps(go).encode())
         self._succession.born(runner)
+
+    def _line(self, runner: Runner, stream: str, text: str) -> None:
+        runner.slot.owner.on_line(runner, stream, text)  # whose it is now: a spare has had another slot
 
     def _frame(self, runner: Runner, kind: Kind, body: bytes, attempt: int, note: int) -> None:
         if kind is Kind.TOLD:

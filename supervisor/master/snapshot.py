@@ -18,8 +18,9 @@ from msgspec import structs
 
 from supervisor import __version__
 from supervisor.master.attempt import Attempt
+from supervisor.master.phases import Phase
 from supervisor.master.probes import STARTING
-from supervisor.master.runner import Slot
+from supervisor.master.runner import Runner, Slot
 from supervisor.master.status import line
 from supervisor.master.worker import Worker
 from supervisor.protocol.jsontext import decode
@@ -52,6 +53,7 @@ def snapshot(master: Master, trees: Trees | None = None) -> dict[str, Any]:
         "runners": {
             "templates": [each.pid for each in runners.nurseries if each.pid],
             "strays": runners.strays,
+            "spares": [_spare(each, now, trees or {}) for each in runners.spares.runners()],
         },
     }
 
@@ -116,6 +118,17 @@ def _slot(worker: Worker, slot: Slot, now: float, trees: Trees) -> dict[str, Any
             "tree": trees.get(runner.pid),
         }
     return known
+
+
+def _spare(runner: Runner, now: float, trees: Trees) -> dict[str, Any]:
+    """A runner that is kept ready for the slots, where one has to import before it is."""
+    return {
+        "runner": runner.pid,
+        "phase": "spare" if runner.phase is Phase.IDLE else runner.phase.value,
+        "generation": runner.nursery.generation,
+        "age_ms": _ago_ms(runner.born_at, now),
+        "tree": trees.get(runner.pid),
+    }
 
 
 def _job(worker: Worker, attempt: Attempt, now: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Final
 from supervisor.master.phases import Phase
 from supervisor.master.recycling import Wear, span_of
 from supervisor.master.runner import Runner, Slot
+from supervisor.master.spares import Spares
 from supervisor.observe.log import get
 
 log = get("runners")
@@ -37,6 +38,7 @@ class Succession:
         end: Callable[[Runner], None],
         everybody: Callable[[], Iterable[Runner]],
         rng: Callable[[], float],
+        spares: Spares,
     ) -> None:
         """`birth(slot)` has a runner born, `end(runner)` lets one go that has no job."""
         self._loop = loop
@@ -44,11 +46,13 @@ class Succession:
         self._end = end
         self._everybody = everybody
         self._rng = rng
+        self._spares = spares
         self._timer: asyncio.TimerHandle | None = None
 
     def replace(self, slot: Slot, why: str) -> None:
         """Its runner is to be followed by another as soon as there is one, and it has no job."""
         old, successor = slot.runner, slot.successor
+        self._spares.look()  # the slot may have another nursery
         if old is None:
             return  # whoever is being born for it is the other, or told so at its birth
         if not old.replace_why:
@@ -61,6 +65,7 @@ class Succession:
     def shut(self, slot: Slot) -> None:
         """No runner any more for this slot: the one that has a job finishes it."""
         slot.closed = True
+        self._spares.look()
         successor, slot.successor = slot.successor, None
         if successor is not None:
             self._dismiss(successor)
@@ -79,6 +84,8 @@ class Succession:
             self._want(slot)
         else:
             slot.runner.draining = False
+            if slot.runner.was_ready:
+                self._spares.proved(slot)
 
     def _dismiss(self, runner: Runner) -> None:
         """It never got a job. One that is not ready yet is let go when it is."""
@@ -95,6 +102,9 @@ class Succession:
         elif runner.nursery is slot.nursery:
             slot.successor = runner
         # Else it has no seat: it is let go when it is ready, and its end makes another wanted.
+        self._wears(runner, slot)
+
+    def _wears(self, runner: Runner, slot: Slot) -> None:
         span = span_of(slot.recycle, self._rng)
         if span is not None:
             runner.wear = Wear(span, runner.pid, self._loop.time())
@@ -104,6 +114,7 @@ class Succession:
     def ready(self, runner: Runner) -> None:
         """It has said READY, and is idle."""
         slot = runner.slot
+        self._spares.proved(slot)
         if slot.closed or runner not in (slot.runner, slot.successor):
             self._end(runner)
         elif slot.runner is runner and runner.replace_why and _is_idle(slot.successor):
@@ -135,6 +146,8 @@ class Succession:
             and (runner.room == 1 or not runner.attempts)
         ):
             self._replace(runner, runner.wear.after_job(self._loop.time()))
+            if slot.runner is not runner:
+                return False  # a spare has taken over
         return self.serves_on(runner)
 
     def serves_on(self, runner: Runner) -> bool:
@@ -168,8 +181,18 @@ class Succession:
             self._want(slot)
 
     def _want(self, slot: Slot) -> None:
-        if slot.successor is None and not slot.filling:
+        if slot.successor is not None or slot.filling:
+            return
+        spare = self._spares.taken_for(slot)
+        if spare is None:
             self._birth(slot)
+            return
+        self._wears(spare, slot)
+        if slot.runner is None:
+            slot.runner = spare
+        else:
+            slot.successor = spare
+        self.ready(spare)
 
     def _take_over(self, slot: Slot, old: Runner) -> None:
         """The successor sits in the slot from now on, ready or not yet born; the old one leaves."""

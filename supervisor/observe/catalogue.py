@@ -102,6 +102,15 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "runner.recycled": _event(
             "info", "queue slot runner why", "Replaced after it had served; its successor was ready before."
         ),
+        "spare.taken": _event(
+            "info", "queue slot runner", "A runner that was kept ready has taken the place of another."
+        ),
+        "spare.output": _event("info", "stream line runner", "What a runner that is kept ready has printed."),
+        "spare.given_up": _event(
+            "warning",
+            "deaths why",
+            "No runner is kept ready, until another one has shown that it can work: they die by themselves.",
+        ),
         "runner.failed": _event(
             "error",
             "slot error failures more",

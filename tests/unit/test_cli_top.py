@@ -118,6 +118,13 @@ def test_rates_are_what_happened_between_two_looks():
     assert "2.5  fetching" in text_of(screen_of(KNOWN, later))
 
 
+def test_who_is_kept_ready_is_told_when_there_is_somebody():
+    assert "kept ready" not in text_of(screen_of(KNOWN))
+    spare = {"runner": 4200, "phase": "spare", "generation": 1, "age_ms": 9, "tree": TREE}
+    known = {**KNOWN, "runners": {"templates": [], "strays": 0, "spares": [spare]}}
+    assert "kept ready: 4200 spare, 15M" in text_of(screen_of(known))
+
+
 def test_a_cancel_is_asked_for_only_after_a_yes():
     screen = screen_of(KNOWN)
     assert screen.press("c") is None

@@ -12,6 +12,7 @@ from supervisor.master import recycling
 from supervisor.master.phases import Fact
 from supervisor.master.recycling import Span, Wear, span_of
 from supervisor.master.runner import Runner, Slot
+from supervisor.master.spares import Spares
 from supervisor.master.succession import Succession
 
 
@@ -39,6 +40,7 @@ class World:
             end=self.end,
             everybody=lambda: self.alive,
             rng=lambda: 0.5,
+            spares=Spares(self.loop, birth=self.birth, end=self.end, bad_frame=print),
         )
         self.slot = Slot(1, self, nursery=None, **how)
 
