@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -26,14 +27,19 @@ from supervisor.cli.units import (
 from supervisor.errors import UsageError
 
 SETTINGS: Final = Path("etc/oxherd")
+OF_A_USER: Final = Path("oxherd")
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.:-]+")
 _VERSION: Final = re.compile(r"systemd (\d+)")
 _ROOT: Final = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=Path("/"),
     metavar="DIR",
     help="the file system to work in, of an image say (default: /)",
+)
+_USER: Final = click.option(
+    "--user",
+    is_flag=True,
+    help="units of your own manager, `systemctl --user`, below ~/.config: no root is needed",
 )
 
 
@@ -47,13 +53,20 @@ _ROOT: Final = click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="where the processors are (default: /var/lib/oxherd)",
+    help="where the processors are (default: /var/lib/oxherd, or your home with --user)",
 )
 @click.option("--print", "only_print", is_flag=True, help="write nothing: show the files")
 @click.option("--force", is_flag=True, help="also over files that somebody has edited; the old one is kept")
+@_USER
 @_ROOT
 def install(
-    common: Common, name: str | None, directory: Path | None, only_print: bool, force: bool, root: Path
+    common: Common,
+    name: str | None,
+    directory: Path | None,
+    only_print: bool,
+    force: bool,
+    user: bool,
+    root: Path | None,
 ) -> int:
     """Write the units for this machine: its interpreter, its version of systemd.
 
@@ -61,26 +74,35 @@ def install(
     NAME the template of many, oxherd@.service, whose instance NAME runs /etc/oxherd/NAME.toml. Beside it a
     slice for all of them, the user they run as, and their directories. Nothing is started. Your own settings
     belong into drop-ins (`systemctl edit`): a file that was edited is not written over.
+
+    With --user they are units of your own manager and run as you, with ~/.config/oxherd/oxherd.toml. What
+    only the system's manager can take away from a service is left out; what isolates jobs is not.
     """
+    root = _place(user, root)
     _check(common, name)
     machine = Machine(
-        own_program(), _version(), _absolute(directory, "--directory"), _absolute(common.config, "--config")
+        own_program(),
+        _version(),
+        _absolute(directory, "--directory"),
+        _absolute(common.config, "--config"),
+        user,
     )
     made = files(machine, instances=name is not None)
     if only_print:
-        out("\n".join(f"# --- /{path}\n{text}" for path, text in made.items()).rstrip())
+        above = root if user else Path("/")
+        out("\n".join(f"# --- {above / path}\n{text}" for path, text in made.items()).rstrip())
         return 0
-    for sentence in _doubts(machine):
+    for sentence in _doubts_of_a_user() if user else _doubts(machine):
         note(f"oxherd: {sentence}")
     done = {path: _written(root / path, sealed(text), force) for path, text in made.items()}
     edited = _tell(common, root, done)
     if edited:
         note(
             "oxherd: a file was edited, so it is left as it is. Move the changes to a drop-in "
-            "(systemctl edit), or use --force: the old file is then kept beside it as *.old"
+            f"({_systemctl(user)} edit), or use --force: the old file is then kept beside it as *.old"
         )
     elif not common.json:
-        out("\n".join(["", "next:", *(f"  {line}" for line in _next(root, name, machine.config))]))
+        out("\n".join(["", "next:", *(f"  {line}" for line in _next(root, name, machine))]))
     return 1 if edited else 0
 
 
@@ -89,14 +111,16 @@ def install(
     exits="0 taken away, or not there; 1 a file was edited by somebody and is left; 2 wrong usage",
     example="oxherd systemd uninstall",
 )
+@_USER
 @_ROOT
-def uninstall(common: Common, root: Path) -> int:
+def uninstall(common: Common, user: bool, root: Path | None) -> int:
     """Take away what `install` has written. Stop and disable the services first.
 
     Settings, state, the user and your drop-ins stay.
     """
+    root = _place(user, root)
     _check(common, None)
-    machine = Machine(own_program(), 10_000)
+    machine = Machine(own_program(), 10_000, user=user)
     paths = {path for many in (True, False) for path in files(machine, instances=many)}
     done = {path: _removed(root / path) for path in sorted(paths) if (root / path).exists()}
     for directory in {path.parent for path in done if path.parent.name.endswith(".d")}:
@@ -119,6 +143,22 @@ systemd = family(
     exits="0 done, 1 a file was edited by somebody and is left, 2 wrong usage",
     example="oxherd systemd install",
 )
+
+
+def _place(user: bool, root: Path | None) -> Path:
+    """What the paths of the files are below."""
+    if not user:
+        return root or Path("/")
+    if root is not None:
+        raise UsageError(
+            "--user writes below your own ~/.config, and --root for the system; give one of them"
+        )
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    return Path(named if named.startswith("/") else os.path.expanduser("~/.config"))
+
+
+def _systemctl(user: bool) -> str:
+    return "systemctl --user" if user else "systemctl"
 
 
 def _check(common: Common, name: str | None) -> None:
@@ -176,6 +216,16 @@ def _doubts(machine: Machine) -> Iterator[str]:
             )
 
 
+def _doubts_of_a_user() -> Iterator[str]:
+    if os.geteuid() == 0:
+        yield "these are units of root's own manager; for a service of this machine leave out --user"
+    elif not os.environ.get("XDG_RUNTIME_DIR"):
+        yield (
+            "XDG_RUNTIME_DIR is not set, as after su, so systemctl --user finds no manager of yours from "
+            "here: log in (ssh, machinectl shell)"
+        )
+
+
 def _written(path: Path, text: str, force: bool) -> str:
     """What was done: written, kept (it is the same), or edited (left alone)."""
     if path.exists() or path.is_symlink():
@@ -191,7 +241,9 @@ def _written(path: Path, text: str, force: bool) -> str:
         path.write_text(text)
         path.chmod(0o644)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}; root can") from None
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}; root can, and --user makes units of your own"
+        ) from None
     return "written"
 
 
@@ -219,10 +271,15 @@ def _tell(common: Common, root: Path, done: Mapping[Path, str]) -> bool:
     return any(what in ("edited", "not ours") for what in done.values())
 
 
-def _next(root: Path, name: str | None, config: Path | None) -> Iterator[str]:
-    yield "systemd-sysusers oxherd.conf && systemd-tmpfiles --create oxherd.conf"
-    settings = SETTINGS / f"{name or 'oxherd'}.toml"
-    if config is None and not (root / settings).exists():
-        yield f"write /{settings}: [redis] url, and a [queue.QUEUE] with its target"
-    yield "systemctl daemon-reload"
-    yield f"systemctl enable --now {'oxherd.service' if name is None else f'oxherd@{name}.service'}"
+def _next(root: Path, name: str | None, machine: Machine) -> Iterator[str]:
+    if not machine.user:
+        yield "systemd-sysusers oxherd.conf && systemd-tmpfiles --create oxherd.conf"
+    settings = (OF_A_USER if machine.user else SETTINGS) / f"{name or 'oxherd'}.toml"
+    if machine.config is None and not (root / settings).exists():
+        there = root / settings if machine.user else Path("/") / settings
+        yield f"write {there}: [redis] url, and a [queue.QUEUE] with its target"
+    systemctl = _systemctl(machine.user)
+    yield f"{systemctl} daemon-reload"
+    yield f"{systemctl} enable --now {'oxherd.service' if name is None else f'oxherd@{name}.service'}"
+    if machine.user:
+        yield "loginctl enable-linger    (else it runs only while you are logged in)"

@@ -26,6 +26,21 @@ KNOWS_SUBGROUPS: Final = 254
 _SEAL: Final = "# Written by `oxherd systemd install`; the hash of what follows: "
 _SEALED: Final = re.compile(re.escape(_SEAL) + r"([0-9a-f]{64})\n(.*)", re.DOTALL)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_@:./+,=-]+")
+# What a user's own manager has not the rights for (it starts nothing with one of them), or what is not there:
+# other users, units of the system such as Redis. State is where the user's programs have it.
+_SYSTEM_ALONE: Final = re.compile(
+    r"^(After|Wants|User|Group|StateDirectory|StateDirectoryMode|Environment|CapabilityBoundingSet"
+    r"|AmbientCapabilities|PrivateTmp|PrivateDevices|RemoveIPC|Protect[A-Za-z]+)=.*\n",
+    re.MULTILINE,
+)
+_FOR_A_USER: Final = {
+    "/etc/oxherd/": "%E/oxherd/",  # $XDG_CONFIG_HOME, as the manager knows it
+    "WorkingDirectory=/var/lib/oxherd\n": "WorkingDirectory=%h\n",
+    "`systemctl edit": "`systemctl --user edit",
+    "WantedBy=multi-user.target": "WantedBy=default.target",
+    "All masters of this machine": "All masters of this user",
+    "Oxherd, all masters and": "Oxherd, all masters of this user and",
+}
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -35,12 +50,14 @@ class Machine(msgspec.Struct, frozen=True):
     version     of systemd.
     directory   where the processors are; None for the directory of the service's state.
     config      of the single service; None for /etc/oxherd/oxherd.toml.
+    user        for the manager of one user, below whose directory of settings they go, not for the system's.
     """
 
     program: tuple[str, ...]
     version: int
     directory: Path | None = None
     config: Path | None = None
+    user: bool = False
 
 
 def own_program() -> tuple[str, ...]:
@@ -59,16 +76,20 @@ def shipped() -> Path:
 
 
 def files(machine: Machine, *, instances: bool) -> dict[Path, str]:
-    """Path below the root of the file system -> text. `instances`: oxherd@.service, else oxherd.service."""
+    """Path below the root of the file system -> text. `instances`: oxherd@.service, else oxherd.service.
+
+    Of a user's the path is below the directory of settings, ~/.config.
+    """
     source = shipped()
     unit = "oxherd@.service" if instances else "oxherd.service"
-    units = Path("etc/systemd/system")
+    units = Path("systemd/user" if machine.user else "etc/systemd/system")
     made = {
         units / unit: _for_machine((source / unit).read_text(), machine),
-        units / "oxherd.slice": (source / "oxherd.slice").read_text(),
-        Path("etc/sysusers.d/oxherd.conf"): (source / "sysusers.d/oxherd.conf").read_text(),
-        Path("etc/tmpfiles.d/oxherd.conf"): (source / "tmpfiles.d/oxherd.conf").read_text(),
+        units / "oxherd.slice": _for_manager((source / "oxherd.slice").read_text(), machine),
     }
+    if not machine.user:
+        for path in ("sysusers.d/oxherd.conf", "tmpfiles.d/oxherd.conf"):
+            made[Path("etc", path)] = (source / path).read_text()
     for since, name in ((RELOADS_BY_NOTIFY, "notify-reload"), (KNOWS_SUBGROUPS, "delegate-subgroup")):
         if machine.version >= since:
             text = (source / f"drop-ins/{name}.conf").read_text()
@@ -76,15 +97,23 @@ def files(machine: Machine, *, instances: bool) -> dict[Path, str]:
     return made
 
 
+def _for_manager(text: str, machine: Machine) -> str:
+    if machine.user:
+        text = _SYSTEM_ALONE.sub("", text)
+        for theirs, ours in _FOR_A_USER.items():
+            text = text.replace(theirs, ours)
+    return text
+
+
 def _for_machine(text: str, machine: Machine) -> str:
+    text = _for_manager(text, machine)
     program = " ".join(_word(each) for each in machine.program)
     text = text.replace(f"={SHIPPED_PROGRAM} ", f"={program} ")
-    if machine.directory is not None:
-        text = text.replace(
-            "WorkingDirectory=/var/lib/oxherd\n", f"WorkingDirectory={_path(machine.directory)}\n"
-        )
+    if (there := machine.directory) is not None:
+        text = re.sub("WorkingDirectory=.*", lambda _: f"WorkingDirectory={_path(there)}", text)
     if machine.config is not None:
-        text = text.replace("--config /etc/oxherd/oxherd.toml", f"--config {_word(str(machine.config))}")
+        given = f"--config {_word(str(machine.config))}"
+        text = re.sub(r"--config \S+/oxherd/oxherd\.toml", lambda _: given, text)
     paths = (Path(machine.program[0]), machine.directory, machine.config)
     homes = [each for each in paths if each and below_home(each)]
     if homes:

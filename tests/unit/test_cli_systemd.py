@@ -16,6 +16,7 @@ from supervisor.config.load import load
 ROOT = Path(__file__).parents[2]
 PAGES = ("systemd", "containers")  # their settings and files, and the drop-ins; containers are not run here
 UNITS = Path("etc/systemd/system")
+OF_A_USER = Path("systemd/user")
 OURS = Machine(("/opt/oxherd/bin/oxherd",), 252)
 
 
@@ -156,6 +157,91 @@ def test_a_config_with_a_mistake_is_refused(tmp_path: Path):
     (config := tmp_path / "my.toml").write_text("[redis]\nulr = 1\n")
     assert install(tmp_path, "--config", str(config)) == 2
     assert list(tmp_path.iterdir()) == [config]
+
+
+# --- units of a user's own manager ------------------------------------------------------------------------
+
+
+def settings_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_users_units_are_the_systems_but_for_what_his_manager_cannot_do(many: bool):
+    name = "oxherd@.service" if many else "oxherd.service"
+    ours = settings_of(files(Machine(OURS.program, 252, user=True), instances=many)[OF_A_USER / name])
+    theirs = settings_of(unit(OURS, instances=many))
+    added = [line.replace("%E/oxherd/", "/etc/oxherd/") for line in ours]
+    assert [line for line in added if line not in theirs] == [
+        "WorkingDirectory=%h",
+        "WantedBy=default.target",
+    ]
+    gone = {line.partition("=")[0] for line in theirs} - {line.partition("=")[0] for line in ours}
+    assert {"User", "Group", "CapabilityBoundingSet", "ProtectSystem", "PrivateTmp", "StateDirectory"} <= gone
+    kept = {
+        "NoNewPrivileges",
+        "SystemCallFilter",
+        "RestrictNamespaces",
+        "Delegate",
+        "WatchdogSec",
+        "KillMode",
+    }
+    assert not kept & gone
+    assert "RuntimeDirectory" not in gone, "where the control socket is"
+    assert not re.search("/(etc|var)/", "\n".join(ours)), "a user has no right there"
+
+
+def test_a_users_project_and_config_are_named_as_the_systems_are():
+    text = files(
+        Machine(OURS.program, 257, Path("/home/me/100%"), Path("/home/me/my.toml"), user=True),
+        instances=False,
+    )[OF_A_USER / "oxherd.service"]
+    assert "WorkingDirectory=/home/me/100%%\n" in text
+    assert "run --config /home/me/my.toml\n" in text
+    assert "ProtectHome" not in text
+
+
+def test_a_user_may_install_and_take_away_without_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("supervisor.cli.systemd.os.geteuid", lambda: 1000)
+    assert main(["systemd", "install", "--user", "mail"]) == 0
+    told = capsys.readouterr()
+    assert f"write {tmp_path}/oxherd/mail.toml: " in told.out
+    assert "systemctl --user enable --now oxherd@mail.service" in told.out
+    assert "loginctl enable-linger" in told.out and "sysusers" not in told.out
+    assert "XDG_RUNTIME_DIR is not set" in told.err
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert [name for name in written if "/10-" not in name] == [
+        "systemd/user/oxherd.slice",
+        "systemd/user/oxherd@.service",
+    ]
+    (service := tmp_path / OF_A_USER / "oxherd@.service").write_text(service.read_text() + "Nice=5\n")
+    assert main(["systemd", "install", "--user", "mail"]) == 1
+    assert "systemctl --user edit" in capsys.readouterr().err
+    assert main(["systemd", "install", "--user", "--force", "mail"]) == 0
+    assert main(["systemd", "uninstall", "--user"]) == 0
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["oxherd@.service.old"]
+
+
+def test_a_users_units_have_no_root_and_root_is_told_whose_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    assert install(tmp_path, "--user") == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("supervisor.cli.systemd.os.geteuid", lambda: 0)
+    assert main(["systemd", "install", "--user", "--print"]) == 0
+    assert f"# --- {tmp_path}/systemd/user/oxherd.service\n" in capsys.readouterr().out
+    assert main(["systemd", "install", "--user"]) == 0
+    assert "units of root's own manager" in capsys.readouterr().err
+
+
+# --- the pages ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES)
