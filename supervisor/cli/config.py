@@ -24,7 +24,7 @@ from supervisor.config.load import DEFAULT, Loaded, tried
 from supervisor.config.model import OVERRIDES, SECTIONS, Config
 from supervisor.config.option import INT, PATH, SWITCH, TEXTS, Option, options_of, toml_name
 from supervisor.config.redis_login import credential, named_url, whole_url
-from supervisor.config.shapes import Keep, Limiter
+from supervisor.config.shapes import Keep, Limiter, PoolShare
 from supervisor.config.units import format_duration
 from supervisor.errors import ConfigError, OxherdError, UsageError
 from supervisor.master.layers import refuse_unknown
@@ -126,6 +126,8 @@ def as_toml(about: Option, value: Any) -> str:
     """The value as a config file has it."""
     if isinstance(value, Limiter):
         return f'{{ max = {value.max}, duration = "{format_duration(value.duration_ms)}" }}'
+    if isinstance(value, PoolShare):
+        return f"{{ weight = {value.weight}, minimum = {value.minimum} }}"
     if isinstance(value, Keep) and value.limit is not None:
         age = f'age = "{value.age_s}s", ' if value.age_s is not None else ""
         count = f"count = {value.count}, " if value.count is not None else ""

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
+from supervisor.config import pool
 from supervisor.config.host import default_state_dir
 from supervisor.config.lines import lines_of
 from supervisor.config.model import OVERRIDES, SECTIONS, Config, DefaultsConfig, QueueConfig
@@ -140,6 +141,10 @@ def tried(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -
 
     made = {name: _queue(name, table, sections, given, reading) for name, table in queues.items()}
     reading.mistakes += _circles(made, reading.at)
+    slots_from = reading.origins.get(("pool", "slots"))
+    reading.mistakes += pool.mistakes_of(
+        sections["pool"], made, reading.at, DEFAULT if slots_from is None else _told(slots_from, text)
+    )
     config = Config(**sections, queues=MappingProxyType(made))
     return Loaded(config, path, MappingProxyType(reading.origins), text), reading.mistakes
 

@@ -22,7 +22,17 @@ from supervisor.config.host import default_state_dir, usable_cpus
 from supervisor.config.observing import HeartbeatConfig, HttpConfig, TracingConfig
 from supervisor.config.option import INT, PATH, SWITCH, TEXTS, Section, option
 from supervisor.config.policy import PolicyConfig, RecycleConfig
-from supervisor.config.shapes import BACKOFF, KEEP, LIMITER, BackoffConfig, Keep, Limiter
+from supervisor.config.pool import PoolConfig, share_of
+from supervisor.config.shapes import (
+    BACKOFF,
+    KEEP,
+    LIMITER,
+    SHARE_OF_POOL,
+    BackoffConfig,
+    Keep,
+    Limiter,
+    PoolShare,
+)
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -422,7 +432,19 @@ class QueueConfig(Section):
         at_least=1,
         at_most=1024,
         shown="the processor's own, else one for each usable CPU",
-        doc="Number of slots: jobs of this queue that run at once, each in a runner.",
+        doc="""
+        Number of slots: jobs of this queue that run at once, each in a runner. Where there is a [pool], a
+        queue that says it here has none of its slots.
+        """,
+    )
+    pool: PoolShare | None = option(
+        None,
+        kind=SHARE_OF_POOL,
+        shown="{ weight = 1, minimum = 0 }, if there is a pool",
+        doc="""
+        What it has of the [pool]: { weight = 3, minimum = 1 }. While several queues have jobs, each gets
+        slots in proportion to its weight; minimum slots are kept for it, also while it has no job.
+        """,
     )
     limiter: Limiter | None = option(
         None,
@@ -443,7 +465,10 @@ class QueueConfig(Section):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for the worker of one queue, all overrides resolved. Concurrency is a number here."""
+    """What holds for the worker of one queue, all overrides resolved. Concurrency is a number here.
+
+    pool   what it has of the shared slots; None when its slots are its own.
+    """
 
     queue: str
     target: tuple[str, ...]
@@ -456,6 +481,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     keep: KeepConfig
     alerts: AlertsConfig
     limiter: Limiter | None
+    pool: PoolShare | None
     dead_letter: str | None
     worker_name: str
     drain_delay_ms: int
@@ -473,6 +499,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     stop: StopConfig = msgspec.field(default_factory=StopConfig)
     policy: PolicyConfig = msgspec.field(default_factory=PolicyConfig)
     recycle: RecycleConfig = msgspec.field(default_factory=RecycleConfig)
+    pool: PoolConfig = msgspec.field(default_factory=PoolConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     worker: WorkerConfig = msgspec.field(default_factory=WorkerConfig)
     keep: KeepConfig = msgspec.field(default_factory=KeepConfig)
@@ -506,6 +533,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             keep=own.keep or self.keep,
             alerts=own.alerts or self.alerts,
             limiter=own.limiter,
+            pool=share_of(self.pool, own),
             dead_letter=own.dead_letter,
             worker_name=self.worker.name,
             drain_delay_ms=self.worker.drain_delay_ms,
@@ -523,6 +551,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "stop": StopConfig,
         "policy": PolicyConfig,
         "recycle": RecycleConfig,
+        "pool": PoolConfig,
         "log": LogConfig,
         "worker": WorkerConfig,
         "keep": KeepConfig,

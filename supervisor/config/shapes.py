@@ -1,4 +1,4 @@
-"""Options that are more than one number: what to keep, a rate limit, a backoff.
+"""Options that are more than one number: what to keep, a rate limit, a share of the pool, a backoff.
 
 Each has the table that TOML gives and a short text for flags and the environment.
 """
@@ -15,6 +15,7 @@ from supervisor.config.option import Kind
 from supervisor.config.units import format_duration, parse_duration
 
 BACKOFF_KINDS: Final = ("exponential", "fixed")
+MOST_WEIGHT: Final = 1_000
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,17 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
 
     max: int
     duration_ms: int
+
+
+class PoolShare(msgspec.Struct, frozen=True, kw_only=True):
+    """What one queue has of the pool.
+
+    weight   its part of the slots, beside the weights of the others that have jobs.
+    minimum  so many slots are kept for it.
+    """
+
+    weight: int = 1
+    minimum: int = 0
 
 
 class BackoffConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +148,26 @@ def _show_limiter(limiter: Limiter) -> str:
     return f"{limiter.max} in {format_duration(limiter.duration_ms)}"
 
 
+def _read_share(value: Any) -> PoolShare:
+    if not isinstance(value, dict):
+        raise ValueError(f"{_written(value)} is no table like {{ weight = 3, minimum = 1 }}")
+    table = _table(value, ("weight", "minimum"))
+    share = PoolShare(
+        weight=_count(table.get("weight", 1), "weight", 1), minimum=_count(table.get("minimum", 0), "minimum")
+    )
+    if share.weight > MOST_WEIGHT:
+        raise ValueError(f"weight is {share.weight} and must be a whole number, 1 to {MOST_WEIGHT}")
+    return share
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _show_share(share: PoolShare) -> str:
+    return f"weight {share.weight}, minimum {share.minimum}"
+
+
 def _read_backoff(value: Any) -> BackoffConfig:
     """`1s` (fixed), `exponential:1s`, `exponential:1s:0.5` (with jitter), or `custom:name:1s`."""
     if isinstance(value, dict):
@@ -184,4 +216,5 @@ def _show_backoff(backoff: BackoffConfig) -> str:
 
 KEEP: Final = Kind("all|N|AGE", _read_keep, _show_keep)
 LIMITER: Final = Kind("TABLE", _read_limiter, _show_limiter)
+SHARE_OF_POOL: Final = Kind("TABLE", _read_share, _show_share)
 BACKOFF: Final = Kind("BACKOFF", _read_backoff, _show_backoff)

@@ -62,6 +62,8 @@ class Crew:
     def begin(self, settings: Sequence[QueueSettings]) -> None:
         for each in settings:
             self._add(each)
+        if self._around.pool is not None:
+            self._around.pool.look()
         slots = sum(len(worker.slots) for worker in self.workers)
         runners: Runners = self._around.runners
         runners.births.bucket = Bucket(2 * slots + SPAWN_BURST, SPAWNS_PER_S, self._around.loop.time)
@@ -98,7 +100,8 @@ class Crew:
         self.workers.append(worker)
         if self.quiet:
             worker.fetcher.pause()
-        worker.places.fit(settings)
+        if settings.share is None:
+            worker.places.fit(settings)
         self._loops[worker] = self._spawn(worker.run())
 
     async def _see_off(self, worker: Worker) -> None:

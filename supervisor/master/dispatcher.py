@@ -129,6 +129,9 @@ class Dispatcher:
             clock=clock,
             loop=loop,
         )
+        self.unplaced = self._placing.unplaced
+        self.longest_idle, self.part_with = self._placing.longest_idle, self._placing.part_with
+        self.receive = self._placing.came_free
         self.attempts: dict[str, Attempt] = {}  # by job id, until the outcome is written or given up
         self.failed_for_good = 0
         self.done = 0
@@ -136,6 +139,7 @@ class Dispatcher:
         self.on_written: Callable[[Attempt, Outcome], None] | None = None
         self.wall_clock: Callable[[], float] = time.time
         self.stopping = False  # a job that still arrives goes straight back
+        self.most: Callable[[], int | None] | None = None  # asked of the pool, where slots are shared
 
     def adopt(self, settings: QueueSettings) -> None:
         """The rules from now on; an attempt under way keeps the limits it began with."""
@@ -151,10 +155,20 @@ class Dispatcher:
 
     def free(self) -> int:
         """Jobs that could begin now, or by measurement within 5 ms (I2)."""
+        if self.most is not None and (most := self.most()) is not None:
+            return min(self.idle(), most)
         idle = self.idle()
         if idle < 0 or self._health.pause_s or self._alone.wanted:
             return idle
         return idle + self._placing.ahead()
+
+    def spare(self) -> int:
+        """Runners that have nothing to do, and no job was asked for them; below 0 when jobs wait for one."""
+        return self._placing.idle() - self._exchanger.asked
+
+    def would_take(self) -> bool:
+        """Had it another slot, would a job be fetched for that?"""
+        return not (self._alone.wanted or self.stopping) and self._health.room(1) > 0
 
     def on_ready(self, runner: Runner) -> None:
         self._watch.met(runner)
@@ -220,6 +234,8 @@ class Dispatcher:
     def begin(self, attempt: Attempt) -> None:
         """Nothing else runs: it may."""
         self._placing.place(attempt)
+        if self.most is not None:
+            self.most()  # its slots may have gone to others
 
     # --- facts ------------------------------------------------------------------------------------------
 

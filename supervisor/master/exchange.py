@@ -139,6 +139,11 @@ class Exchanger:
         self.kick()
 
     @property
+    def asked(self) -> int:
+        """Jobs that calls on their way may bring."""
+        return self._asked
+
+    @property
     def busy(self) -> bool:
         """Outcomes or fetched jobs may be on their way."""
         return bool(self._calls or self._outcomes)

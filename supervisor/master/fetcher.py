@@ -66,6 +66,7 @@ class Fetcher:
         self._waiter_wanted = asyncio.Event()
         self._release: asyncio.TimerHandle | None = None
         self.quiet = False  # fetch nothing more (stop, TSTP)
+        self.pooled = False  # a slot may come from other queues though none is free: the marker is watched
         self._waiting = False
         self.cut_short = False  # a wait was interrupted: the marker it was about to pop may be lost
         self.refusal = ""  # why Redis gave no jobs when we last asked
@@ -122,6 +123,11 @@ class Fetcher:
         self._release = self._loop.call_at(self._held_until, self.wake)
 
     @property
+    def hungry(self) -> bool:
+        """There may be something to fetch, and it is the time to ask."""
+        return self._hungry and not self.quiet and not self.holds
+
+    @property
     def holds(self) -> bool:
         """Is it not the time to ask: the limiter, a `RateLimited`, an error?"""
         return self._loop.time() < self._held_until
@@ -151,7 +157,7 @@ class Fetcher:
         while True:
             await self._waiter_wanted.wait()
             self._waiter_wanted.clear()
-            while not self._hungry and not self.quiet and self._free() > 0:
+            while not self._hungry and not self.quiet and (self.pooled or self._free() > 0):
                 await self._watch_once()
 
     async def _watch_once(self) -> None:
@@ -173,10 +179,13 @@ class Fetcher:
             # The delay marker: the time of the earliest delayed job. Remember the earlier of two.
             self._due_on = min(self._due_on, score) if self._due_on else score
             return
-        if score is not None and (self._free() <= 0 or self.quiet):
-            # Our slots were filled meanwhile: the marker belongs to another worker's idle slot.
-            self._put_back_marker()
-            return
+        if (score is not None or self.pooled) and (self._free() <= 0 or self.quiet):
+            if score is not None:
+                # Our slots were filled meanwhile: the marker belongs to another worker's idle slot.
+                self._put_back_marker()
+            if score is None or self.quiet or not self.pooled:
+                return
+            # There are jobs: the next slot of the pool that this queue may have is for them.
         self._hungry = self._woken = True
         self._look()
 
@@ -201,6 +210,7 @@ class Fetcher:
     def pause(self) -> None:
         """Fetch nothing until `resume`; a marker that is popped meanwhile is put back."""
         self.quiet = True
+        self._kick()  # who shares its slots may have them
 
     def resume(self) -> None:
         self.quiet = False

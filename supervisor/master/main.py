@@ -30,6 +30,7 @@ from supervisor.master.generation import Generation
 from supervisor.master.jobs_dir import JobsDir, remove_abandoned
 from supervisor.master.orphans import end_orphans
 from supervisor.master.plan import Plan, secrets_of
+from supervisor.master.pool import Pool
 from supervisor.master.redis_checks import look_at, tell_doubts
 from supervisor.master.reloading import Reloading
 from supervisor.master.reporting import Reporting
@@ -238,6 +239,7 @@ class Master:
             hooks=self.code.hooks,
             watch=Watch(loop, time.monotonic),
             alone=Alone(loop.call_soon),
+            pool=Pool(time.monotonic, loop.call_soon),
             on_written=self.reporting.on_written,
         )
         dirs = runtime_dirs(os.environ, self.plan.config.embedded.state_dir)

@@ -20,6 +20,7 @@ from supervisor.master.ahead import LONG_S, LOOK_EVERY_S, Ahead
 from supervisor.master.attempt import Attempt, new_number
 from supervisor.master.messages import start_frame
 from supervisor.master.notify import Listener
+from supervisor.master.nursery import Nursery
 from supervisor.master.phases import Fact, Phase
 from supervisor.master.runner import Runner
 from supervisor.master.settings import QueueSettings
@@ -91,6 +92,20 @@ class Placing:
 
     def unplaced(self) -> int:
         return len(self._unplaced)
+
+    # --- slots that another queue has next --------------------------------------------------------------
+
+    def longest_idle(self) -> Runner:
+        return self._idle[0]
+
+    def part_with(self, nursery: Nursery) -> Runner | None:
+        """A runner of that template which has nothing to do; it is not ours any more."""
+        for runner in self._idle:
+            if runner.nursery is nursery:
+                self._idle.remove(runner)
+                self._ahead.remove(runner)
+                return runner
+        return None
 
     # --- who gets it ------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import msgspec
 from sandbox.layers import NAMES
 from sandbox.policy import Limits, Policy
 from supervisor.config.policy import PolicyConfig, RecycleConfig
-from supervisor.config.shapes import Keep
+from supervisor.config.shapes import Keep, PoolShare
 from supervisor.errors import ConfigError
 from supervisor.master.finish import FinishRules
 from supervisor.master.layers import refuse_unknown
@@ -32,6 +32,8 @@ NO_RECYCLING = RecycleConfig()
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One worker: one queue, its slots and its rules.
 
+    concurrency       jobs that run at once: of this queue, or of all that have a share of the pool.
+    share             what it has of the pool; None when its slots are its own.
     limits            of each processor of the queue by job name, the queue's own taken into account; under
                       None those of the processor that takes any name.
     fresh             every job has a process of its own.
@@ -43,6 +45,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     concurrency: int
+    share: PoolShare | None = None
     lock_ms: int
     stalled_interval_ms: int
     stalled_skip: bool
@@ -172,12 +175,17 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
     configured = plan.config.queues.get(queue)
     declared = max((each.concurrency for each in facts if each.concurrency), default=None)
     concurrency = plan.concurrency or (configured and configured.concurrency) or declared or own.concurrency
+    share = own.pool if plan.concurrency is None else None
+    if share is not None:
+        concurrency = plan.config.pool.slots or concurrency
+        _refuse_many_in_one(queue, facts)
     limiter = own.limiter
     profile = profile_of(plan, queue, facts)
     fresh = _said(own.policy.fresh, *(each.fresh for each in facts), otherwise=profile == "strict")
     return QueueSettings(
         name=queue,
         concurrency=concurrency,
+        share=share,
         lock_ms=own.lock_ms,
         stalled_interval_ms=own.stalled_interval_ms,
         stalled_skip=own.skip_stalled,
@@ -203,6 +211,14 @@ def _settings_of(plan: Plan, queue: str, facts: Sequence[ProcessorFacts]) -> Que
         recycle=plan.config.recycle,
         cancel_grace_ms=own.policy.cancel_grace_ms,
     )
+
+
+def _refuse_many_in_one(queue: str, facts: Sequence[ProcessorFacts]) -> None:
+    if (at_once := min((each.per_runner or 1 for each in facts), default=1)) > 1:
+        raise ConfigError(
+            f"queue {queue!r} has processors that run {at_once} jobs in one process, and a slot of the pool "
+            f"is for one: give it slots of its own, concurrency = N in [queue.{queue}]. No job was taken."
+        )
 
 
 def _dead_letter(queue: str, name: str | None, prefix: str) -> QueueKeys | None:

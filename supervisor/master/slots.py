@@ -41,6 +41,7 @@ class Slots:
     def __init__(
         self,
         owner: SlotOwner,
+        settings: QueueSettings,
         *,
         runners: Runners,
         nursery_of: Callable[[str], Nursery],
@@ -48,11 +49,15 @@ class Slots:
         on_failed_birth: Callable[[str], None],
     ) -> None:
         self._owner = owner
+        self._settings = settings
         self._runners = runners
         self._nursery_of = nursery_of
         self._numbers = numbers
         self._on_failed_birth = on_failed_birth
         self.all: list[Slot] = []
+        self.on_emptied: Callable[[Slot], None] = lambda slot: (
+            None
+        )  # it was shut, and its last runner is gone
 
     def fit(self, settings: QueueSettings) -> None:
         """As many as the settings say: new ones get a runner, those too many finish their job."""
@@ -76,7 +81,9 @@ class Slots:
         nursery = self._nursery_of(settings.name)
         for slot in self.all:
             slot.nursery, slot.fresh, slot.recycle = nursery, settings.fresh, settings.recycle
-        self.fit(settings)
+        self._settings = settings
+        if settings.share is None:
+            self.fit(settings)
 
     def replace_runners(self, why: str) -> int:
         """Each is followed by another when it has no job and its successor is ready; returns how many."""
@@ -87,6 +94,24 @@ class Slots:
     def shut(self) -> None:
         for slot in self._open():
             self._runners.shut(slot)
+
+    # --- slots of a pool --------------------------------------------------------------------------------
+
+    def nursery(self) -> Nursery:
+        return self._nursery_of(self._settings.name)
+
+    def add(self) -> None:
+        """One more."""
+        self._add(1, self._settings)
+
+    def shut_one(self, slot: Slot) -> None:
+        self._runners.shut(slot)
+
+    def take(self, slot: Slot) -> None:
+        """One that was another queue's; its runner has no job."""
+        slot.owner, slot.queue, slot.on_failed_birth = self._owner, self._settings.name, self._on_failed_birth
+        slot.on_empty = partial(self._emptied, slot)
+        self.all.append(slot)
 
     def _open(self) -> list[Slot]:
         return [each for each in self.all if not each.closed]
@@ -110,6 +135,7 @@ class Slots:
         if slot in self.all:  # its last birth may have been under way when it was shut
             self.all.remove(slot)
             self._numbers.give_back(slot.number)
+            self.on_emptied(slot)
 
 
 def _worth_keeping(slot: Slot) -> tuple[bool, int]:

@@ -1,6 +1,7 @@
 """The master's share in one queue: puts the parts of one worker together and runs their loops.
 
-Composes only; each decision is in the part that has its name.
+Composes only; each decision is in the part that has its name. Longer than most modules because whatever is
+asked of a worker, by stopping, the watchdog, the pool or a reload, is asked here.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from supervisor.master.fetcher import Fetcher
 from supervisor.master.health import Health
 from supervisor.master.hooks import Hooks
 from supervisor.master.lease import Leases
+from supervisor.master.member import PooledWorker
 from supervisor.master.messages import cancel_frame
 from supervisor.master.needs import Needs
 from supervisor.master.notify import Listener
 from supervisor.master.nursery import Nursery
+from supervisor.master.pool import Pool
 from supervisor.master.relay import Relay
 from supervisor.master.runners import Runners
 from supervisor.master.scheduling import Scheduling
@@ -57,6 +60,7 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     nursery_of   where the runners of a queue come from.
     numbers      of slots.
+    pool         of slots, for the queues that have a share of it.
     """
 
     redis: Redis
@@ -71,6 +75,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     hooks: Hooks | None = None
     watch: Watch | None = None
     alone: Alone | None = None
+    pool: Pool | None = None
     on_written: Callable[[str, Attempt, Outcome], None] | None = None
 
 
@@ -89,6 +94,7 @@ class Worker:
         self._marker = marker
         self._group: asyncio.TaskGroup | None = None
         self._timed: list[asyncio.Task[None]] = []
+        self.member: PooledWorker | None = None  # of the pool, where its slots are shared
         loop = around.loop
         self.exchanger = Exchanger(
             around.redis,
@@ -153,7 +159,7 @@ class Worker:
             keys,
             marker,
             drain_delay_s=settings.drain_delay_ms / 1000,
-            free=self.dispatcher.idle,
+            free=self.free,
             kick=self.exchanger.kick,
             look=self.exchanger.look,
             put_back_marker=lambda: self._put_back_marker(),
@@ -172,12 +178,30 @@ class Worker:
         self.exchanger.on_fetched = self._fetched
         self.places = Slots(
             self.dispatcher,
+            settings,
             runners=around.runners,
             nursery_of=around.nursery_of,
             numbers=around.numbers,
             on_failed_birth=self.health.birth_failed,
         )
         self.slots = self.places.all
+        self._share()
+
+    def _share(self) -> None:
+        """Join the pool, or leave it, as the settings say."""
+        pool, share = self._around.pool, self.settings.share
+        if pool is None or share is None:
+            if self.member is not None:
+                self.member.leave()
+            self.member = self.dispatcher.most = None
+        elif self.member is None:
+            self.member = PooledWorker(self, pool, share)
+            self.dispatcher.most = self.member.most
+        else:
+            self.member.adopt(share)
+        self.fetcher.pooled = self.member is not None
+        if pool is not None and self.member is not None:
+            pool.adopt(self.settings.concurrency)
 
     # --- slots ------------------------------------------------------------------------------------------
 
@@ -198,7 +222,8 @@ class Worker:
         made of it stays otherwise.
         """
         before = self.settings
-        if settings.concurrency == self._configured:
+        as_before = (settings.share is None) is (before.share is None)
+        if settings.concurrency == self._configured and as_before:
             settings = structs.replace(settings, concurrency=before.concurrency)
         else:
             self._configured = settings.concurrency
@@ -210,6 +235,7 @@ class Worker:
         self._adopt_lock(min(before.lock_ms, settings.lock_ms))
         if _times(settings) != _times(before):
             self._restart_timed()
+        self._share()
         self.places.adopt(settings)
 
     def _adopt_for_calls(self) -> None:
@@ -299,6 +325,8 @@ class Worker:
         """It has ended before the master does."""
         if self._around.alone is not None:
             self._around.alone.leave(self.dispatcher)
+        if self.member is not None:
+            self.member.leave()
 
     async def close(self) -> None:
         await self.cancelling.close()
@@ -338,8 +366,11 @@ class Worker:
         return sum(slot.room for slot in self.slots)
 
     def free(self) -> int:
-        """Jobs that a runner waits for now."""
-        return self.dispatcher.idle()
+        """Jobs that a runner waits for now, of those included that other queues have no use for."""
+        idle = self.dispatcher.idle()
+        if idle > 0 or self.member is None or not self.dispatcher.would_take():
+            return idle
+        return self.member.offers()
 
     def done(self) -> int:
         return self.dispatcher.done
