@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -39,9 +40,10 @@ def ctl(common: Common, verb: str, rest: tuple[str, ...], pid: int | None) -> in
     """Tell a master that runs on this host what to do; without QUEUE, for all its queues.
 
     quiet fetches nothing more, and running jobs go on; resume fetches again. scale +2 adds slots, scale -1
-    takes them away when their job has ended. reload reads config and code again: it returns when new jobs go
-    to the new code, or says why the old goes on. recycle replaces every runner by a new one behind its job.
-    stop does what TERM does. snapshot prints all the master knows of itself, as JSON.
+    takes them away when their job has ended; of a queue that shares slots it is the pool that has more or
+    fewer. reload reads config and code again: it returns when new jobs go to the new code, or says why the
+    old goes on. recycle replaces every runner by a new one behind its job. stop does what TERM does.
+    snapshot prints all the master knows of itself, as JSON.
 
     A master is asked by its own user or by root. It is found in OXHERD_RUNTIME_DIR, else /run/oxherd,
     XDG_RUNTIME_DIR/oxherd and the state directory.
@@ -85,12 +87,20 @@ def _sentence(verb: str, pid: int, done: dict[str, Any]) -> str:
         case "resume":
             return f"{pid} fetches from {names} again"
         case "scale":
-            return "\n".join(f"{each['name']} has {each['slots']} slots" for each in done["queues"])
+            return "\n".join(scaled(done))
         case "recycle":
             return f"{done['runners']} runners are replaced, each when it has no job"
         case "stop":
             return f"{pid} is stopping; {done['running']} jobs run"
     return _reloaded(done)
+
+
+def scaled(done: dict[str, Any]) -> Iterator[str]:
+    """What has how many slots now."""
+    for each in done["queues"]:
+        yield f"{each['name']} has {each['slots']} slots"
+    if "pool" in done:
+        yield f"the pool has {done['pool']['slots']} slots"
 
 
 def _reloaded(done: dict[str, Any]) -> str:

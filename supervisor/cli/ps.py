@@ -12,7 +12,14 @@ import click
 from supervisor.cli import masters
 from supervisor.cli.command import Common, command
 from supervisor.cli.render import as_json, out
-from supervisor.cli.slots_view import queues_table, redis_line, slots_table, spares_line, title_line
+from supervisor.cli.slots_view import (
+    pool_line,
+    queues_table,
+    redis_line,
+    slots_table,
+    spares_line,
+    title_line,
+)
 
 WIDE = 160  # where nobody says how wide the output is
 
@@ -44,6 +51,7 @@ def ps(common: Common, pid: int | None, trees: bool) -> int:
             continue
         width = shutil.get_terminal_size((WIDE, 24)).columns if sys.stdout.isatty() else WIDE
         lines = [title_line(found, width), redis_line(found, width), *spares_line(found, width)]
+        lines += pool_line(found, width)
         lines += ["", *queues_table(found, width), ""]
         lines += [line for line, _ in slots_table(found["slots"], width, trees=trees, plain=not_utf8())]
         out(("\n" if number else "") + "\n".join(lines))

@@ -118,6 +118,12 @@ def _run(
         QueueKeys(queue, config.redis.prefix)  # refuses a name that no queue can have
     if dead_letter is not None:
         QueueKeys(dead_letter, config.redis.prefix)
+    if concurrency is not None and config.pool.slots is not None:
+        raise UsageError(
+            "--concurrency gives each queue slots of its own, and "
+            f"{_told(loaded.origin('pool', 'slots'))} lets them share {config.pool.slots}; "
+            "give one of them. Nothing was started"
+        )
     _targets(config, names, queues)  # refuses a plan without any
     log.configure(config.log.format, config.log.level)
     with chosen_redis(config, long_lived=True) as choice:
@@ -152,6 +158,10 @@ def _run(
             level = "warning" if loaded.origin("log", "level") == DEFAULT else config.log.level
             with burst_listener(as_json=common.json, log_level=level) as listener:
                 return run_master(plan(listener), process)
+
+
+def _told(origin: str) -> str:
+    return "--pool" if origin.startswith("flag") else f"[pool] slots (from {origin})"
 
 
 def _run_inline(plan: Callable[[Listener], Plan], *, as_json_line: bool) -> int:

@@ -246,6 +246,20 @@ def _memory_of(runner: Known) -> str:
     return size((runner["tree"] or {}).get("anon_bytes"))
 
 
+def pool_line(known: Known, width: int) -> Iterator[str]:
+    """What is shared, and how, if there is a pool."""
+    if (pool := known.get("pool")) is None:
+        return
+    members = (each for each in known["queues"] if each["pool"] is not None)
+    told = ", ".join(f"{clean(each['name'])} {_share(each['pool'])}" for each in members)
+    yield fitted(f"pool: {pool['busy']} of {pool['slots']} slots busy; {told}", width)
+
+
+def _share(share: Known) -> str:
+    kept = f" minimum {share['minimum']}" if share["minimum"] else ""
+    return f"weight {share['weight']}{kept}"
+
+
 def queues_table(known: Known, width: int, rates: Mapping[str, float | None] | None = None) -> Iterator[str]:
     """`rates`: jobs a second by queue; left out when nobody has counted."""
     name_width = max([5, *(min(24, columns_of(clean(each["name"]))) for each in known["queues"])])
@@ -266,6 +280,8 @@ def _state_of(queue: Known) -> str:
         return f"degraded: {clean(queue['degraded'])}"
     renewed = queue["renewed_ago_ms"]
     said = ["quiet" if queue["quiet"] else clean(queue.get("held") or "fetching")]
+    if unkept := queue.get("unkept"):
+        said.append(f"nobody keeps {' and '.join(unkept)}")
     if renewed is not None:
         said.append(f"locks renewed {span(renewed)} ago")
     return ", ".join(said)

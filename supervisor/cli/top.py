@@ -10,6 +10,7 @@ import click
 
 from supervisor.cli import masters
 from supervisor.cli.command import Common, command
+from supervisor.cli.ctl import scaled
 from supervisor.cli.ps import looked_at, not_utf8
 from supervisor.cli.render import clean
 from supervisor.cli.stack import stack_lines
@@ -114,6 +115,5 @@ def _said(question: Question, done: dict[str, Any]) -> str:
     if question.verb == "cancel":
         return f"the end of {queue}/{clean(str(question.args['id']))} is asked for"
     if question.verb == "scale":
-        slots = ", ".join(str(each["slots"]) for each in done["queues"])
-        return f"{queue} has {slots} slots"
+        return clean(", ".join(scaled(done)))
     return f"{queue} is quiet" if question.verb == "quiet" else f"{queue} fetches again"

@@ -13,6 +13,7 @@ from supervisor.cli.slots_view import (
     Known,
     Row,
     fitted,
+    pool_line,
     queues_table,
     redis_line,
     rows_of,
@@ -195,6 +196,7 @@ class Screen:
             (fitted(f"{title_line(known, width)}{self.others}", width), "bold"),
             (redis_line(known, width), redis_style),
             *((line, "") for line in spares_line(known, width)),
+            *((line, "") for line in pool_line(known, width)),
             ("", ""),
         ]
         title, *queues = queues_table(known, width, self._rates)

@@ -145,9 +145,10 @@ class Crew:
         self._around.runners.spares.rest(all(each.fetcher.quiet for each in self.workers))
 
     def scale(self, by: int, workers: Sequence[Worker]) -> None:
-        """So many slots more for each, or less; one at least."""
-        for worker in workers:
-            if not worker.leaving:
+        """So many slots more for each, and for the pool if it is one of its queues, or less; one at least."""
+        serving = [worker for worker in workers if not worker.leaving]
+        for worker in serving:
+            if worker.member is None:
                 log.info("slots.changed", queue=worker.keys.name, slots=worker.scale(by))
 
     # --- requests to cancel -----------------------------------------------------------------------------
@@ -157,6 +158,9 @@ class Crew:
         if self._listening is not None:
             self._listening.cancel()
         self._listening = self._spawn(self._subscription().keep())
+        pool = self._around.pool
+        if pool is not None and any(worker.member is not None for worker in serving):
+            log.info("pool.changed", slots=pool.scale(by))
 
     def _subscription(self) -> Subscription:
         channels = list(dict.fromkeys(worker.keys.cancel for worker in self.workers))

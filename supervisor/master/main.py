@@ -91,6 +91,7 @@ class Master:
         self.generation = 1  # of the code that new runners have
         self.started_on = round(time.time() * 1000)
         self.manager = Manager(os.environ)
+        self.pool: Pool
         self.watchdog: Watchdog | None = None  # None until jobs are fetched
         self._inbox: asyncio.Queue[Request] = asyncio.Queue()
         self.workers: list[Worker] = []
@@ -106,6 +107,7 @@ class Master:
 
     async def run(self) -> int:
         self.loop = loop = asyncio.get_running_loop()
+        self.pool = Pool(time.monotonic, loop.call_soon)
         set_child_subreaper(True)
         if self.plan.config.policy.profile != "none":
             set_dumpable(False)
@@ -239,7 +241,7 @@ class Master:
             hooks=self.code.hooks,
             watch=Watch(loop, time.monotonic),
             alone=Alone(loop.call_soon),
-            pool=Pool(time.monotonic, loop.call_soon),
+            pool=self.pool,
             on_written=self.reporting.on_written,
         )
         dirs = runtime_dirs(os.environ, self.plan.config.embedded.state_dir)

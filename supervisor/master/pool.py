@@ -101,6 +101,7 @@ class Pool:
         """As configured. When that is what it was before, what `scale` has made of it stays."""
         if slots != self._configured:
             self._configured = self.slots = slots
+        self.slots = max(self.slots, self.bounds()[0])
         self.kick()
 
     def bounds(self) -> tuple[int, int]:
@@ -148,8 +149,8 @@ class Pool:
     def _see(self, seat: Seat) -> None:
         member, share = seat.member, seat.share
         self._count(seat)
-        share.used = seat.held - seat.spare
         share.wants, share.keeps = member.wants(), member.keeps()
+        share.used = seat.held - seat.spare - (0 if share.keeps else member.barren())
 
     @staticmethod
     def _count(seat: Seat) -> None:

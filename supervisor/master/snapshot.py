@@ -44,6 +44,7 @@ def snapshot(master: Master, trees: Trees | None = None) -> dict[str, Any]:
         "version": __version__,
         "generation": master.generation,
         "started_on": master.started_on,
+        "pool": _pool(master),
         "queues": [_queue(worker, limits_by, now) for worker in master.workers],
         "slots": [
             _slot(worker, slot, now, trees or {}) for worker in master.workers for slot in worker.slots
@@ -66,6 +67,17 @@ def _proof(master: Master) -> dict[str, Any]:
     return {**structs.asdict(dog.judged), "line": line(dog.facts)}
 
 
+def _pool(master: Master) -> dict[str, Any] | None:
+    """`slots` are those that its queues share; None where there is none."""
+    pool = master.pool
+    if not pool.seats:
+        return None
+    return {
+        "slots": pool.slots,
+        "busy": sum(each.dispatcher.busy() for each in master.workers if each.member),
+    }
+
+
 def _redis(master: Master, now: float) -> dict[str, Any]:
     redis = master.redis
     return {
@@ -76,12 +88,13 @@ def _redis(master: Master, now: float) -> dict[str, Any]:
 
 
 def _queue(worker: Worker, limits_by: str, now: float) -> dict[str, Any]:
-    """`slots` counts jobs that may run at a time, `busy` those that do."""
+    """`slots` counts jobs that may run at a time, `busy` those that do; of a pool those that it has now."""
     dispatcher, fetcher = worker.dispatcher, worker.fetcher
     renewed_s = worker.leases.oldest_s()
     return {
         "name": worker.keys.name,
         "slots": sum(slot.room for slot in worker.slots),
+        "pool": structs.asdict(worker.settings.share) if worker.settings.share is not None else None,
         "busy": dispatcher.busy(),
         "quiet": fetcher.quiet,
         "held": fetcher.why_held,

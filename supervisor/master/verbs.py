@@ -87,14 +87,17 @@ class Verbs:
         if not by or abs(by) > MOST_SLOTS:
             raise UsageError(f"by is how many slots more, or less: -{MOST_SLOTS} to {MOST_SLOTS}, not {by}")
         self._refuse_while_stopping()
-        for worker in workers:
-            if not 1 <= worker.settings.concurrency + by <= MOST_SLOTS:
-                raise MasterRefused(
-                    f"queue {worker.keys.name!r} has {worker.settings.concurrency} slots, and may have 1 to "
-                    f"{MOST_SLOTS}; nothing was changed (quiet fetches nothing and keeps the slots)"
-                )
+        own = [each for each in workers if each.member is None]
+        pool = self._master.pool if len(own) < len(workers) else None
+        for worker in own:
+            _refuse_beyond(f"queue {worker.keys.name!r}", worker.settings.concurrency, by, (1, MOST_SLOTS))
+        if pool is not None:
+            _refuse_beyond("the pool", pool.slots, by, pool.bounds())
         self._master.crew.scale(by, workers)
-        return {"queues": [{"name": each.keys.name, "slots": each.settings.concurrency} for each in workers]}
+        done: dict[str, Any] = {
+            "queues": [{"name": each.keys.name, "slots": each.settings.concurrency} for each in own]
+        }
+        return done if pool is None else {**done, "pool": {"slots": pool.slots}}
 
     async def _reload(self, asked: dict[str, Any]) -> dict[str, Any]:
         only(asked)
@@ -123,6 +126,15 @@ class Verbs:
     def _refuse_while_stopping(self) -> None:
         if self._master.stopping:
             raise MasterRefused("the master is stopping; nothing was changed")
+
+
+def _refuse_beyond(who: str, slots: int, by: int, bounds: tuple[int, int]) -> None:
+    least, most = bounds
+    if not least <= slots + by <= most:
+        raise MasterRefused(
+            f"{who} has {slots} slots, and may have {least} to {most}; nothing was changed (quiet fetches "
+            "nothing and keeps the slots)"
+        )
 
 
 def only(asked: dict[str, Any], **kinds: type) -> None:

@@ -53,6 +53,7 @@ class Fetching(Protocol):
     @property
     def holds(self) -> bool: ...
     def ask_anew(self) -> None: ...
+    def wake(self) -> None: ...
 
 
 class Working(Protocol):
@@ -73,8 +74,9 @@ class Working(Protocol):
     def oldest_lock_s(self) -> float | None: ...
 
 
-def _has_asked(fetcher: Fetching) -> bool:
-    return bool(fetcher.fetched_at) or fetcher.quiet
+def _has_asked(worker: Working) -> bool:
+    """Or it may not, or cannot yet: the slots that it shares may all have jobs of other queues."""
+    return bool(worker.fetcher.fetched_at) or worker.fetcher.quiet or worker.room() == 0
 
 
 class Owed:
@@ -162,11 +164,13 @@ class Watchdog:
         now = self._clock()
         for worker, look in zip(workers, seen, strict=True):
             self._owed_to(worker).look(worker, look, now)
+            if look is not None and look.waiting and not look.closed and worker.room() == 0:
+                worker.fetcher.wake()  # its marker was lost, maybe: it is to claim a slot of the pool
         if all(look is None for look in seen):
             self._silent_since = self._silent_since or now
         else:
             self._silent_since = 0.0
-        if self.phase == "starting" and all(_has_asked(worker.fetcher) for worker in self._workers):
+        if self.phase == "starting" and all(_has_asked(worker) for worker in self._workers):
             self.phase = "working"
             self._manager.ready()
         self.say()

@@ -61,6 +61,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "queue.leaving": _event("info", "queue running", "Not served any more; what runs comes to its end."),
         "queue.left": _event("info", "queue done", "Its last job is written."),
         "slots.changed": _event("info", "queue slots", "There are now so many."),
+        "pool.changed": _event("info", "slots", "So many are shared now by the queues of the pool."),
         "control.opened": _event("debug", "path", "The control socket listens."),
         "control.unavailable": _event(
             "warning", "why", "There is no control socket; the jobs do not need it."

@@ -1,9 +1,6 @@
-"""Slots that several queues share: by weight while all have jobs, with a minimum kept for those that have one."""
+"""Slots that several queues share: by weight while all have jobs, with a minimum kept for some."""
 
 from __future__ import annotations
-
-import json
-import time
 
 import pytest
 from running import until
