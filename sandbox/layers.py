@@ -67,7 +67,7 @@ OF_RUNNER = frozenset(
         "own_directory", "own_files", "own_pid_namespace",
     }
 )  # fmt: skip
-OF_MASTER = frozenset({"cgroup"})
+OF_MASTER = frozenset({"cgroup", "cgroup_cpu"})
 NAMES = OF_TEMPLATE | OF_RUNNER | OF_MASTER
 
 _APPLIED = {name: Applied(name) for name in NAMES}

@@ -19,6 +19,8 @@ class Limits:
     open_files        descriptors of one process.
     file_size_bytes   largest file that it may write.
     output_bytes      what it may print, stdout and stderr together.
+    cpus              cores that it may keep busy at a time; kept by a cgroup alone.
+    cpu_weight        its share of the CPU when it is short, of 100 for whoever says nothing; the same.
     """
 
     timeout_ms: int = 0
@@ -30,8 +32,10 @@ class Limits:
     open_files: int = 0
     file_size_bytes: int = 0
     output_bytes: int = 0
+    cpus: float = 0.0
+    cpu_weight: int = 0
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         """Only what is set."""
         return {name: value for name in LIMITS if (value := getattr(self, name))}
 
@@ -54,6 +58,9 @@ class Limits:
 
 
 LIMITS = tuple(field.name for field in fields(Limits))
+OF_CGROUP = ("cpus", "cpu_weight")  # of them those that nothing else keeps
+LEAST_CPUS = 0.01  # the kernel's least quota, of a period of 100 ms
+MOST_WEIGHT = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,11 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandbox.errors import LoadError
-from sandbox.policy import Limits
+from sandbox.policy import LEAST_CPUS, MOST_WEIGHT, Limits
 
 if TYPE_CHECKING:
     from sandbox.job import Job
@@ -105,6 +106,8 @@ def processor(
     silence: str | None = None,
     memory: str | None = None,
     cpu: str | None = None,
+    cpus: float | None = None,
+    cpu_weight: int | None = None,
     processes: int | None = None,
     open_files: int | None = None,
     file_size: str | None = None,
@@ -127,6 +130,9 @@ def processor(
     silence        the same form: without progress, log row or output for so long the processes are killed
     memory         "512M", "2G": memory of the job's own, over all its processes
     cpu            "30s": CPU time of all its processes
+    cpus           1.5: how many cores they may keep busy at a time; a cgroup keeps it, and nothing else
+    cpu_weight     their share of the CPU when it is short, 1 to 10000: of 100 for a job that says nothing; by
+                   a cgroup as well
     processes      processes and threads at a time
     open_files     descriptors of one process
     file_size      "1G": the largest file that it may write
@@ -166,6 +172,8 @@ def processor(
                     silence_ms=duration_ms(target, "silence", silence) or 0,
                     memory_bytes=size_bytes(target, "memory", memory) or 0,
                     cpu_ms=duration_ms(target, "cpu", cpu) or 0,
+                    cpus=_cpus(target, cpus) or 0.0,
+                    cpu_weight=_weight(target, cpu_weight) or 0,
                     processes=_count(target, "processes", processes) or 0,
                     open_files=_count(target, "open_files", open_files) or 0,
                     file_size_bytes=size_bytes(target, "file_size", file_size) or 0,
@@ -291,6 +299,20 @@ def _count(target: str, option: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise LoadError(f"{target}: {option} must be a whole number, 1 or more, not {value!r}")
     return value
+
+
+def _cpus(target: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST_CPUS <= value < inf:
+        raise LoadError(f"{target}: cpus must be a number of cores, {LEAST_CPUS} or more, not {value!r}")
+    return float(value)
+
+
+def _weight(target: str, value: Any) -> int | None:
+    if _count(target, "cpu_weight", value) is not None and value > MOST_WEIGHT:
+        raise LoadError(f"{target}: cpu_weight must be {MOST_WEIGHT} or less, not {value!r}")
+    return value  # type: ignore[no-any-return]
 
 
 Choice = TypeVar("Choice")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # at the top it would load the master for `oxherd doctor --he
 PROFILES: Final = ("none", "process", "strict")
 WIDEST: Final = 100
 CGROUP: Final = "cgroup"
+CGROUP_CPU: Final = "cgroup_cpu"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +82,7 @@ def doctor(common: Common, profile: str | None) -> int:
 def _tried(config: Config, profile: str) -> Finding:
     # At the top these would load all of the master for `--help`.
     from sandbox.trial import layers_of
-    from supervisor.master.cgroup import delegated
+    from supervisor.master.cgroup import delegated, lacks_cpu
     from supervisor.master.settings import policy_of
     from supervisor.master.spawning import scrubbed
     from supervisor.master.trial import run_trial
@@ -94,9 +95,12 @@ def _tried(config: Config, profile: str) -> Finding:
         return Finding(profile=profile, why_not=str(error).partition("\n")[0], layers=layers)
     layers = [(each.name, each.in_force, each.reason) for each in trial.layers]
     why_not = ""
-    if CGROUP in policy.require and isinstance(group := delegated(), str):
-        layers.append((CGROUP, False, group))
-        why_not = f"it requires a cgroup of its own: {group}"
+    group = delegated()
+    lacking = {CGROUP: group if isinstance(group, str) else "", CGROUP_CPU: lacks_cpu(group)}
+    for layer, reason in lacking.items():
+        if layer in policy.require and reason:
+            layers.append((layer, False, reason))
+            why_not = f"it requires a cgroup of its own: {reason}"
     return Finding(profile=profile, why_not=why_not, layers=layers, seen=trial.seen)
 
 
@@ -178,15 +182,22 @@ def _name(uid: int) -> str:
 
 def _limits_mode() -> str:
     """How memory and processes of a runner are kept."""
-    from supervisor.master.cgroup import delegated  # at the top it would load the master for `--help`
+    # At the top it would load the master for `--help`.
+    from supervisor.master.cgroup import delegated, lacks_cpu
 
     group = delegated()
     if isinstance(group, str):
         return (
             "memory, CPU time and processes of each runner's tree are sampled four times a second: "
-            f"{group}. To have the kernel keep them, {remedy_of(CGROUP)}"
+            f"{group}. Nobody keeps cpus and cpu_weight. To have the kernel keep all, {remedy_of(CGROUP)}"
         )
-    return f"memory and processes are kept by the kernel, in a cgroup for each runner below {group.root}"
+    kept = f"are kept by the kernel, in a cgroup for each runner below {group.root}"
+    if no_cpu := lacks_cpu(group):
+        return (
+            f"memory and processes {kept}; cpus and cpu_weight by nobody: {no_cpu}. "
+            f"To have the kernel keep them too, {remedy_of(CGROUP_CPU)}"
+        )
+    return f"memory, processes, cpus and cpu_weight {kept}"
 
 
 def _secrets(finding: Finding, config: Config) -> str:

@@ -18,6 +18,7 @@ _REMEDIES: Final = (
     ("tcp", "Linux 6.7: TCP is ruled from Landlock ABI 4 on"),
     ("file_rules", "Linux 5.13 with landlock among its security modules (boot with lsm=landlock,...)"),
     ("denied", "x86_64 or aarch64, and a container whose own filter lets seccomp(2) through"),
+    ("cgroup_cpu", "run under systemd with Delegate=yes, or with cpu among the controllers that it lists"),
     ("cgroup", "run under systemd with Delegate=yes, which gives the service a cgroup v2 of its own"),
     ("namespace", _NAMESPACES),
     ("user", _USER),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, dataclass_transform
 
@@ -59,6 +60,16 @@ def _read_int(value: Any) -> int:
     return value
 
 
+def _read_number(value: Any) -> float:
+    try:
+        number = float("" if isinstance(value, bool) else value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{_as_written(value)} is no number") from None
+    if not isfinite(number):
+        raise ValueError(f"{_as_written(value)} is no number")
+    return number
+
+
 def _read_switch(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -96,6 +107,7 @@ def _read_texts(value: Any) -> tuple[str, ...]:
 
 TEXT: Final = Kind("TEXT", _read_text)
 INT: Final = Kind("N", _read_int)
+NUMBER: Final = Kind("X", _read_number, "{:g}".format)
 SWITCH: Final = Kind("", _read_switch, lambda value: "true" if value else "false")
 DURATION: Final = Kind("DURATION", _with_unit(parse_duration, "30s"), format_duration)
 SIZE: Final = Kind("SIZE", _with_unit(parse_size, "512M"), format_size)
@@ -116,8 +128,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     doc: str
     default: Any = None
     factory: Callable[[], Any] | None = None
-    at_least: int | None = None
-    at_most: int | None = None
+    at_least: float | None = None
+    at_most: float | None = None
     choices: Sequence[str] = ()
     check: Callable[[Any], str | None] | None = None
     flag: str | None = None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from supervisor.config.option import SWITCH, TEXTS, Section, option
+from supervisor.config.option import NUMBER, SWITCH, TEXTS, Section, option
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -69,6 +69,26 @@ class PolicyConfig(Section):
         """,
     )
     cpu_ms: int = option(0, at_least=0, doc="CPU time of an attempt, over all its processes. 0 for any.")
+    cpus: float = option(
+        0.0,
+        kind=NUMBER,
+        at_least=0,
+        check=lambda cpus: "the kernel keeps 0.01 at least" if 0 < cpus < 0.01 else None,
+        doc="""
+        How many cores an attempt may keep busy at a time, over all its processes: 0.5, 1.5. Above that it
+        waits, also while cores are idle. Kept by the cgroup of its runner; without one by nobody, and the log
+        says so. 0 for any number.
+        """,
+    )
+    cpu_weight: int = option(
+        0,
+        at_least=0,
+        at_most=10_000,
+        doc="""
+        Its share of the CPU when all cores are busy, beside 100 of a runner that says nothing and 1000 of the
+        master. Kept by the cgroup of its runner; without one by nobody, and the log says so. 0 for 100.
+        """,
+    )
     processes: int = option(
         0,
         at_least=0,

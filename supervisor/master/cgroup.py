@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,8 @@ LEAF: Final = "runner-"
 NEEDED: Final = ("memory", "pids")
 WELCOME: Final = ("cpu",)
 NO_LIMIT: Final = "max"
+PERIOD_US: Final = 100_000  # of a quota: the kernel's own
+WEIGHT: Final = 100  # the same
 OUR_WEIGHT: Final = 1_000  # against 100 of each runner: who renews locks does not wait for who computes
 
 
@@ -63,6 +66,17 @@ def delegated(proc: Path = Path("/proc")) -> Delegated | str:
         if not os.access(path, os.W_OK):
             return f"{root} was not delegated: {path.name} is not writable"
     return Delegated(root, controllers)
+
+
+def lacks_cpu(found: Delegated | str) -> str:
+    """Why the CPU cannot be shared among runners there; empty when it can."""
+    if isinstance(found, str):
+        return found
+    if "cpu" not in found.controllers:
+        return f"{found.root} has no controller for cpu"
+    if not (found.root / "cpu.max").exists():
+        return "this kernel keeps no quotas of CPU time (CONFIG_CFS_BANDWIDTH)"
+    return ""
 
 
 def _own_group(proc: Path) -> Path | str:
@@ -100,8 +114,10 @@ class LeafEvents(msgspec.Struct, frozen=True):
 class Leaf:
     """The group of one runner. Also its meter (meter.py): exact, and it counts who has ended already."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shares_cpu: bool = False) -> None:
+        """`shares_cpu`: the CPU too is limited here."""
         self.path = path
+        self._shares_cpu = shares_cpu
         self._limits: Limits | None = None  # those that are set
         self._memory_before = 0  # what it used with no job in it
         self._refused_before = 0
@@ -125,7 +141,23 @@ class Leaf:
             self._write("memory.max", allowed)
         if limits.processes != known.processes:
             self._write("pids.max", limits.processes)
+        if self._shares_cpu:
+            self._share_cpu(limits, known)
         self._limits = limits
+
+    def _share_cpu(self, limits: Limits, known: Limits) -> None:
+        if limits.cpus != known.cpus:
+            quota_us = f"{round(limits.cpus * PERIOD_US)} {PERIOD_US}" if limits.cpus else NO_LIMIT
+            (self.path / "cpu.max").write_text(quota_us)
+        if limits.cpu_weight != known.cpu_weight:
+            (self.path / "cpu.weight").write_text(str(limits.cpu_weight or WEIGHT))
+
+    def hurry(self) -> None:
+        """It is about to be ended: it does not wait for its turn to say its last words, and to die."""
+        if self._shares_cpu and self._limits is not None and self._limits.cpus:
+            with suppress(OSError):
+                (self.path / "cpu.max").write_text(NO_LIMIT)
+            self._limits = replace(self._limits, cpus=0.0)
 
     def _write(self, name: str, value: int) -> None:
         (self.path / name).write_text(str(value or NO_LIMIT))
@@ -201,6 +233,7 @@ class Groups:
 
     def __init__(self, found: Delegated) -> None:
         self.root = found.root
+        self.no_cpu = ""  # why the CPU is not shared among runners; empty when it is
         self._dying: list[Leaf] = []  # given up, and not empty yet
 
     @classmethod
@@ -236,6 +269,7 @@ class Groups:
         weight = home / "cpu.weight"
         if weight.exists():
             weight.write_text(str(OUR_WEIGHT))
+        self.no_cpu = lacks_cpu(Delegated(self.root, controllers))
         for left in self.root.glob(f"{LEAF}*"):  # of a master before us, which was killed
             Leaf(left).remove()
 
@@ -269,7 +303,7 @@ class Groups:
         """A new, empty group. Raises OSError."""
         path = self.root / f"{LEAF}{name}"
         path.mkdir()
-        leaf = Leaf(path)
+        leaf = Leaf(path, shares_cpu=not self.no_cpu)
         (path / "memory.oom.group").write_text("1")  # a tree that lost one of its processes is no tree
         swap = path / "memory.swap.max"
         if swap.exists():

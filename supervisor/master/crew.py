@@ -64,6 +64,7 @@ class Crew:
             self._add(each)
         if self._around.pool is not None:
             self._around.pool.look()
+        self._tell_unkept()
         slots = sum(len(worker.slots) for worker in self.workers)
         runners: Runners = self._around.runners
         runners.births.bucket = Bucket(2 * slots + SPAWN_BURST, SPAWNS_PER_S, self._around.loop.time)
@@ -90,6 +91,7 @@ class Crew:
         if came:
             self._listen()
         self._rest_if_quiet()
+        self._tell_unkept()
         return came, [worker.keys.name for worker in gone]
 
     def _add(self, settings: QueueSettings) -> None:
@@ -103,6 +105,12 @@ class Crew:
         if settings.share is None:
             worker.places.fit(settings)
         self._loops[worker] = self._spawn(worker.run())
+
+    def _tell_unkept(self) -> None:
+        why = self._around.runners.no_cpu
+        for worker in self.workers:
+            if not worker.leaving and (names := worker.unkept):
+                log.warning("limits.unkept", queue=worker.keys.name, limits=names, why=why)
 
     async def _see_off(self, worker: Worker) -> None:
         """Its locks are renewed until its last job is written; however long that takes."""
@@ -150,6 +158,9 @@ class Crew:
         for worker in serving:
             if worker.member is None:
                 log.info("slots.changed", queue=worker.keys.name, slots=worker.scale(by))
+        pool = self._around.pool
+        if pool is not None and any(worker.member is not None for worker in serving):
+            log.info("pool.changed", slots=pool.scale(by))
 
     # --- requests to cancel -----------------------------------------------------------------------------
 
@@ -158,9 +169,6 @@ class Crew:
         if self._listening is not None:
             self._listening.cancel()
         self._listening = self._spawn(self._subscription().keep())
-        pool = self._around.pool
-        if pool is not None and any(worker.member is not None for worker in serving):
-            log.info("pool.changed", slots=pool.scale(by))
 
     def _subscription(self) -> Subscription:
         channels = list(dict.fromkeys(worker.keys.cancel for worker in self.workers))

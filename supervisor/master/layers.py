@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from sandbox.layers import NAMES
 from sandbox.layers import missing as _missing
-from sandbox.policy import Policy
+from sandbox.policy import OF_CGROUP, Limits, Policy
 from supervisor.errors import ConfigError
 from supervisor.observe.log import get
 
@@ -30,6 +30,14 @@ def refuse_unknown(require: Iterable[str]) -> None:
 def missing(policy: Policy, layers: Iterable[Sequence[object]]) -> list[str]:
     """The names of layers that the policy requires and that are not in force; of READY's `layers`."""
     return _missing(policy, [str(name) for name, applied, _ in layers if applied])
+
+
+def unkept(limits: Iterable[Limits], no_cpu: str) -> list[str]:
+    """Those of the limits that nobody keeps here. `no_cpu`: why the CPU is not shared among runners."""
+    if not no_cpu:
+        return []
+    every = list(limits)
+    return [name for name in OF_CGROUP if any(getattr(each, name) for each in every)]
 
 
 class Degraded:

@@ -48,9 +48,9 @@ class Proof:
 
     def _judge(self, runner: Runner) -> None:
         policy, layers = self._nursery.policy, list(runner.layers)
-        if "cgroup" in policy.require:
-            why = self._runners.no_groups
-            layers.append(("cgroup", not why, why))
+        for name, why in (("cgroup", self._runners.no_groups), ("cgroup_cpu", self._runners.no_cpu)):
+            if name in policy.require:
+                layers.append((name, not why, why))
         lacking = missing(policy, layers)
         if lacking:
             reasons = {name: reason for name, _, reason in layers}

@@ -107,6 +107,11 @@ class Runners:
         """How many were reaped."""
         return self._strays.reaped
 
+    @property
+    def no_cpu(self) -> str:
+        """Why the CPU is not shared among runners (`cpus`, `cpu_weight`); empty when it is."""
+        return self.no_groups if self.groups is None else self.groups.no_cpu
+
     def _registered(self) -> set[int]:
         return {*self._by_pid, *(each.pid for each in self.nurseries)}
 
@@ -243,6 +248,8 @@ class Runners:
         runner.advance(Fact.TOLD)
         self._disarm(runner)
         runner.slot.owner.on_leaving(runner)
+        if runner.leaf is not None:
+            runner.leaf.hurry()
         runner.faults.ask(runner.pid, runner.pidfd, partial(self.kill, runner))
 
     def _let_go(self, runner: Runner) -> None:
@@ -260,6 +267,8 @@ class Runners:
         self._disarm(runner)
         runner.slot.owner.on_leaving(runner)
         runner.was_killed = True
+        if runner.leaf is not None:
+            runner.leaf.hurry()
         end_tree(runner)
         runner.kill_timer = self._loop.call_later(UNKILLABLE_AFTER_S, self._unkillable, runner)
 

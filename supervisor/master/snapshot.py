@@ -104,6 +104,7 @@ def _queue(worker: Worker, limits_by: str, now: float) -> dict[str, Any]:
         "fetched_ago_ms": _ago_ms(fetcher.fetched_at, now),
         "renewed_ago_ms": None if renewed_s is None else round(renewed_s * 1000),
         "limits_by": limits_by,
+        "unkept": worker.unkept,
     }
 
 

@@ -27,6 +27,7 @@ from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
 from supervisor.master.health import Health
 from supervisor.master.hooks import Hooks
+from supervisor.master.layers import unkept
 from supervisor.master.lease import Leases
 from supervisor.master.member import PooledWorker
 from supervisor.master.messages import cancel_frame
@@ -382,6 +383,11 @@ class Worker:
     def oldest_lock_s(self) -> float | None:
         """Since the oldest lock was set or renewed."""
         return self.leases.oldest_s()
+
+    @property
+    def unkept(self) -> list[str]:
+        """Limits of its jobs that nobody keeps on this host."""
+        return unkept(self.settings.limits.values(), self._around.runners.no_cpu)
 
     @property
     def held_back(self) -> str:

@@ -124,6 +124,11 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "limits.kept": _event(
             "info", "by group why", "By a cgroup for each runner, or by sampling; then why not by cgroups."
         ),
+        "limits.unkept": _event(
+            "warning",
+            "queue limits why",
+            "Only a cgroup keeps these: jobs of this queue run without them. `require` forbids it.",
+        ),
         "cgroup.refused": _event(
             "warning", "runner error", "A runner has no cgroup, or its limit was refused: it is sampled."
         ),

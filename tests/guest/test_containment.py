@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from running import until
-from units import Unit, pids_in
+from units import CGROUPS, Unit, pids_in
 
 from supervisor.blocking import Queue
 
@@ -96,6 +97,38 @@ def test_limits_of_a_job_are_in_its_leaf_while_it_runs_and_not_in_the_next(herd)
         "the same runner again",
     )
     assert (next_in_it["memory.max"], next_in_it["pids.max"]) == ("max", "max")
+
+
+# --- shares of the CPU ---------------------------------------------------------------------------------
+
+
+def test_a_quota_is_in_the_leaf_of_its_job_and_keeps_it_waiting_and_is_gone_with_it(herd):
+    run, queue = herd
+
+    def kernel_says(name: str) -> dict[str, str]:
+        job = queue.add(name, {})
+        wait(run, lambda: queue.state(job.id) == "completed", f"{name} runs")
+        return queue.get(job.id).returned
+
+    found = kernel_says("throttled")
+    assert (found["cpu.max"], found["cpu.weight"]) == ("20000 100000", "50")
+    assert statistics_of(found)["nr_throttled"] > 0, found["cpu.stat"]
+    assert statistics_of(found)["throttled_usec"] > 0
+    next_in_it = until(
+        lambda: (after := kernel_says("where"))["group"] == found["group"] and after,
+        "the same runner again",
+    )
+    assert (next_in_it["cpu.max"], next_in_it["cpu.weight"]) == ("max 100000", "100")
+    assert not run.events("limits.unkept")
+
+    os.kill(int(found["pid"]), signal.SIGKILL)
+    leaf = CGROUPS / found["group"].lstrip("/")
+    wait(run, lambda: not leaf.exists(), "its leaf is taken away")
+    wait(run, lambda: len(run.leaves()) == 2, "another runner has one")
+
+
+def statistics_of(found: dict[str, str]) -> dict[str, int]:
+    return {key: int(value) for key, value in (line.split() for line in found["cpu.stat"].splitlines())}
 
 
 # --- memory --------------------------------------------------------------------------------------------

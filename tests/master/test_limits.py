@@ -154,6 +154,25 @@ def test_the_log_says_at_the_start_how_limits_are_kept(oxherd, queue):
     assert line["by"] == "cgroup" or line["why"]
 
 
+@pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+def test_shares_of_the_cpu_that_nobody_keeps_are_told_and_can_be_required(oxherd, queue, ask, tmp_path):
+    """Only a cgroup keeps them; with one the first master says nothing, and the second one starts."""
+    run = oxherd("--cpus", "0.5", "--cpu-weight", "50")
+    run.until("master.started")
+    why = run.until("limits.kept").get("why")
+    required = tmp_path / "required.toml"
+    required.write_text('[policy]\nrequire = ["cgroup_cpu"]\n')
+    second = oxherd("--burst", "--config", str(required))
+    if why is None:
+        assert not run.events("limits.unkept") and second.ended() == 0
+        return
+    told = run.until("limits.unkept")
+    assert (told["queue"], told["limits"], told["why"]) == ("work", ["cpus", "cpu_weight"], why)
+    assert "nobody keeps cpus and cpu_weight" in ask("ps", "--pid", str(run.pid))
+    assert second.ended() == 2
+    assert f"requires what is not in force here: cgroup_cpu ({why})" in " ".join(second.other)
+
+
 # --- on_memory = "bigger" -----------------------------------------------------------------------------------
 
 

@@ -21,10 +21,19 @@ def where(job):
     with open("/proc/self/cgroup") as file:
         group = file.read().strip().partition("::")[2]
     found = {}
-    for name in ("memory.max", "memory.oom.group", "pids.max"):
+    for name in ("memory.max", "memory.oom.group", "pids.max", "cpu.max", "cpu.weight", "cpu.stat"):
         with open(f"/sys/fs/cgroup{group}/{name}") as file:
             found[name] = file.read().strip()
-    return {"group": group, **found}
+    return {"group": group, "pid": os.getpid(), **found}
+
+
+@processor("work", name="throttled", cpus=0.2, cpu_weight=50)
+def throttled(job):
+    """Computes for 0.2 s of CPU time, which is ten times its quota in a tenth of a second."""
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    return where(job)
 
 
 @processor("work", name="limited_where", memory="64M", processes=16)

@@ -67,6 +67,12 @@ def test_durations_carry_their_unit(text, expected_ms):
         ({"timeout": "-5s"}, "timeout='-5s' is no duration"),
         ({"memory": 512}, "memory=512 is no size"),
         ({"memory": "much"}, "memory='much' is no size"),
+        ({"cpus": "2"}, "cpus must be a number of cores, 0.01 or more, not '2'"),
+        ({"cpus": 0.001}, "cpus must be a number of cores, 0.01 or more, not 0.001"),
+        ({"cpus": float("nan")}, "cpus must be a number of cores, 0.01 or more, not nan"),
+        ({"cpus": True}, "cpus must be a number of cores, 0.01 or more, not True"),
+        ({"cpu_weight": 0}, "cpu_weight must be a whole number, 1 or more, not 0"),
+        ({"cpu_weight": 10_001}, "cpu_weight must be 10000 or less, not 10001"),
         ({"concurrency": 0}, "concurrency must be a whole number, 1 or more, not 0"),
         ({"concurrency": "2"}, "concurrency must be a whole number, 1 or more, not '2'"),
         ({"backoff": 100}, "backoff must be a function of (attempt, exception, job), not 100"),
@@ -80,6 +86,12 @@ def test_an_option_that_cannot_be_is_one_sentence_with_the_functions_name(option
     assert str(caught.value).startswith(f"{__name__}:work: ")
     assert sentence in str(caught.value)
     assert processors.registered() == []
+
+
+def test_shares_of_the_cpu_are_limits_as_others_are():
+    processor("q", cpus=2, cpu_weight=50)(work)
+    (found,) = processors.registered()
+    assert found.limits.to_json() == {"cpus": 2.0, "cpu_weight": 50}
 
 
 def test_a_queue_that_cannot_be_is_refused():

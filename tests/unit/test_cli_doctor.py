@@ -145,10 +145,15 @@ def test_a_variable_of_ours_that_a_runner_has_is_told_as_reachable():
 def test_how_limits_are_kept_is_told_in_both_cases(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cgroup, "delegated", lambda: "cgroup v2 is not mounted here")
     assert "sampled four times a second: cgroup v2 is not mounted here" in _limits_mode()
-    assert "Delegate=yes" in _limits_mode()
+    assert "Delegate=yes" in _limits_mode() and "Nobody keeps cpus and cpu_weight" in _limits_mode()
     given = cgroup.Delegated(Path("/sys/fs/cgroup/here"), frozenset({"memory", "pids"}))
     monkeypatch.setattr(cgroup, "delegated", lambda: given)
+    said = _limits_mode()
+    assert said.startswith("memory and processes are kept by the kernel, in a cgroup for each runner")
+    assert "cpus and cpu_weight by nobody: /sys/fs/cgroup/here has no controller for cpu" in said
+    monkeypatch.setattr(cgroup, "lacks_cpu", lambda found: "")
     assert _limits_mode().endswith("in a cgroup for each runner below /sys/fs/cgroup/here")
+    assert "cpus and cpu_weight are kept by the kernel" in _limits_mode()
 
 
 def test_what_the_policy_opens_in_strict_is_said_of_the_secrets():

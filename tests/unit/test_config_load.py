@@ -107,6 +107,32 @@ def test_a_queue_has_a_table_of_its_own(write):
     assert config.effective("mail.out").lock_ms == 10_000
 
 
+@pytest.mark.parametrize(("text", "cpus"), [("1.5", 1.5), ("2", 2.0), ('"0.25"', 0.25), ("0", 0.0)])
+def test_cores_are_a_number_that_need_not_be_whole(write, text, cpus):
+    path = write(f"[queue.work.policy]\ncpus = {text}\ncpu_weight = 50\n")
+    policy = load(path, {}, {}).config.effective("work").policy
+    assert (policy.cpus, policy.cpu_weight) == (cpus, 50)
+    assert load(path, {}, {"--cpus": "3"}).config.effective("work").policy.cpus == 3.0
+    assert load(path, {"OXHERD_POLICY_CPUS": "0.5"}, {}).config.policy.cpus == 0.5
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('cpus = "many"', "'many' is no number"),
+        ("cpus = true", "true is no number"),
+        ("cpus = nan", "nan is no number"),
+        ("cpus = -1", "-1 is less than 0"),
+        ("cpus = 0.005", "the kernel keeps 0.01 at least"),
+        ("cpu_weight = 10001", "10001 is more than 10000"),
+    ],
+)
+def test_cores_and_weights_that_cannot_be_are_a_sentence(write, line, sentence):
+    with pytest.raises(ConfigError) as caught:
+        load(write(f"[policy]\n{line}\n"), {}, {})
+    assert sentence in str(caught.value)
+
+
 def test_a_flag_wins_over_the_table_of_a_queue_too(write):
     path = write('[queue.thumbnails.lock]\nduration = "5s"\n[stalled]\ninterval = "9s"\n')
 

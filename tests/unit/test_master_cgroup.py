@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from sandbox.policy import Limits
-from supervisor.master.cgroup import Delegated, Groups, Leaf, LeafEvents, delegated
+from sandbox.policy import LEAST_CPUS, Limits
+from supervisor.master.cgroup import Delegated, Groups, Leaf, LeafEvents, delegated, lacks_cpu
+from supervisor.master.layers import unkept
 
 MB = 1024 * 1024
 UNIT = "system.slice/ox.service"
@@ -174,6 +175,67 @@ def test_the_same_limits_are_not_written_twice(leaf):
     (leaf.path / "memory.max").write_text("as it was")
     leaf.set(Limits(memory_bytes=60 * MB, cpu_ms=1))
     assert (leaf.path / "memory.max").read_text() == "as it was"
+
+
+# --- shares of the CPU --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(host):
+    """A leaf in a group that was given the CPU's controller."""
+    (host.unit / "cpu.max").write_text("max 100000\n")
+    groups = Groups.find(host.proc, [])
+    assert groups.no_cpu == ""
+    leaf = groups.leaf("123")
+    for name, text in {"cpu.max": "max 100000\n", "cpu.weight": "100\n"}.items():
+        (leaf.path / name).write_text(text)
+    return leaf
+
+
+def cpu_of(leaf):
+    return (leaf.path / "cpu.max").read_text(), (leaf.path / "cpu.weight").read_text()
+
+
+def test_a_quota_and_a_weight_are_set_and_taken_back(shared):
+    shared.set(Limits(cpus=1.5, cpu_weight=50))
+    assert cpu_of(shared) == ("150000 100000", "50")
+    shared.set(Limits())
+    assert cpu_of(shared) == ("max", "100")
+
+
+def test_the_least_quota_is_one_that_the_kernel_takes(shared):
+    shared.set(Limits(cpus=LEAST_CPUS))
+    assert int(cpu_of(shared)[0].split()[0]) >= 1_000, "microseconds: less is refused with EINVAL"
+
+
+def test_who_is_to_be_ended_does_not_wait_for_its_turn(shared):
+    shared.set(Limits(cpus=0.02))
+    shared.hurry()
+    assert cpu_of(shared)[0] == "max"
+    shared.set(Limits(cpus=0.02))
+    assert cpu_of(shared)[0] == "2000 100000", "it is known that it was lifted"
+
+
+def test_a_group_without_the_cpus_controller_keeps_the_other_limits(host):
+    host.group(host.unit, "memory pids")
+    groups = Groups.find(host.proc, [])
+    assert "no controller for cpu" in groups.no_cpu
+    leaf = groups.leaf("123")
+    leaf.set(Limits(cpus=1.5, cpu_weight=50, processes=3))
+    leaf.hurry()
+    assert not (leaf.path / "cpu.max").exists() and not (leaf.path / "cpu.weight").exists()
+    assert (leaf.path / "pids.max").read_text() == "3"
+
+
+def test_a_kernel_without_quotas_is_told_of(host):
+    assert "CONFIG_CFS_BANDWIDTH" in Groups.find(host.proc, []).no_cpu
+
+
+def test_nobody_keeps_shares_of_the_cpu_where_there_is_no_group():
+    assert lacks_cpu("cgroup v2 is not mounted here") == "cgroup v2 is not mounted here"
+    limits = [Limits(cpus=1.5), Limits(memory_bytes=1), Limits(cpus=2)]
+    assert unkept(limits, "no group") == ["cpus"]
+    assert unkept(limits, "") == [] == unkept([Limits(memory_bytes=1)], "no group")
 
 
 def test_what_the_kernel_did_is_told(leaf):
