@@ -2,18 +2,21 @@
 
 A runner of short jobs that waits for the master between two of them costs both a wake-up each. So while one
 is at work the next ones are sent already, as many as are expected to be done within 5 ms: their number times
-the p95 of what the queue's last jobs have taken. A job that was sent ahead is fetched, leased and counted as
-any other, and nobody but who has taken its permit (sandbox/wire.py) has begun it: so when the one before
-turns out long, or its runner ends, or a stop comes, it is taken back whatever the runner is doing, and goes
-to a slot that is free or back to the front of its queue.
+the p95 of what the queue's last jobs have taken. Where a job takes longer but all take about as long, one is
+sent behind it when it has been at work for so long that within 5 ms it should be done. A job that was sent
+ahead is fetched, leased and counted as any other, and nobody but who has taken its permit (sandbox/wire.py)
+has begun it: so when the one before turns out long, or its runner ends, or a stop comes, it is taken back
+whatever the runner is doing, and goes to a slot that is free or back to the front of its queue.
 
 It decides numbers and choices; the dispatcher sends, and takes back.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ LONG_S: Final = 0.01  # who is at work for so long is not short: what is behind 
 LOOK_EVERY_S: Final = 0.01
 SAMPLES: Final = 64
 JUDGED_EVERY: Final = 16  # of them; before there are so many nothing is expected
+SURE: Final = 0.75  # of the jobs that have taken so long, this share must have ended within 5 ms more
+LONGEST_US: Final = 200_000  # what the time between two jobs is to longer ones is not worth a call to Redis
 NONE_FOR: Final = (
     256  # jobs after one that printed: what waits to be read keeps those behind it from beginning
 )
@@ -68,16 +73,21 @@ class Ahead:
         self._never = False
         self._busy: OrderedDict[Runner, None] = OrderedDict()
         self._aside: set[Runner] = set()
+        self._soon: dict[Runner, float] = {}  # of the busy, who should be free within 5 ms: long from when on
         self._took_us = [0] * SAMPLES
         self._count = 0
         self._none_before = 0
-        self.depth = 0
+        self.depth = 0  # jobs behind the one at work
+        self.soon_s = 0.0  # once it is at work for so long it should be done within 5 ms; 0 for not known
 
     def adopt(self, *, never: bool) -> None:
         """From now on; `never`: nothing is sent ahead."""
         self._never = never
         if never:
-            self.depth = 0
+            self._nothing()
+
+    def _nothing(self) -> None:
+        self.depth, self.soon_s = 0, 0.0
 
     # --- what is expected -----------------------------------------------------------------------------
 
@@ -90,16 +100,18 @@ class Ahead:
             self._judge()
 
     def _judge(self) -> None:
+        if self._never or self._count < self._none_before:
+            self._nothing()
+            return
         last = sorted(self._took_us[: self._count])
         p95 = last[len(last) * 95 // 100]
-        self.depth = (
-            0 if self._never or self._count < self._none_before else min(MOST, AHEAD_US // max(1, p95))
-        )
+        self.depth = min(MOST, AHEAD_US // max(1, p95))
+        self.soon_s = _soon_s(last, p95)
 
     def halted(self) -> None:
         """A job has printed: what was behind it did not begin."""
         self._none_before = self._count + NONE_FOR
-        self.depth = 0
+        self._nothing()
 
     # --- who ------------------------------------------------------------------------------------------
 
@@ -109,9 +121,21 @@ class Ahead:
             self._busy[runner] = None
             self._aside.discard(runner)
 
+    def began(self, runner: Runner) -> None:
+        """It begins a job: it is not soon free any more."""
+        self._soon.pop(runner, None)
+
+    def soon(self, runner: Runner, now: float) -> bool:
+        """Its job is at work for `soon_s`. False if nothing is sent behind it for all that."""
+        if self.soon_s and runner in self._busy:
+            self._soon[runner] = now + 2 * AHEAD_US / 1e6
+            return True
+        return False
+
     def remove(self, runner: Runner) -> None:
         """It has nothing to do, or does not serve on."""
         self._busy.pop(runner, None)
+        self._soon.pop(runner, None)
         self._aside.discard(runner)
 
     def set_aside(self, runner: Runner) -> None:
@@ -119,6 +143,7 @@ class Ahead:
         none, nothing is sent ahead to it.
         """
         self._busy.pop(runner, None)
+        self._soon.pop(runner, None)
         self._aside.add(runner)
 
     @property
@@ -128,17 +153,19 @@ class Ahead:
 
     def room(self) -> int:
         """How many more could be sent."""
-        if not self.depth:
-            return 0
-        most = self.depth + 1
-        return sum(
-            most - len(runner.attempts)
-            for runner in self._busy
-            if len(runner.attempts) < most and not runner.pipe.full
-        )
+        if self.depth:
+            most = self.depth + 1
+            return sum(
+                most - len(runner.attempts)
+                for runner in self._busy
+                if len(runner.attempts) < most and not runner.pipe.full
+            )
+        return sum(len(runner.attempts) == 1 and not runner.pipe.full for runner in self._soon)
 
     def choose(self) -> Runner | None:
         """Who takes the next one: each in its turn."""
+        if not self.depth:
+            return next((each for each in self._soon if len(each.attempts) == 1 and not each.pipe.full), None)
         most = self.depth
         for _ in range(len(self._busy)):
             runner = next(iter(self._busy))
@@ -147,11 +174,26 @@ class Ahead:
                 return runner
         return None
 
-    def at_work_since(self, before: float) -> list[Runner]:
-        """Those whose job has begun before that: it is not short."""
-        at_work = [runner for runner in self._busy if runner.attempts]
-        return [runner for runner in at_work if runner.at_work()[0].started_at < before]
+    def overdue(self, now: float) -> list[Runner]:
+        """Those whose job takes longer than was expected of it."""
+        return [runner for runner in self._busy if runner.attempts and self._long_from(runner) < now]
+
+    def _long_from(self, runner: Runner) -> float:
+        if runner in self._soon:
+            return self._soon[runner]
+        if self.depth or len(runner.attempts) > 1:
+            return runner.at_work()[0].started_at + LONG_S
+        return math.inf  # nobody expected it to be short
 
     def waiting(self) -> list[Runner]:
         """Those behind whose job others wait."""
         return [runner for runner in self._busy if len(runner.attempts) > 1]
+
+
+def _soon_s(took_us: Sequence[int], p95: int) -> float:
+    """From when on a job that is at work ends within 5 ms, by what the last ones have taken; 0 for never."""
+    if not AHEAD_US < p95 <= LONGEST_US:
+        return 0.0
+    so_long = [each for each in took_us if each > p95 - AHEAD_US]
+    in_time = sum(each <= p95 for each in so_long)
+    return (p95 - AHEAD_US) / 1e6 if in_time >= SURE * len(so_long) else 0.0

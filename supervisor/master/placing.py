@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from sandbox.wire import HALTED, NOTE_US_SHIFT, Kind
 from supervisor.master import evidence
-from supervisor.master.ahead import LONG_S, LOOK_EVERY_S, Ahead
+from supervisor.master.ahead import LOOK_EVERY_S, Ahead
 from supervisor.master.attempt import Attempt, new_number
 from supervisor.master.messages import start_frame
 from supervisor.master.notify import Listener
@@ -122,6 +122,13 @@ class Placing:
             self._unplaced.append(attempt)
             attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
 
+    def _soon_free(self, attempt: Attempt, runner: Runner) -> None:
+        """It has been at this job for as long as others took, but for 5 ms."""
+        if attempt.runner is not runner or len(runner.attempts) > 1:
+            return
+        if self._ahead.soon(runner, self._clock()):
+            self._judge.go_on()
+
     def flush(self) -> None:
         """The jobs of one fetch are all placed: send what goes ahead."""
         if not self._sent_ahead:
@@ -185,6 +192,10 @@ class Placing:
         job, limits = attempt.job, attempt.limits
         attempt.started_at = self._clock()
         evidence.begin(attempt, runner)
+        self._ahead.began(runner)
+        if self._ahead.soon_s:
+            self._spare_the_look()
+            self._loop.call_later(self._ahead.soon_s, self._soon_free, attempt, runner)
         if runner.budget is not None:
             runner.budget.begin()
         if limits.watched or runner.leaf is not None:
@@ -206,11 +217,17 @@ class Placing:
     def look_for_long_ones(self) -> None:
         """No job waits behind one that is not short."""
         self._looking = None
-        for runner in self._ahead.at_work_since(self._clock() - LONG_S):
+        for runner in self._ahead.overdue(self._clock()):
             self._ahead.set_aside(runner)  # nor does what is recalled go from one of them to the other
             self.recall(runner)
         if self._ahead.waiting():
             self._looking = self._loop.call_later(LOOK_EVERY_S, self.look_for_long_ones)
+
+    def _spare_the_look(self) -> None:
+        """A timer that finds nothing is a wake-up for nothing, and the cores are for the jobs."""
+        if self._looking is not None and not self._ahead.waiting():
+            self._looking.cancel()
+            self._looking = None
 
     def recall(self, runner: Runner) -> None:
         """Have back what it has not begun, and give it to others."""

@@ -59,6 +59,20 @@ def test_i2_what_was_sent_behind_a_job_that_turns_out_long_is_run_elsewhere(shor
     until(done(jobs.queue), "all are done")
 
 
+def test_i2_jobs_of_one_length_have_the_next_at_hand_and_none_waits_behind_one_that_is_not(short, jobs, runs):
+    """A slot has a second job only while the first is expected to end within 5 ms."""
+    number, hold = 200, 120
+    naps = [("n", [each, "hold" if each == hold else "nap"]) for each in range(number)]
+    jobs.queue.add_bulk(naps)
+    short("--concurrency", "1")
+    until(lambda: jobs.queue.counts()["active"] == 2, "one was sent ahead")
+    short("--concurrency", "1")
+    until(lambda: len(runs()) == number, "all have begun")
+    until(lambda: jobs.queue.counts()["completed"] == number - 1, "all are done but the long one")
+    assert jobs.queue.counts()["active"] == 1, "which is at work still"
+    assert len(dict(runs())) == len(runs()), "each once"
+
+
 @pytest.mark.parametrize("what", ["die", "exit", "leave a child", "leave a thread"])
 def test_i9_what_was_sent_behind_a_job_that_ends_its_runner_is_run_once(short, jobs, runs, what):
     added = jobs(what)

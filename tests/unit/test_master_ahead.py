@@ -14,7 +14,17 @@ from sandbox.ahead import take_permit
 from sandbox.policy import Limits
 from sandbox.wire import HALTED, NOTE_US_SHIFT, Kind
 from supervisor.master import placing
-from supervisor.master.ahead import AHEAD_US, JUDGED_EVERY, LONG_S, MOST, NONE_FOR, SAMPLES, Ahead, Permits
+from supervisor.master.ahead import (
+    AHEAD_US,
+    JUDGED_EVERY,
+    LONG_S,
+    LONGEST_US,
+    MOST,
+    NONE_FOR,
+    SAMPLES,
+    Ahead,
+    Permits,
+)
 from supervisor.master.phases import Phase
 from supervisor.master.spawning import new_ends
 from supervisor.master.verdicts import Cause, Crashed
@@ -55,6 +65,27 @@ def test_a_queue_forgets_what_its_jobs_were_long_ago():
 
 def test_nothing_is_expected_of_a_queue_that_has_done_little():
     assert judged(*[1] * (JUDGED_EVERY - 1)).depth == 0
+
+
+def test_of_jobs_that_take_about_as_long_it_is_known_when_one_is_nearly_done():
+    ahead = judged(*[20_000, 20_900, 21_300, 22_000] * (SAMPLES // 4))
+    assert ahead.depth == 0
+    assert ahead.soon_s == pytest.approx(0.017)
+
+
+@pytest.mark.parametrize(
+    "took_us",
+    [
+        pytest.param([1_500 * n for n in range(SAMPLES)], id="all lengths alike"),
+        pytest.param(
+            [100] * (SAMPLES - 10) + [9_000] * 5 + [40_000 + 9_000 * n for n in range(5)], id="two kinds"
+        ),
+        pytest.param([LONGEST_US + 1] * SAMPLES, id="so long that it is not worth a call"),
+        pytest.param([AHEAD_US - 1] * SAMPLES, id="short ones go by their number"),
+    ],
+)
+def test_of_others_it_is_not(took_us):
+    assert judged(*took_us).soon_s == 0
 
 
 def test_after_a_job_that_printed_others_are_not_sent_behind_for_a_while():
@@ -180,6 +211,66 @@ async def test_nothing_is_sent_to_a_runner_until_it_has_skipped_what_was_taken_b
     assert world.dispatcher.free() == 0
     world.dispatcher.on_frame(runner, Kind.SKIPPED, b"", number, 0)
     assert world.dispatcher.idle() == 1
+
+
+def at_work(world, job_id):
+    """A runner of jobs of one length with one of them."""
+    world.dispatcher._placing._ahead.soon_s = 0.001
+    runner = world.runner()
+    runner.pipe.permits = Counted()
+    world.take(job_id)
+    assert runner.attempts
+    return runner
+
+
+async def free(world):
+    """Wait until a job may be fetched."""
+    async with asyncio.timeout(5):
+        while not world.dispatcher.free():
+            await asyncio.sleep(0)
+
+
+async def test_i2_a_job_is_fetched_for_who_is_nearly_done_and_no_further_one_before_it_is(world):
+    runner = at_work(world, "1")
+    assert world.dispatcher.free() == 0
+    await free(world)
+    assert world.dispatcher.free() == 1
+    world.take("2")
+    world.dispatcher.flush()
+    assert world.dispatcher.free() == 0
+    ends(world, runner)
+    begins(runner)
+    assert world.dispatcher.attempts["2"].started_at > 0
+    assert world.dispatcher.free() == 0
+    await free(world)
+
+
+async def test_i2_what_was_sent_behind_one_that_is_not_done_in_time_is_taken_back(world):
+    runner = at_work(world, "1")
+    await free(world)
+    other = at_work(world, "other")
+    world.take("2")
+    world.dispatcher.flush()
+    async with asyncio.timeout(5):
+        while not handed_back(world):
+            await asyncio.sleep(0.001)
+    assert handed_back(world) == ["2"]
+    world.dispatcher.on_frame(runner, Kind.SKIPPED, b"", next(iter(runner.recalled)), 0)
+    await free(world)  # for the other: nobody is behind it, so it is late for nothing
+    world.take("3")
+    assert [attempt.job.id for attempt in other.attempts.values()] == ["other", "3"]
+
+
+async def test_a_job_that_ended_in_time_leaves_nothing_behind_to_be_fetched(world):
+    """The clock of the one before would say of the next that it is nearly done."""
+    runner = at_work(world, "1")
+    world.dispatcher._placing._ahead.soon_s = 0.0
+    attempt = world.dispatcher.attempts["1"]
+    ends(world, runner)
+    world.take("2")
+    world.dispatcher._placing._ahead.soon_s = 0.001
+    world.dispatcher._placing._soon_free(attempt, runner)
+    assert world.dispatcher.free() == 0
 
 
 async def test_i9_what_a_dead_runner_had_not_begun_has_no_attempt_burnt(world):
