@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from supervisor.errors import NotRepeatable, RedisRefused, RedisUnavailable
@@ -82,7 +83,8 @@ class Exchanger:
         self._loop = loop
         self._worth_a_second = max(1, min(slots // 2, WORTH_A_SECOND_CALL))
         self._outcomes: list[Finished] = []
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Future[Exchange]] = set()  # those that are not answered yet
+        self._writing: set[asyncio.Task[None]] = set()  # outcomes of a refused call, one by one
         self._number = 0
         self._asked = 0  # jobs asked for by calls on their way
         self._kicked = False
@@ -96,8 +98,8 @@ class Exchanger:
         self._worth_a_second = max(1, min(slots // 2, WORTH_A_SECOND_CALL))
         self._lock_ms, self._limiter, self._metrics = lock_ms, limiter, metrics
 
-    def under_way(self) -> set[asyncio.Task[None]]:
-        """The calls that are not answered yet; none of them fails."""
+    def under_way(self) -> set[asyncio.Future[Exchange]]:
+        """The calls whose jobs and outcomes are not known yet."""
         return set(self._calls)
 
     def finish(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -117,8 +119,8 @@ class Exchanger:
 
     def _look(self) -> None:
         self._kicked = False
-        while len(self._calls) < CALLS_AT_ONCE:
-            if self._calls and len(self._outcomes) < self._worth_a_second:
+        while self._on_their_way() < CALLS_AT_ONCE:
+            if self._on_their_way() and len(self._outcomes) < self._worth_a_second:
                 return  # looked at again when the call on its way is answered
             free = self.dispatch.free() - self._asked
             want = self.fetcher.appetite(free, finishing=bool(self._outcomes))
@@ -128,15 +130,9 @@ class Exchanger:
             self._asked += want
             sent = self._redis.submit_repeatable(self._command(batch, want), give_up=self._is_over)
             self._redis.flush()
-            call = self._loop.create_task(self._call(sent, batch, want, self._clock()))
-            self._calls.add(call)
-            call.add_done_callback(self._called)
-
-    def _called(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
-        if not call.cancelled() and call.exception() is not None:
-            raise call.exception()  # type: ignore[misc]  # to the loop's handler: a bug of ours, loudly
-        self.kick()
+            self._calls.add(sent)
+            # No task: starting and ending one would cost each call two turns of the loop.
+            sent.add_done_callback(partial(self._answered, batch, want, self._clock()))
 
     @property
     def asked(self) -> int:
@@ -146,26 +142,37 @@ class Exchanger:
     @property
     def busy(self) -> bool:
         """Outcomes or fetched jobs may be on their way."""
-        return bool(self._calls or self._outcomes)
+        return bool(self._on_their_way() or self._outcomes)
 
-    async def _call(
-        self, sent: asyncio.Future[Exchange], batch: Sequence[Finished], want: int, sent_at: float
+    def _on_their_way(self) -> int:
+        return len(self._calls) + len(self._writing)
+
+    def _answered(
+        self, batch: Sequence[Finished], want: int, sent_at: float, sent: asyncio.Future[Exchange]
     ) -> None:
+        self._asked -= want
+        self._calls.discard(sent)
         try:
-            exchange = await sent
+            exchange = sent.result()
         except RedisRefused as error:
-            self._asked -= want
-            await self._refused(batch, want, error)
+            writing = self._loop.create_task(self._refused(batch, want, error))
+            self._writing.add(writing)
+            writing.add_done_callback(self._written_alone)
             return
         except (NotRepeatable, RedisUnavailable) as error:
-            self._asked -= want
             for attempt, _ in batch:
                 self.dispatch.unknown(attempt, str(error))
             if want:
                 self.fetcher.hold(1.0)
-            return
-        self._asked -= want
-        self._settle(batch, want, exchange, sent_at)
+        else:
+            self._settle(batch, want, exchange, sent_at)
+        self.look()
+
+    def _written_alone(self, writing: asyncio.Task[None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.result()  # a bug of ours goes to the loop's handler, loudly
+        self.kick()
 
     def _is_over(self) -> bool:
         # Asked anew each time: a stop that begins while the call is on its way ends its patience too.

@@ -44,7 +44,7 @@ from supervisor.master.stalled import watch_stalled
 from supervisor.master.watch import Watch
 from supervisor.observe.log import get
 from supervisor.protocol.commands.queue import WakeWorker
-from supervisor.protocol.commands.work import FetchedJob, Outcome
+from supervisor.protocol.commands.work import Exchange, FetchedJob, Outcome
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
@@ -250,7 +250,7 @@ class Worker:
         self.leases.adopt(shorter_ms)
         left = self.exchanger.under_way()
 
-        def answered(call: asyncio.Task[None]) -> None:
+        def answered(call: asyncio.Future[Exchange]) -> None:
             left.discard(call)
             if not left:
                 self.leases.adopt(self.settings.lock_ms)
