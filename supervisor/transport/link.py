@@ -25,6 +25,7 @@ from supervisor.transport.requests import pack
 HIGH_WATER: Final = (
     8_192  # requests without a reply; beyond it requests wait here, and `room()` makes callers wait
 )
+_READ_BYTES: Final = 64 * 1024  # a buffer of our own: asyncio's are made anew for each read, by mmap
 _WRITE_BYTES: Final = 256 * 1024  # requests are joined up to about this much for one write
 _NOTHING: Final = object()
 
@@ -47,7 +48,7 @@ class Pending(Protocol):
         """No reply will come."""
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One open connection. Made by `connect`.
 
     reply_timeout_s   silence for so long while a reply is due means broken; None: wait for ever.
@@ -59,6 +60,7 @@ class Link(asyncio.Protocol):
         self._high_water = high_water
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._read = bytearray(_READ_BYTES)
         self._outbox: deque[tuple[bytes, Pending]] = deque()
         self._in_flight: deque[Pending] = deque()
         self._room_waiters: list[asyncio.Future[None]] = []
@@ -168,10 +170,13 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._heard_at = self._loop.time()
         self.answered_at = self._heard_at
-        self._reader.feed(data)
+        self._reader.feed(self._read, 0, nbytes)  # type: ignore[arg-type]  # any buffer, says its C
         while (reply := self._next_reply()) is not _NOTHING:
             if self._on_push is not None:
                 self._on_push(reply)

@@ -221,12 +221,19 @@ class Drive:
         self.worker.places.fit(SETTINGS)
         self._hear()
 
+    def _receive(self, reply: bytes) -> None:
+        room = self.link.get_buffer(-1)
+        for at in range(0, len(reply), len(room)):
+            part = reply[at : at + len(room)]
+            room[: len(part)] = part
+            self.link.buffer_updated(len(part))
+
     def run(self, jobs: int) -> None:
         while self.server.written < jobs:
             self.loop.now += 0.001
             self.loop.turn()
             while self.server.calls:
-                self.link.data_received(self.server.answer())
+                self._receive(self.server.answer())
             self.loop.turn()
             for wire in self.wires:
                 for _ in range(min(DONE_A_TURN, len(wire.jobs))):
