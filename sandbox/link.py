@@ -58,6 +58,7 @@ class Link:
         self._seq = 0
         self._answer: dict[str, Any] | None = None
         self._attempt = 0  # of the job at work
+        self._before = b""  # goes out with the next frame
         self._cancel_reason: str | None = None
         self._asker = 0  # the thread that waits for an answer
         self._poll: select.poll | None = None  # of who has asked
@@ -87,9 +88,14 @@ class Link:
         whole = wire.frame(kind, body, self._attempt, note)
         try:
             with self._sending, self._shield:
+                whole, self._before = self._before + whole, b""
                 self._sock.sendall(whole)
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)  # the master has gone: nobody is left to work for
+
+    def send_before(self, kind: Kind, body: bytes) -> None:
+        """With the frame that is sent next and in front of it: two writes would wake the master twice."""
+        self._before += wire.frame(kind, body, self._attempt)
 
     def hand_over(self) -> tuple[socket.socket, bytes]:
         """The socket, and what was read of it beyond GO: another reads and writes it from now on."""

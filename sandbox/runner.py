@@ -267,7 +267,7 @@ class OneByOne:
             link.send(Kind.LEFT, codec.encode(left.to_json()))
             retire = retire or left.retire
         if (used := self._meter.end()) is not None:
-            link.send(Kind.USED, codec.encode(used))
+            link.send_before(Kind.USED, codec.encode(used))
         self._halted = retire or self._output.waits()
         took_us = min((time.monotonic_ns() - began_ns) // 1000, MOST_US)
         link.send(kind, outcome, took_us << NOTE_US_SHIFT | self._halted * HALTED)
