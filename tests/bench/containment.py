@@ -7,6 +7,8 @@ killing    from the decision until every process of a tree is gone: a runner wit
            session of its own and a daemon, all deaf to SIGTERM; and with one more that forks every 5 ms.
 memory     PSS of each of eight runners when all of them have done a job, NumPy imported by their template.
 fresh      jobs a second when each has a process of its own: the whole of oxherd run, as in measures.py.
+loss       no-op jobs of the whole of oxherd run as it is, and with all of containment cut out that is done
+           for a job (`without/`), in profile `none`.
 """
 
 from __future__ import annotations
@@ -26,9 +28,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from ground import HERE, Failed, Ground, oxherd
-from measures import Figures, Size
-from measures import fresh as jobs_each_in_a_process
+from ground import HERE, PEERS, Failed, Ground, oxherd
+from measures import Figures, Size, of_no_ops
 
 from sandbox.linux import set_child_subreaper
 from sandbox.policy import Policy
@@ -39,6 +40,7 @@ from supervisor.master.spawning import scrubbed
 from supervisor.master.template import Template
 from supervisor.master.trial import LOOK, TrialRunner, a_runner, a_template
 
+WITHOUT: Final = HERE / "without"
 FORKS: Final = 100  # runners of each profile in a round
 TREES: Final = 10
 RUNNERS: Final = 8
@@ -166,8 +168,17 @@ def fresh(ground: Ground, slots: int, profile: str) -> Figures:
     more = ("--fresh", "true", "--profile", profile)
     more += ("--writable", str(ground.home))  # the marks; means nothing but in strict
     who = oxherd(ground, slots, *more, name=f"fresh, {slots} slots, {profile}")
-    figures = jobs_each_in_a_process(ground, who, Size(seconds=0.25))
+    figures = of_no_ops(ground, who, Size(seconds=0.25))
     return {f"{name}, {who.name}": figures[name] for name in ("jobs/s", "main CPU us", "Redis CPU us")}
+
+
+def loss(ground: Ground, slots: int, *, contained: bool) -> Figures:
+    who = oxherd(ground, slots, name=f"{slots} slots, as it is")
+    if not contained:
+        who = oxherd(ground, slots, "--profile", "none", name=f"{slots} slots, without")
+        who = replace(who, env={"PYTHONPATH": os.pathsep.join([str(WITHOUT), str(PEERS)])})
+    figures = of_no_ops(ground, who, Size())
+    return {f"{name}, {who.name}": figures[name] for name in ("jobs/s", "main CPU us", "other CPU us")}
 
 
 # --- the rounds -------------------------------------------------------------------------------------------
@@ -183,6 +194,9 @@ def _steps(ground: Ground) -> Iterator[tuple[str, Callable[[], Figures]]]:
     for profile in ("process", "strict"):
         for slots in (2, 8):
             yield "fresh", partial(fresh, ground, slots, profile)
+    for slots in (16, 2):
+        for contained in (True, False):
+            yield "loss", partial(loss, ground, slots, contained=contained)
 
 
 def run(ground: Ground, rounds: int, wanted: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ Measure = Callable[[Ground, Contender, Size], Figures]
 
 
 def throughput(ground: Ground, who: Contender, size: Size) -> Figures:
-    figures = _throughput(ground, who, size)
+    figures = of_no_ops(ground, who, size)
     if who.peer == "oxherd":
         per_call = 1 / figures["script calls"]
         figures |= bound.drive(ground, max(1.0, per_call), size.bound_jobs)
@@ -60,10 +60,10 @@ def throughput(ground: Ground, who: Contender, size: Size) -> Figures:
 
 
 def fresh(ground: Ground, who: Contender, size: Size) -> Figures:
-    return _throughput(ground, who, size)
+    return of_no_ops(ground, who, size)
 
 
-def _throughput(ground: Ground, who: Contender, size: Size) -> Figures:
+def of_no_ops(ground: Ground, who: Contender, size: Size) -> Figures:
     count = size.jobs(who)
     ground.empty()
     ground.produce(who, "fill", "noop", count)
