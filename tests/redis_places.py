@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
@@ -41,18 +41,67 @@ def wait_for(fact: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:
     raise AssertionError(f"in {within_s:g} s it did not happen: {what} ({last})")
 
 
-class Node:
-    """One server on a port of its own, which may be killed, frozen and started again."""
+class Tls(NamedTuple):
+    """Files of `certificates`, and the name of the certificate that a server shows."""
 
-    def __init__(self, home: Path, *options: str, host: str = HOST, prefix: Sequence[str] = ()) -> None:
+    files: dict[str, Path]
+    name: str = "localhost"
+
+    def options(self, port: int) -> list[str]:
+        """Of a server that speaks TLS alone, and wants to see a certificate."""
+        named = {"cert": f"{self.name}.pem", "key": f"{self.name}.key", "ca-cert": "ca.pem"}
+        said = [
+            word for what, file in named.items() for word in (f"--tls-{what}-file", str(self.files[file]))
+        ]
+        return ["--port", "0", "--tls-port", str(port), *said]
+
+    @property
+    def login(self) -> dict[str, Any]:
+        return {
+            "ssl": True,
+            "ssl_ca_certs": str(self.files["ca.pem"]),
+            "ssl_certfile": str(self.files["client.pem"]),
+            "ssl_keyfile": str(self.files["client.key"]),
+            "ssl_check_hostname": False,
+        }
+
+    @property
+    def query(self) -> str:
+        """What an address of ours says of it."""
+        named = {"ca_certs": "ca.pem", "certfile": "client.pem", "keyfile": "client.key"}
+        return "&".join(f"ssl_{what}={self.files[file]}" for what, file in named.items())
+
+
+class Node:
+    """One server on a port of its own, which may be killed, frozen and started again.
+
+    login   how a test logs in.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *options: str,
+        host: str = HOST,
+        prefix: Sequence[str] = (),
+        tls: Tls | None = None,
+        password: str | None = None,
+    ) -> None:
         self.host = host
         self.port = free_port()
         self.home = home / str(self.port)
         self.home.mkdir()
+        self.login = {} if tls is None else tls.login
+        listen = ["--port", str(self.port)] if tls is None else tls.options(self.port)
+        if password is not None:
+            self.login["password"] = password
+            listen += ["--requirepass", password, "--masterauth", password]
         self._command = [
             *prefix,
             "redis-server",
-            *("--bind", host, "--port", str(self.port), "--dir", str(self.home), "--save", ""),
+            *("--bind", host, *listen, "--dir", str(self.home), "--save", ""),
+            # A replica waits for 5 s otherwise, and is not shown before it has heard something.
+            *("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"),
             *options,
         ]
         self.process: subprocess.Popen[bytes] | None = None
@@ -63,9 +112,8 @@ class Node:
         log.close()
 
     def client(self, **login: Any) -> redis.Redis:
-        return redis.Redis(
-            self.host, self.port, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2, **login
-        )
+        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10, "protocol": 2, **self.login, **login}
+        return redis.Redis(self.host, self.port, **options)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -81,53 +129,98 @@ class Node:
         with contextlib.closing(self.client(**login)) as client:
             return client.execute_command(*request)
 
+    def replication(self) -> dict[str, Any]:
+        with contextlib.closing(self.client()) as client:
+            return client.info("replication")
+
+
+def _node_id(number: int) -> str:
+    return f"{number + 1:040x}"
+
+
+def follows(replica: Node) -> bool:
+    return replica.replication().get("master_link_status") == "up"
+
 
 class Cluster:
-    """Three masters that share the slots evenly; more nodes without slots may be added."""
+    """Three masters that share the slots evenly, each with a replica if that is wanted."""
 
-    def __init__(self, home: Path, host: str = HOST, prefix: Sequence[str] = (), *options: str) -> None:
-        self._make = lambda: Node(
-            home,
-            *(
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "1000",
-                "--cluster-port",
-                str(free_port()),
-            ),
-            *("--cluster-require-full-coverage", "no", *options),
-            host=host,
-            prefix=prefix,
-        )
-        self.nodes = [self._make() for _ in range(3)]
+    def __init__(
+        self,
+        home: Path,
+        host: str = HOST,
+        prefix: Sequence[str] = (),
+        *options: str,
+        replicas: bool = False,
+        tls: Tls | None = None,
+        password: str | None = None,
+    ) -> None:
+        more = () if tls is None else ("--tls-cluster", "yes", "--tls-replication", "yes")
+
+        def make() -> Node:
+            return Node(
+                home,
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                *("--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no"),
+                *(*more, *options),
+                host=host,
+                prefix=prefix,
+                tls=tls,
+                password=password,
+            )
+
+        self._tls, self._password = tls, password
+        self.masters = [make() for _ in range(3)]
+        self.replicas = [make() for _ in range(3)] if replicas else []
+        self.nodes = [*self.masters, *self.replicas]
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"{node.host}:{node.port}" for node in self.nodes)
+        """Of the nodes that were masters first."""
+        scheme = "redis+cluster" if self._tls is None else "rediss+cluster"
+        return f"{scheme}://" + ",".join(f"{node.host}:{node.port}" for node in self.masters)
 
     def start(self) -> None:
         for node in self.nodes:
+            self._introduce(node)
             node.start()
-        for number, node in enumerate(self.nodes):
-            wait_for(lambda node=node: node.ask("PING"), "a node is up")
-            first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
-            node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
-            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in self.nodes[1:]:
-            bus = node._command[node._command.index("--cluster-port") + 1]
-            self.nodes[0].ask("CLUSTER", "MEET", node.host, node.port, bus)
         for node in self.nodes:
             wait_for(lambda node=node: self.whole(node), "the nodes agree")
+        for replica in self.replicas:
+            wait_for(lambda replica=replica: follows(replica), "a replica has what its master has")
+
+    def _introduce(self, node: Node) -> None:
+        """What it would have written down, had it met the others already: asked to, they take ten seconds."""
+        lines = []
+        for number, each in enumerate(self.nodes):
+            bus = each._command[each._command.index("--cluster-port") + 1]
+            role, above, slots = "master", "-", f" {number * SLOTS // 3}-{(number + 1) * SLOTS // 3 - 1}"
+            if each in self.replicas:
+                role, above, slots = "slave", _node_id(number % 3), ""
+            flags = f"myself,{role}" if each is node else role
+            at = f"{each.host}:{each.port}@{bus}"
+            lines.append(f"{_node_id(number)} {at} {flags} {above} 0 0 {number % 3 + 1} connected{slots}\n")
+        (node.home / "nodes.conf").write_text("".join([*lines, "vars currentEpoch 3 lastVoteEpoch 0\n"]))
 
     def whole(self, node: Node) -> bool:
         slots = node.ask("CLUSTER", "SLOTS")
-        return len(slots) == 3 and "cluster_state:ok" in str(node.ask("CLUSTER", "INFO"))
+        with_replicas = all(len(each) == (4 if self.replicas else 3) for each in slots)
+        return len(slots) == 3 and with_replicas and "cluster_state:ok" in str(node.ask("CLUSTER", "INFO"))
 
     def owner(self, slot: int) -> Node:
-        for first, last, (_, port, *_), *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
+        return self._having(slot)[0]
+
+    def replica(self, slot: int) -> Node:
+        """The one of the slot's owner."""
+        return self._having(slot)[1]
+
+    def _having(self, slot: int) -> list[Node]:
+        asked = next(node for node in self.nodes if node.process is not None)
+        for first, last, *nodes in asked.ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == port)
+                ports = [port for _, port, *_ in nodes]
+                found = [each for each in self.nodes if each.port in ports]
+                return sorted(found, key=lambda each: ports.index(each.port))
         raise LookupError(slot)
 
     def stop(self) -> None:
@@ -148,9 +241,14 @@ class Reshard:
 
     def move_keys(self, count: int) -> int:
         keys = self.source.ask("CLUSTER", "GETKEYSINSLOT", self.slot, count)
-        if keys:
-            self.source.ask("MIGRATE", self.to.host, self.to.port, "", 0, 5000, "KEYS", *keys)
+        self.move_key(*keys)
         return len(keys)
+
+    def move_key(self, *keys: str | bytes) -> None:
+        if keys:
+            password = self.to.login.get("password")
+            login = () if password is None else ("AUTH", password)
+            self.source.ask("MIGRATE", self.to.host, self.to.port, "", 0, 5000, *login, "KEYS", *keys)
 
     def end(self) -> None:
         for node in (self.to, self.source, *self.cluster.nodes):
@@ -160,22 +258,35 @@ class Reshard:
 class Sentinels:
     """A master, a replica and three Sentinels that watch them under the name `herd`."""
 
-    def __init__(self, home: Path, *options: str) -> None:
-        self.nodes = [Node(home, *options) for _ in range(2)]
+    def __init__(
+        self, home: Path, *options: str, tls: Tls | None = None, password: str | None = None
+    ) -> None:
+        more = () if tls is None else ("--tls-replication", "yes")
+        self._tls = tls
+        self.nodes = [Node(home, *more, *options, tls=tls, password=password) for _ in range(2)]
         self.nodes[1]._command += ["--replicaof", HOST, str(self.nodes[0].port)]
-        self.sentinels = [Node(home, "--sentinel") for _ in range(3)]
+        self.sentinels = [Node(home, "--sentinel", tls=tls) for _ in range(3)]
         for each in self.sentinels:
+            listen = ["--port", str(each.port)] if tls is None else [*tls.options(each.port), *more]
+            lines = [
+                *(
+                    f"{name.removeprefix('--')} {value}"
+                    for name, value in zip(*[iter(listen)] * 2, strict=True)
+                ),
+                *(f"bind {HOST}", f"dir {each.home}"),
+                f"sentinel monitor herd {HOST} {self.nodes[0].port} 2",
+                *([] if password is None else [f"sentinel auth-pass herd {password}"]),
+                "sentinel down-after-milliseconds herd 500",
+                "sentinel failover-timeout herd 1000",
+            ]
             file = each.home / "sentinel.conf"
-            file.write_text(
-                f"port {each.port}\nbind {HOST}\ndir {each.home}\n"
-                f"sentinel monitor herd {HOST} {self.nodes[0].port} 2\n"
-                "sentinel down-after-milliseconds herd 500\nsentinel failover-timeout herd 1000\n"
-            )
+            file.write_text("\n".join(lines) + "\n")
             each._command = ["redis-server", str(file), "--sentinel"]
 
     @property
     def url(self) -> str:
-        return "redis+sentinel://" + ",".join(f"{HOST}:{each.port}" for each in self.sentinels) + "/herd"
+        scheme = "redis+sentinel" if self._tls is None else "rediss+sentinel"
+        return f"{scheme}://" + ",".join(f"{HOST}:{each.port}" for each in self.sentinels) + "/herd"
 
     @property
     def master(self) -> Node:
@@ -189,15 +300,11 @@ class Sentinels:
     def start(self) -> None:
         for node in self.nodes:
             node.start()
-        wait_for(lambda: self.follows(self.nodes[1]), "the replica follows")
+        wait_for(lambda: follows(self.nodes[1]), "the replica follows")
         for each in self.sentinels:
             each.start()
         for each in self.sentinels:
             wait_for(lambda each=each: self._sees_all(each), "the Sentinels see each other")
-
-    def follows(self, replica: Node) -> bool:
-        with contextlib.closing(replica.client()) as client:
-            return client.info("replication").get("master_link_status") == "up"
 
     def _sees_all(self, sentinel: Node) -> bool:
         with contextlib.closing(sentinel.client()) as client:

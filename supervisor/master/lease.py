@@ -5,32 +5,36 @@ Redis decides who owns a job. This module decides only how long we go on believi
 Reads    the monotonic clock; the replies to `ExtendLocks`
 Writes   nothing but renewals
 Tells    `on_lost(job_id, why)`, once per lease, from the event loop
-Rule     invariant I3; the server's half is lua/extendLocks.lua
+Rule     invariant I3; the server's half is lua/extendLocks.lua, and lua/extendLock.lua while a cluster moves
+         our slot
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from supervisor.errors import RedisError
+from supervisor.errors import RedisError, RedisUnavailable
 from supervisor.observe.log import get
-from supervisor.protocol.commands.work import ExtendLocks, Lease
+from supervisor.protocol.commands.base import Command
+from supervisor.protocol.commands.work import ExtendLock, ExtendLocks, Lease
 from supervisor.protocol.keys import QueueKeys
 
 log = get("lease")
 
 MARGIN = 0.1  # of the duration: how much earlier than Redis we stop believing
 RETRY_S = 0.1
+PATIENCE: Final = 0.125  # of the duration: so long the call for all may be refused, then each goes by itself
+SHORTEST_PATIENCE_S: Final = 0.5
 
 
 class Extender(Protocol):
     """What of a Redis connection is needed here."""
 
-    async def execute(self, command: ExtendLocks) -> frozenset[str]: ...
+    async def execute(self, command: Command[Any], *, patience_s: float | None = None) -> Any: ...
 
 
 class Held(msgspec.Struct):
@@ -131,15 +135,31 @@ class Leases:
                 log.error("lock.lost", queue=self._keys.name, job_id=job_id, why="not renewed in time")
                 self._on_lost(job_id, "it could not be renewed in time")
 
+    async def _extend(self, leases: list[Lease]) -> frozenset[str]:
+        """Ask for renewal; the ids of those that are lost."""
+        keys, duration_ms = self._keys, self._duration_ms
+        patience_s = max(SHORTEST_PATIENCE_S, PATIENCE * self._duration_s)
+        try:
+            lost: frozenset[str] = await self._redis.execute(
+                ExtendLocks(keys, leases, duration_ms), patience_s=patience_s
+            )
+        except RedisUnavailable as error:
+            if error.sent:
+                raise
+        else:
+            return lost
+        # It did not run. A cluster that moves our slot refuses it until that is over, and may take minutes.
+        renewed = await asyncio.gather(
+            *(self._redis.execute(ExtendLock(keys, each, duration_ms), patience_s=0.0) for each in leases)
+        )
+        return frozenset(each.job_id for each, held in zip(leases, renewed, strict=True) if not held)
+
     async def _renew(self) -> None:
         """One call for all. A renewal that gets no answer is tried again until trust ends."""
         leases = [Lease(job_id, held.token) for job_id, held in self._held.items()]
         sent_at, duration_s = self._clock(), self._duration_s
         try:
-            lost = await asyncio.wait_for(
-                self._redis.execute(ExtendLocks(self._keys, leases, self._duration_ms)),
-                self._until_distrust(),
-            )
+            lost = await asyncio.wait_for(self._extend(leases), self._until_distrust())
         except (RedisError, TimeoutError) as error:
             log.warning("lock.renewal_failed", queue=self._keys.name, error=str(error) or "no answer")
             await asyncio.sleep(min(RETRY_S, self._until_distrust()))

@@ -31,7 +31,7 @@ import hiredis
 
 from supervisor import lua
 from supervisor.errors import NotRepeatable, RedisError, RedisRefused, RedisUnavailable
-from supervisor.protocol.commands.base import Command, ReadCommand, RepeatableCommand
+from supervisor.protocol.commands.base import Command, ReadCommand, RepeatableCommand, Reply
 from supervisor.transport.address import Address
 from supervisor.transport.answers import (
     GONE_ELSEWHERE,
@@ -41,9 +41,10 @@ from supervisor.transport.answers import (
     pause_s,
     word_of,
 )
+from supervisor.transport.asking import Elsewhere, elsewhere
 from supervisor.transport.call import Call, LoadCall, decoded
 from supervisor.transport.link import ConnectionLost, Link
-from supervisor.transport.opening import Server
+from supervisor.transport.opening import Server, ask_once
 from supervisor.transport.requests import Scripts
 from supervisor.transport.session import Session, Settings
 
@@ -53,6 +54,7 @@ PATIENCE_S: Final = 10.0
 _DOUBT_S: Final = 0.05  # how often `give_up` is asked
 _RELOADS: Final = 3  # a script that is unknown again right after it was loaded so often is not loadable
 _BLOCK_MARGIN_S: Final = 5.0
+_ELSEWHERE_AT_ONCE: Final = 8  # connections to a node that takes our slot over
 _CLOSED: Final = "the connection to Redis was closed on our side"
 
 
@@ -71,6 +73,7 @@ class Redis:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_readers: dict[str | None, list[Link]] = {}  # by the name they bear
         self._busy_readers: set[Link] = set()
+        self._elsewhere = asyncio.Semaphore(_ELSEWHERE_AT_ONCE)
 
     @classmethod
     async def connect(
@@ -285,8 +288,11 @@ class Redis:
 
     # --- a call on its way (the owner's half of `call.Call`) --------------------------------------------
 
-    def refused(self, call: Call[Any], text: str) -> None:
-        """Redis answered with an error: repeat what did not run, else tell the caller."""
+    def refused(self, call: Call[Any], text: str, replies: Sequence[Reply]) -> None:
+        """Redis answered with an error: repeat what did not run, else tell the caller.
+
+        replies   all that came for the call, in the order of its requests.
+        """
         word = word_of(text)
         if word == NO_SCRIPT and call.script is not None and call.reloads < _RELOADS:
             name = call.script.name
@@ -299,12 +305,34 @@ class Redis:
             call.sent = call.grave is not None
             if word in GONE_ELSEWHERE:
                 self._session.retire(text)
-            self._start_later(call, pause_s(call.tries, self._session.settings.rng()), text)
-            call.tries += 1
+            node = self._session.last.found.node
+            found = elsewhere(call.requests(), replies, call.script, (node.host, node.port))
+            if found is not None:
+                self._spawn(self._ask_elsewhere(call, found, replies))
+            else:
+                self._try_later(call, text)
         else:
             name = call.script.name if call.script is not None else ""
             text = self._load_errors.get(name, text) if word == NO_SCRIPT else text
             call.fail(RedisRefused(explained(text)))
+
+    def _try_later(self, call: Call[Any], why: str) -> None:
+        self._start_later(call, pause_s(call.tries, self._session.settings.rng()), why)
+        call.tries += 1
+
+    async def _ask_elsewhere(self, call: Call[Any], found: Elsewhere, replies: Sequence[Reply]) -> None:
+        """The slot moves: what is no longer here is asked there."""
+        timeout_s = self._session.settings.connect_timeout_s
+        try:
+            async with self._elsewhere:
+                told = await ask_once(self.address.at(found.node), found.requests, timeout_s)
+        except RedisUnavailable as error:
+            self._try_later(call, str(error))
+        except asyncio.CancelledError:
+            call.fail(RedisUnavailable(_CLOSED, sent=call.sent))
+            raise
+        else:
+            call.settle(found.patched(replies, told))
 
     def lost(self, call: Call[Any], lost: ConnectionLost) -> None:
         """The connection ended before the reply."""

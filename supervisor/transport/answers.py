@@ -17,12 +17,16 @@ from supervisor.transport.address import Address, Place
 # never written sees to it while a slot moves (`requests.Scripts`).
 DID_NOT_RUN: Final = frozenset(
     {"LOADING", "MASTERDOWN", "READONLY", "BUSY", "MISCONF", "NOREPLICAS"}
-    | {"CLUSTERDOWN", "TRYAGAIN", "ASK", "MOVED"}
+    | {"CLUSTERDOWN", "TRYAGAIN", "ASK", "MOVED"}  # ASK is followed where that is safe (asking.py)
 )
 NO_SCRIPT: Final = "NOSCRIPT"
 READ_ONLY: Final = "READONLY"
 MOVED: Final = "MOVED"
-GONE_ELSEWHERE: Final = frozenset({READ_ONLY, MOVED})  # another server is the right one now
+ASK: Final = "ASK"
+CLUSTER_DOWN: Final = "CLUSTERDOWN"
+# Another server is the right one now. A node that says CLUSTERDOWN sees too few of the others; where they see
+# each other, one of them has its slots.
+GONE_ELSEWHERE: Final = frozenset({READ_ONLY, MOVED, CLUSTER_DOWN})
 
 FIRST_PAUSE_S: Final = 0.010
 LONGEST_PAUSE_S: Final = 1.0
@@ -53,7 +57,8 @@ def pause_s(tries: int, random: float) -> float:
 
 
 def moved_to(text: str, asked: Place) -> tuple[int, Place]:
-    """The slot and the node in `MOVED 3999 127.0.0.1:6381`; without a host it is the one that was asked."""
+    """The slot and the node in `MOVED 3999 127.0.0.1:6381` or an ASK; without a host it is the one that was
+    asked."""
     _, slot, place = text.split(" ")[:3]
     host, _, port = place.rpartition(":")
     return int(slot), (host or asked[0], int(port))

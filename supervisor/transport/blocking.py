@@ -23,6 +23,7 @@ from supervisor.errors import OxherdError, RedisError, RedisRefused, RedisUnavai
 from supervisor.protocol.commands.base import Command, ReadCommand, Reply, ScriptCommand
 from supervisor.transport.address import Address
 from supervisor.transport.answers import (
+    ASK,
     GONE_ELSEWHERE,
     NO_SCRIPT,
     cannot_reach,
@@ -32,7 +33,9 @@ from supervisor.transport.answers import (
     why_login_refused,
     word_of,
 )
+from supervisor.transport.asking import elsewhere
 from supervisor.transport.call import decoded
+from supervisor.transport.finding import FailingOver
 from supervisor.transport.pool import Connection, ErrorReply, Pool, read
 from supervisor.transport.requests import Script, Scripts, name_of, pack, pack_reads, pack_script
 
@@ -110,9 +113,19 @@ class Redis:
     def connect(cls, address: Address | str, **options: Any) -> Self:
         """A client that has reached its server. Raises `RedisUnavailable` with a sentence that names it."""
         client = cls(address, **options)
-        client._pool.give_back(client._pool.take())
-        client._was_up = True
-        return client
+        until = client._clock() + client._patience_s
+        tries = 0
+        while True:
+            try:
+                client._pool.give_back(client._pool.take())
+            except FailingOver:
+                if client._clock() >= until:
+                    raise
+            else:
+                client._was_up = True
+                return client
+            client._sleep(pause_s(tries, client._rng()))
+            tries += 1
 
     def execute(self, command: Command[T], *, timeout_s: float | None = None) -> T:
         """Run one command once.
@@ -201,7 +214,7 @@ class Redis:
             try:
                 connection = self._pool.take()
             except RedisUnavailable as error:
-                if not self._was_up:
+                if not (self._was_up or isinstance(error, FailingOver)):
                     raise
                 waits = [str(error)]
             else:
@@ -226,7 +239,10 @@ class Redis:
             entry.replies = []
             why, entry.lost = entry.lost, ""
             return why
-        refusal = next((reply for reply in entry.replies if isinstance(reply, ErrorReply)), None)
+        refusal = _refusal(entry.replies)
+        if refusal is not None and word_of(refusal) == ASK:
+            self._ask_elsewhere(entry)
+            refusal = _refusal(entry.replies)
         if refusal is None:
             try:
                 entry.result = decoded(
@@ -254,6 +270,18 @@ class Redis:
         text = self._load_errors.get(name, str(refusal)) if word == NO_SCRIPT else str(refusal)
         entry.fail(RedisRefused(explained(text)))
         return None
+
+    def _ask_elsewhere(self, entry: _Entry[Any]) -> None:
+        """The slot moves: what is no longer here is asked there."""
+        requests = [entry.request]
+        if entry.script is None:
+            requests = [pack(each) for each in cast("ReadCommand[Any]", entry.command).requests()]
+        found = elsewhere(requests, entry.replies, entry.script, self._pool.place)
+        if found is not None:
+            there = self.address.at(found.node)
+            told = self._pool.ask_once(there, found.requests, self._connect_timeout_s)
+            if not isinstance(told, RedisUnavailable):
+                entry.replies = found.patched(entry.replies, told)
 
     def _exchange(self, connection: Connection, entries: Sequence[_Entry[Any]], timeout_s: float) -> None:
         """One write and its replies. A script that gets none is settled with an error that says so."""
@@ -284,6 +312,10 @@ class Redis:
             if not clean:  # also for an interrupt: replies may still come
                 connection.disconnect()
             self._pool.give_back(connection)
+
+
+def _refusal(replies: Sequence[Reply]) -> ErrorReply | None:
+    return next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
 
 
 def _can_be_a_name(name: str) -> bool:

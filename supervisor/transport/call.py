@@ -6,7 +6,7 @@ It decides what a reply means for the caller. What is sent again, and when, its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import hiredis
@@ -21,7 +21,7 @@ from supervisor.protocol.commands.base import (
     ScriptCommand,
 )
 from supervisor.transport.link import ConnectionLost
-from supervisor.transport.requests import Script, Scripts, name_of, pack_reads, pack_script
+from supervisor.transport.requests import Script, Scripts, name_of, pack, pack_reads, pack_script
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ _UNREADABLE: Final = (
 class Owner(Protocol):
     """Who decides what to do when a call did not get its reply."""
 
-    def refused(self, call: Call[Any], text: str) -> None: ...
+    def refused(self, call: Call[Any], text: str, replies: Sequence[Reply]) -> None: ...
     def lost(self, call: Call[Any], lost: ConnectionLost) -> None: ...
 
 
@@ -113,7 +113,7 @@ class Call(Generic[T]):
     def take(self, reply: Reply) -> bool:
         if self.script is not None:
             if isinstance(reply, hiredis.ReplyError):
-                self._owner.refused(self, str(reply))
+                self._owner.refused(self, str(reply), [reply])
             else:
                 self._succeed(reply)
             return True
@@ -121,12 +121,22 @@ class Call(Generic[T]):
         if len(self._replies) < self._due:
             return False
         replies, self._replies = self._replies, []
+        self.settle(replies)
+        return True
+
+    def settle(self, replies: Sequence[Reply]) -> None:
+        """All that it was told, each request with its reply."""
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                self._owner.refused(self, str(reply))
-                return True
-        self._succeed(replies)
-        return True
+                self._owner.refused(self, str(reply), replies)
+                return
+        self._succeed(replies if self.script is None else replies[0])
+
+    def requests(self) -> list[bytes]:
+        """What was sent, each request packed by itself."""
+        if self.script is not None:
+            return [self.request]
+        return [pack(each) for each in cast("ReadCommand[T]", self.command).requests()]
 
     def lose(self, lost: ConnectionLost) -> None:
         self._replies.clear()

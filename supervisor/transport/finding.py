@@ -14,7 +14,16 @@ import hiredis
 from supervisor.errors import RedisUnavailable
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.transport.address import Address, Place
-from supervisor.transport.answers import MOVED, cannot_reach, moved_to, why_login_refused, why_not, word_of
+from supervisor.transport.answers import (
+    ASK,
+    CLUSTER_DOWN,
+    MOVED,
+    cannot_reach,
+    moved_to,
+    why_login_refused,
+    why_not,
+    word_of,
+)
 
 Question: TypeAlias = tuple[Address, Sequence[Sequence[Arg]]]
 _HOPS: Final = 32
@@ -22,6 +31,10 @@ _HOPS: Final = 32
 
 class LoginRefused(RedisUnavailable):
     """Trying again will not help: the server was reached and does not want us."""
+
+
+class FailingOver(RedisUnavailable):
+    """Those who know where Redis is have answered, and who they name is not there: soon another may be."""
 
 
 class Found(NamedTuple):
@@ -96,33 +109,47 @@ def _find_owner(address: Address, heard: Sequence[Place]) -> Finding:
         raise AssertionError("an address of a cluster needs for_prefix() before anybody connects")
     known = list(dict.fromkeys((*heard, *address.seeds)))
     todo = list(known)
+    away: dict[Place, str] = {}  # is not asked twice: one that is silent takes its whole time again
     troubles: list[str] = []
     for _ in range(_HOPS):
         if not todo:
             break
         place = todo.pop(0)
+        if place in away:
+            continue
         replies = yield address.at(place), [("EXISTS", address.guard), ("CLUSTER", "SLOTS")]
         if isinstance(replies, LoginRefused):
             raise replies
         if isinstance(replies, RedisUnavailable):
-            troubles.append(why_not(replies))
+            away[place] = why_not(replies)
+            troubles.append(away[place])
             continue
         here, slots = replies
         nodes = _nodes(slots, place)
         todo += [each for each in nodes if each not in known]
         known += [each for each in nodes if each not in known]
-        if not isinstance(here, hiredis.ReplyError):
+        # A node that gives the slot away says ASK of what it has not, and still is the one to begin with.
+        if not isinstance(here, hiredis.ReplyError) or word_of(str(here)) == ASK:
             _check_cluster(address, place, slots)
             return Found(address.at(place), (place, *(each for each in known if each != place)))
         text = str(here)
         if word_of(text) == MOVED:
             _, to = moved_to(text, place)
             todo.insert(0, to)
-            troubles.append("its nodes do not agree yet on who has the slot")
-        elif word_of(text) == "CLUSTERDOWN":
+            if to in away:
+                troubles.append(
+                    f"the node of the prefix {address.prefix!r} is away, and no replica has taken over yet "
+                    f"({away[to]})"
+                )
+            else:
+                troubles.append("its nodes do not agree yet on who has the slot")
+        elif word_of(text) == CLUSTER_DOWN:
             troubles.append(text)
         else:
             raise LoginRefused(cannot_reach(address, why_login_refused(text)), sent=False)
+    told = [each for each in troubles if each not in away.values()]  # by nodes that answered, who know more
+    if told:
+        raise FailingOver(cannot_reach(address, told[-1]), sent=False)
     raise RedisUnavailable(cannot_reach(address, troubles[-1]), sent=False)
 
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -30,7 +31,7 @@ from supervisor.transport.answers import (
     why_unreachable,
     word_of,
 )
-from supervisor.transport.finding import Found, LoginRefused, find
+from supervisor.transport.finding import FailingOver, Found, LoginRefused, find
 from supervisor.transport.link import Asked, ConnectionLost, Link
 from supervisor.transport.requests import pack
 
@@ -92,11 +93,19 @@ async def open_link(
 
     heard   nodes of the cluster that an earlier connection has heard of.
 
-    Raises `RedisUnavailable(sent=False)` with a sentence that names the address.
+    Raises `RedisUnavailable(sent=False)` with a sentence that names the address; `LoginRefused` when to try
+    again is of no use, `FailingOver` when it probably is.
     """
     found = await _find(address, heard, connect_timeout_s)
-    async with _connected(found.node, connect_timeout_s, reply_timeout_s) as link:
-        return await _introduce(link, address, found, client_name)
+    try:
+        async with _connected(found.node, connect_timeout_s, reply_timeout_s) as link:
+            return await _introduce(link, address, found, client_name)
+    except (LoginRefused, FailingOver):
+        raise
+    except RedisUnavailable as error:
+        if found.node is address:
+            raise
+        raise FailingOver(str(error), sent=False) from error  # they name it, and it is not there any more
 
 
 async def _find(address: Address, heard: Sequence[Place], connect_timeout_s: float) -> Found:
@@ -110,11 +119,20 @@ async def _find(address: Address, heard: Sequence[Place], connect_timeout_s: flo
             return found
         try:
             # A third of the time: one that is down must not take that of those behind it.
-            async with _connected(asked, connect_timeout_s / 3, None) as link:
-                replies = await _ask(link, asked, requests)
-                link.abort("asked")
+            replies = await ask_once(asked, [pack(each) for each in requests], connect_timeout_s / 3)
         except RedisUnavailable as error:
             replies = error
+
+
+async def ask_once(asked: Address, requests: Sequence[bytes], timeout_s: float) -> list[Reply]:
+    """The replies to packed requests, on a connection that is opened for them alone.
+
+    Raises `RedisUnavailable` with a sentence that names the address.
+    """
+    async with _connected(asked, timeout_s, None) as link:
+        replies = await _ask(link, asked, requests)
+        link.abort("asked")
+    return replies
 
 
 @contextlib.asynccontextmanager
@@ -132,9 +150,9 @@ async def _connected(
     except ConfigError as error:  # a file of a password or a certificate, which may come back
         raise LoginRefused(cannot_reach(address, str(error)), sent=False) from None
     except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
-        raise RedisUnavailable(
-            cannot_reach(address, why_unreachable(address, error, connect_timeout_s)), sent=False
-        ) from error
+        kind = LoginRefused if isinstance(error, ssl.SSLCertVerificationError) else RedisUnavailable
+        why = why_unreachable(address, error, connect_timeout_s)
+        raise kind(cannot_reach(address, why), sent=False) from error
     else:
         link = None
     finally:
@@ -183,11 +201,11 @@ async def _connect(address: Address, reply_timeout_s: float | None) -> Link:
     return link
 
 
-async def _ask(link: Link, address: Address, requests: Sequence[Sequence[Arg]]) -> list[Reply]:
+async def _ask(link: Link, address: Address, requests: Sequence[bytes]) -> list[Reply]:
     """Log in and ask, in one write; the replies to `requests`."""
     login = _login(address)
     asked = _Said(asyncio.get_running_loop().create_future(), len(login) + len(requests))
-    link.send(b"".join(pack(request) for request in (*login, *requests)), asked)
+    link.send(b"".join([*map(pack, login), *requests]), asked)
     replies = await asked.future
     for reply in replies[: len(login)]:
         if isinstance(reply, hiredis.ReplyError):
@@ -216,7 +234,7 @@ async def _introduce(link: Link, address: Address, found: Found, client_name: st
     asked = len(requests)
     if client_name is not None:
         requests.append(("CLIENT", "SETNAME", client_name))
-    replies = await _ask(link, found.node, requests)
+    replies = await _ask(link, found.node, [pack(each) for each in requests])
     client_id, server_info, memory_info, *place = replies[:asked]
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError) and word_of(str(reply)) == "NOAUTH":
@@ -239,7 +257,7 @@ def _check_place(address: Address, node: Address, server: Server, place: Reply) 
         raise LoginRefused(cannot_reach(node, why), sent=False)
     if address.master is not None and isinstance(place, list) and place[0] != b"master":
         why = f"the Sentinels still name {node} the master, and it is a {place[0].decode()}"
-        raise RedisUnavailable(cannot_reach(address, why), sent=False)
+        raise FailingOver(cannot_reach(address, why), sent=False)
     if address.cluster and isinstance(place, hiredis.ReplyError) and word_of(str(place)) == MOVED:
         raise RedisUnavailable(cannot_reach(address, f"the slot has just left {node} ({place})"), sent=False)
 

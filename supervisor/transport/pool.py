@@ -8,6 +8,7 @@ Rule   safe to share between threads; after a fork the pool of the child starts 
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -20,10 +21,10 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from supervisor.errors import ConfigError, RedisUnavailable
-from supervisor.protocol.commands.base import Arg, Reply
+from supervisor.protocol.commands.base import Reply
 from supervisor.transport.address import Address, Place
 from supervisor.transport.answers import cannot_reach, why_login_refused, why_turned_away, why_unreachable
-from supervisor.transport.finding import Found, find
+from supervisor.transport.finding import FailingOver, Found, find
 from supervisor.transport.requests import pack
 
 MAX_CONNECTIONS: Final = 64
@@ -55,6 +56,7 @@ class Pool:
         self._reply_timeout_s = reply_timeout_s
         self._pool: Any = None  # of the server that was found last; None: it has to be found
         self._heard: tuple[Place, ...] = ()
+        self.place: Place = (address.host, address.port)
         self._finding = threading.Lock()
 
     def take(self) -> Connection:
@@ -71,9 +73,17 @@ class Pool:
         except (redis.RedisError, ConfigError) as error:
             self.lose()
             why = _why(self._address, error, self._connect_timeout_s)
-            raise RedisUnavailable(cannot_reach(self._address, why), sent=False) from error
+            kind = FailingOver if self._may_come_back(error) else RedisUnavailable
+            raise kind(cannot_reach(self._address, why), sent=False) from error
         connection.pool = pool
         return connection
+
+    def _may_come_back(self, error: redis.RedisError | ConfigError) -> bool:
+        """Others named the server, and it is not there, or is not what they take it for."""
+        if isinstance(error, ConfigError) or _text_of(error) is not None:
+            return False
+        named = self._address.cluster or self._address.master is not None
+        return named and not isinstance(_cause_of(error), ssl.SSLError)
 
     def give_back(self, connection: Connection) -> None:
         """Back to the pool it is of, which may have been given up meanwhile."""
@@ -101,22 +111,26 @@ class Pool:
             except StopIteration as end:
                 found: Found = end.value
                 break
-            replies = self._ask(asked, requests)
+            # A third of the time: one that is down must not take that of those behind it.
+            told = self.ask_once(asked, [pack(each) for each in requests], self._connect_timeout_s / 3)
+            replies = told if isinstance(told, RedisUnavailable) else [_as_hiredis(reply) for reply in told]
+        self.place = (found.node.host, found.node.port)
         self._heard = found.heard
         return _made(found.node, self._client_name, self._connect_timeout_s, self._reply_timeout_s)
 
-    def _ask(self, asked: Address, requests: Sequence[Sequence[Arg]]) -> list[Reply] | RedisUnavailable:
-        # A third of the time: one that is down must not take that of those behind it.
-        timeout_s = self._connect_timeout_s / 3
+    @staticmethod
+    def ask_once(
+        asked: Address, requests: Sequence[bytes], timeout_s: float
+    ) -> list[Reply] | RedisUnavailable:
+        """The replies to packed requests, on a connection that is opened for them alone; or why there are
+        none."""
         pool = _made(asked, None, timeout_s, timeout_s)
         try:
             connection = pool.get_connection()
-            connection.send_packed_command([b"".join(map(pack, requests))], check_health=False)
-            replies = [read(connection, timeout_s) for _ in requests]
+            connection.send_packed_command([b"".join(requests)], check_health=False)
+            return [read(connection, timeout_s) for _ in requests]
         except (redis.RedisError, ConfigError) as error:
             return RedisUnavailable(cannot_reach(asked, _why(asked, error, timeout_s)), sent=False)
-        else:
-            return [_as_hiredis(reply) for reply in replies]
         finally:
             pool.disconnect()
 
@@ -132,8 +146,11 @@ def _why(address: Address, error: redis.RedisError | ConfigError, connect_timeou
     text = _text_of(error)
     if text is not None:
         return why_login_refused(text)
-    cause = error.__cause__ or error.__context__ or error
-    return why_turned_away(why_unreachable(address, cause, connect_timeout_s))
+    return why_turned_away(why_unreachable(address, _cause_of(error), connect_timeout_s))
+
+
+def _cause_of(error: redis.RedisError) -> BaseException:
+    return error.__cause__ or error.__context__ or error
 
 
 def _made(address: Address, client_name: str | None, connect_timeout_s: float, reply_timeout_s: float) -> Any:

@@ -16,6 +16,8 @@ import msgspec
 from supervisor.errors import UsageError
 from supervisor.protocol.commands.base import Arg, Command, ReadCommand, ScriptCommand
 
+# Scripts that touch no key but the one they declare, and may be sent again at will. They need no guard.
+ONE_KEY: Final = frozenset({"extendLock"})
 _WITHOUT_GUARD: Final = b"KEYS[#KEYS] = nil; "  # the script itself sees the keys it knows
 
 
@@ -37,7 +39,7 @@ class Scripts:
     guard   in a Redis Cluster a key that is never written. While a slot moves, its keys are on two nodes, and
             a script that makes names of keys would break off in the middle at one that is not here. So each
             script declares one key more: because that is nowhere, Redis says TRYAGAIN or ASK before the
-            script begins, until all keys are together again.
+            script begins, until all keys are together again. Only scripts of one key run meanwhile.
     """
 
     def __init__(self, sources: Callable[[str], str], guard: str | None = None) -> None:
@@ -49,10 +51,11 @@ class Scripts:
         script = self._known.get(name)
         if script is None:
             source = self._sources(name).encode()
-            if self._guard:
+            guard = () if name in ONE_KEY else self._guard
+            if guard:
                 source = _WITHOUT_GUARD + source
             sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
-            script = Script(name, sha, pack((b"SCRIPT", b"LOAD", source)), self._guard)
+            script = Script(name, sha, pack((b"SCRIPT", b"LOAD", source)), guard)
             self._known[name] = script
         return script
 

@@ -19,7 +19,7 @@ import msgspec
 from supervisor.errors import RedisUnavailable
 from supervisor.transport.address import Address, Place
 from supervisor.transport.answers import pause_s
-from supervisor.transport.finding import LoginRefused
+from supervisor.transport.finding import FailingOver, LoginRefused
 from supervisor.transport.link import Link
 from supervisor.transport.opening import Opened, kill, open_link
 
@@ -72,16 +72,17 @@ class Session:
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def start(self, retry_for_s: float) -> None:
-        """Open the first connection, or raise what kept us from it."""
-        until = self.settings.clock() + retry_for_s
+        """Open the first connection, or raise what kept us from it. A failover is waited for in any case."""
+        began_at = self.settings.clock()
         tries = 0
         while True:
             try:
                 opened = await self.open(self.settings.reply_timeout_s)
             except LoginRefused:
                 raise
-            except RedisUnavailable:
-                if self.settings.clock() >= until:
+            except RedisUnavailable as error:
+                patience_s = self.settings.patience_s if isinstance(error, FailingOver) else 0.0
+                if self.settings.clock() >= began_at + max(retry_for_s, patience_s):
                     raise
             else:
                 if self._install(opened):

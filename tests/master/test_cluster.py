@@ -8,8 +8,10 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from redis import ResponseError
 from redis_places import Cluster, Node, Reshard, standing, wait_for
 from redis_stand_ins import Count, source
 from running import Running
@@ -193,3 +195,83 @@ def test_a_master_whose_prefix_has_no_hash_tag_says_so(
 
     assert running.ended() == 2
     assert re.search(r"the prefix 'bull' has no hash tag", "".join(running.other))
+
+
+# --- a slot that moves for longer than a lock lives ---------------------------------------------------------
+
+
+async def test_what_only_reads_is_told_by_both_nodes_while_the_slot_moves(
+    cluster: Cluster, redis_url: str
+) -> None:
+    """ASK is followed with ASKING, request by request; keys of one job may be on either node."""
+    reshard = Reshard(cluster, SLOT, other_than(cluster, cluster.owner(SLOT)))
+    async with AsyncQueue("work", url=redis_url, prefix=PREFIX) as queue:
+        jobs = await queue.add_bulk([("x", {"n": n}) for n in range(20)])
+        with Queue("work", url=redis_url, prefix=PREFIX) as blocking:
+            before = await queue.counts()
+            assert before["waiting"] == 20
+            reshard.begin()
+            try:
+                left = True
+                while left:
+                    left = bool(reshard.move_keys(5))
+                    assert await asyncio.wait_for(queue.counts(), 5) == before
+                    assert await asyncio.to_thread(blocking.counts) == before
+                    found = await queue.jobs("waiting")
+                    assert [each.data for each in found] == [{"n": n} for n in range(20)]
+                    assert (await asyncio.to_thread(blocking.get, jobs[7].id)).data == {"n": 7}
+            finally:
+                while reshard.move_keys(100):
+                    pass
+                reshard.end()
+            assert await queue.counts() == before
+
+
+def test_a_job_runs_on_while_its_slot_moves_for_longer_than_its_lock_lives(
+    cluster: Cluster, redis_url: str, queue: Queue, oxherd: Callable[..., Running], tmp_path: Path
+) -> None:
+    """I3: each lock is renewed by itself, first where it was, then where it has gone to."""
+    running = oxherd("--prefix", PREFIX, "--concurrency", "3", "--lock-duration", "3s")
+    running.until("master.started")
+    go = tmp_path / "go"
+    jobs = []
+    for name in "ab":
+        mark = tmp_path / name
+        jobs.append(queue.add("work", {"do": "mark_and_wait", "mark": str(mark), "go": str(go)}).id)
+        wait_for(mark.exists, "it runs")
+    reshard = Reshard(cluster, SLOT, other_than(cluster, cluster.owner(SLOT)))
+    locks = [KEYS.lock(job_id) for job_id in jobs]
+    reshard.begin()
+    reshard.move_key(locks[0])
+    try:
+        are_renewed(reshard, locks)  # each on its node
+        while reshard.move_keys(100):
+            pass
+        go.touch()  # what became of them has to wait, and their locks live on
+        are_renewed(reshard, locks)
+    finally:
+        while reshard.move_keys(100):
+            pass
+        reshard.end()
+    wait_for(lambda: queue.counts()["completed"] == 2, "both are done")
+
+    assert Counter(event["job_id"] for event in running.events("job.completed")) == Counter(jobs)
+    assert not running.events("lock.lost")
+    assert not running.events("lock.renewal_failed")
+
+
+def are_renewed(reshard: Reshard, locks: list[str]) -> None:
+    """Wait until each of them has been past its half, and is new again."""
+    wait_for(lambda: all(left_ms(reshard, lock) < 1_600 for lock in locks), "the locks have grown old")
+    wait_for(lambda: all(left_ms(reshard, lock) > 2_000 for lock in locks), "the locks are renewed", 4)
+
+
+def left_ms(reshard: Reshard, lock: str) -> int:
+    """What is left of its life, wherever it is."""
+    found = [-2]
+    for node in (reshard.source, reshard.to):
+        with contextlib.closing(node.client(single_connection_client=True)) as client:
+            client.execute_command("ASKING")
+            with contextlib.suppress(ResponseError):  # it is on the other node
+                found.append(client.pttl(lock))
+    return max(found)

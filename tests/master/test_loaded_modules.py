@@ -36,7 +36,8 @@ supervisor.errors
 supervisor.cli.command supervisor.cli.display supervisor.cli.redis_choice supervisor.cli.render
 supervisor.cli.run
 supervisor.observe.log supervisor.observe.spread supervisor.observe.tree supervisor.observe.writer
-supervisor.transport.address supervisor.transport.aio supervisor.transport.answers supervisor.transport.call
+supervisor.transport.address supervisor.transport.aio supervisor.transport.answers
+supervisor.transport.asking supervisor.transport.call
 supervisor.transport.finding supervisor.transport.link supervisor.transport.marker
 supervisor.transport.opening supervisor.transport.pool supervisor.transport.requests
 supervisor.transport.session supervisor.transport.slots supervisor.transport.subscription

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from redis_places import HOST, Node, Sentinels, standing, wait_for
+from redis_places import HOST, Node, Sentinels, follows, standing, wait_for
 from redis_stand_ins import Count, source
 from running import Running
 
@@ -35,14 +35,14 @@ def sentinels() -> Iterator[Sentinels]:
 @pytest.fixture
 def redis_url(sentinels: Sentinels) -> str:
     """A master that is empty and followed; also what the fixtures of `running` start a master on."""
-    wait_for(lambda: follows(sentinels), "a replica follows the master")
+    wait_for(lambda: followed(sentinels), "a replica follows the master")
     sentinels.master.ask("FLUSHALL")
     return sentinels.url
 
 
-def follows(sentinels: Sentinels) -> bool:
+def followed(sentinels: Sentinels) -> bool:
     with contextlib.closing(sentinels.master.client()) as client:
-        return client.info("replication")["connected_slaves"] == 1 and sentinels.follows(sentinels.replica)
+        return client.info("replication")["connected_slaves"] == 1 and follows(sentinels.replica)
 
 
 def failed_over(sentinels: Sentinels, old: Node) -> None:
@@ -95,7 +95,7 @@ async def test_a_call_that_the_old_master_never_answered_runs_once_on_the_new_on
         new = sentinels.master
         assert new is not old
         old.ask("REPLICAOF", new.host, new.port)  # as the Sentinels do, but sooner
-        await asyncio.to_thread(wait_for, lambda: sentinels.follows(old), "the old master follows")
+        await asyncio.to_thread(wait_for, lambda: follows(old), "the old master follows")
         assert await redis.execute(Count()) == 4
         assert await asyncio.to_thread(blocking.execute, Count()) == 5
     blocking.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from redis_places import HOST, Node, certificates, standing, wait_for
+from redis_places import HOST, Node, Tls, certificates, standing, wait_for
 from redis_stand_ins import Count, source
 
 from oxherd import Queue as AsyncQueue
@@ -33,22 +33,11 @@ class Secure(Node):
     """A server that speaks TLS alone, shows a certificate and wants to see one."""
 
     def __init__(self, home: Path, files: dict[str, Path], name: str) -> None:
-        super().__init__(home)
-        tls = {"cert": f"{name}.pem", "key": f"{name}.key", "ca-cert": "ca.pem"}
-        named = [word for what, file in tls.items() for word in (f"--tls-{what}-file", str(files[file]))]
-        at = self._command.index("--port")
-        self._command[at : at + 2] = ["--port", "0", "--tls-port", str(self.port), *named]
-        self.login = {
-            "ssl": True,
-            "ssl_ca_certs": str(files["ca.pem"]),
-            "ssl_certfile": str(files["client.pem"]),
-            "ssl_keyfile": str(files["client.key"]),
-            "ssl_check_hostname": False,
-        }
+        super().__init__(home, tls=Tls(files, name))
 
     def start(self) -> None:
         super().start()
-        wait_for(lambda: self.ask("PING", **self.login), "the server is up")
+        wait_for(lambda: self.ask("PING"), "the server is up")
 
     stop = Node.kill
 
@@ -61,8 +50,7 @@ def secure(files: dict[str, Path]) -> Iterator[Secure]:
 
 @pytest.fixture
 def options(files: dict[str, Path]) -> str:
-    named = {"ca_certs": "ca.pem", "certfile": "client.pem", "keyfile": "client.key"}
-    return "&".join(f"ssl_{what}={files[file]}" for what, file in named.items())
+    return Tls(files).query
 
 
 async def test_a_call_over_tls_whose_reply_was_lost_runs_once(secure: Secure, options: str) -> None:
@@ -70,7 +58,7 @@ async def test_a_call_over_tls_whose_reply_was_lost_runs_once(secure: Secure, op
     url = f"rediss://localhost:{secure.port}?{options}"
     async with await Redis.connect(url, sources=source, reply_timeout_s=0.3) as redis:
         assert await redis.execute(Count()) == 1
-        await asyncio.to_thread(secure.ask, "CLIENT", "PAUSE", 700, "WRITE", **secure.login)
+        await asyncio.to_thread(secure.ask, "CLIENT", "PAUSE", 700, "WRITE")
         assert await asyncio.wait_for(redis.execute_repeatable(Count()), 20) == 2
         assert redis.reconnects
     with BlockingRedis.connect(url, sources=source) as blocking:
@@ -150,7 +138,7 @@ def test_the_config_in_the_page_is_all_that_a_command_needs(
     secure: Secure, files: dict[str, Path], tmp_path: Path
 ) -> None:
     """The first table of docs/how-to/redis.md, with the files of this host in the places of its own."""
-    secure.ask("ACL", "SETUSER", "oxherd", "reset", *rule("oxherd"), **secure.login)
+    secure.ask("ACL", "SETUSER", "oxherd", "reset", *rule("oxherd"))
     blocks = re.findall(r"^```toml\n(.+?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     places = {
         "redis.example.org:6380": f"localhost:{secure.port}",

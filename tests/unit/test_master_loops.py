@@ -13,7 +13,7 @@ from supervisor.master.fetcher import Fetcher
 from supervisor.master.lease import Leases
 from supervisor.observe.log import hooked
 from supervisor.protocol.codes import Code
-from supervisor.protocol.commands.work import Completed, Exchange, FetchedJob, Written
+from supervisor.protocol.commands.work import Completed, Exchange, ExtendLock, FetchedJob, Written
 from supervisor.protocol.job_options import KEEP_ALL
 from supervisor.protocol.keys import QueueKeys
 
@@ -42,9 +42,16 @@ class Locks:
         self.renewed: list[list[str]] = []
         self.lost: set[str] = set()
         self.away = False
+        self.moving = False  # a cluster that moves the slot serves calls of one key
+        self.alone: list[str] = []
 
-    async def execute(self, command):
-        if self.away:
+    async def execute(self, command, *, patience_s=None):
+        if isinstance(command, ExtendLock):
+            if self.away:
+                raise RedisUnavailable("nobody answers", sent=False)
+            self.alone.append(command.lease.job_id)
+            return command.lease.job_id not in self.lost
+        if self.away or self.moving:
             raise RedisUnavailable("nobody answers", sent=False)
         self.renewed.append([lease.job_id for lease in command.leases])
         return frozenset(self.lost)
@@ -99,6 +106,20 @@ async def test_trust_counts_from_the_send(lease_world):
     leases, _, _, clock = lease_world
     leases.hold("1", "t1", clock() - 0.375)  # sent 375 ms ago, duration 400 ms, margin 40 ms
     assert not leases.trusted("1", "t1")
+
+
+async def test_while_a_cluster_moves_the_slot_each_lock_is_renewed_by_itself(lease_world):
+    """I3: trust is kept for those that are renewed, and ends for the one that is gone."""
+    leases, locks, lost, clock = lease_world
+    locks.moving = True
+    for job_id in "12":
+        leases.hold(job_id, "t", clock())
+    await until(lambda: len(locks.alone) >= 4)
+    assert (leases.trusted("1", "t"), lost, locks.renewed) == (True, [], [])
+
+    locks.lost.add("2")
+    await until(lambda: lost)
+    assert (lost, leases.trusted("1", "t")) == (["2"], True)
 
 
 async def test_a_lease_that_was_released_is_not_renewed(lease_world):

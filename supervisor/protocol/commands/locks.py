@@ -37,6 +37,25 @@ class ExtendLocks(msgspec.Struct, frozen=True):
         return frozenset(job_id.decode() for job_id in reply)
 
 
+class ExtendLock(msgspec.Struct, frozen=True):
+    """Renew one lock in a call of one key, which a cluster serves while it moves the slot. False: it is lost."""
+
+    script: ClassVar[str] = "extendLock"
+
+    queue: QueueKeys
+    lease: Lease
+    duration_ms: int
+
+    def keys(self) -> Sequence[str]:
+        return (self.queue.lock(self.lease.job_id),)
+
+    def args(self) -> Sequence[Arg]:
+        return (self.lease.token, self.duration_ms)
+
+    def decode(self, reply: Reply) -> bool:
+        return bool(reply)
+
+
 class RecoverStalled(msgspec.Struct, frozen=True):
     """One stalled check (core.md section 8). Decodes to the ids that were put back."""
 

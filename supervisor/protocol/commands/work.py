@@ -12,7 +12,7 @@ import msgspec
 from supervisor.protocol import fields
 from supervisor.protocol.commands.base import Arg, Reply
 from supervisor.protocol.commands.exchange import Exchange, FetchedJob, FinishAndFetch, Limiter
-from supervisor.protocol.commands.locks import ExtendLocks, Lease, RecoverStalled
+from supervisor.protocol.commands.locks import ExtendLock, ExtendLocks, Lease, RecoverStalled
 from supervisor.protocol.commands.outcomes import (
     AwaitsChildren,
     Completed,
@@ -34,6 +34,7 @@ __all__ = [
     "Completed",
     "CountWork",
     "Exchange",
+    "ExtendLock",
     "ExtendLocks",
     "Failed",
     "FetchedJob",
