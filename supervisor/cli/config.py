@@ -22,7 +22,7 @@ from supervisor.cli.render import as_json, clean, out
 from supervisor.cli.run import settings_flags, settings_options
 from supervisor.config.load import DEFAULT, Loaded, tried
 from supervisor.config.model import OVERRIDES, SECTIONS, Config
-from supervisor.config.option import INT, PATH, SWITCH, TEXTS, Option, options_of, toml_name
+from supervisor.config.option import INT, NUMBER, PATH, SWITCH, TEXTS, Option, options_of, toml_name
 from supervisor.config.redis_login import credential, named_url, whole_url
 from supervisor.config.shapes import Keep, Limiter, PoolShare
 from supervisor.config.units import format_duration
@@ -132,7 +132,7 @@ def as_toml(about: Option, value: Any) -> str:
         age = f'age = "{value.age_s}s", ' if value.age_s is not None else ""
         count = f"count = {value.count}, " if value.count is not None else ""
         return f"{{ {count}{age}limit = {value.limit} }}"
-    if about.kind in (INT, SWITCH):
+    if about.kind in (INT, NUMBER, SWITCH):
         return about.kind.show(value)
     if about.kind is TEXTS:
         return f"[{', '.join(map(_quoted, value))}]"

@@ -192,6 +192,7 @@ max_failed = "2.5%"
 [policy]
 readable = ["/a", "/b b"]
 memory = "512M"
+cpus = 1.5
 [keep]
 completed = { count = 5, age = "2h", limit = 3 }
 failed = "7,24h"
@@ -219,6 +220,7 @@ def test_what_is_shown_is_a_config_file_that_says_the_same(here, capsys, tmp_pat
     assert main(["config", "show"]) == 0
     again = tmp_path / "again.toml"
     again.write_text(capsys.readouterr().out)
+    assert "cpus = 1.5 " in again.read_text()
 
     assert load(again, {}, {}).config == before
 
@@ -231,10 +233,10 @@ def test_each_value_tells_where_it_is_from(here, capsys, monkeypatch):
     told = {(each["section"], each["option"]): (each["value"], each["origin"]) for each in rows}
 
     assert told["lock", "duration"] == ("10s", "file oxherd.toml:5")
-    assert told["queue.mail", "target"] == (["letters:send", "letters:check"], "file oxherd.toml:17")
-    assert told["queue.mail", "limiter"] == ({"max": 10, "duration": "1m"}, "file oxherd.toml:21")
-    assert told["queue.mail.lock", "duration"] == ("5s", "file oxherd.toml:25")
-    assert told["queue.mail.defaults", "attempts"] == (3, "file oxherd.toml:30")
+    assert told["queue.mail", "target"] == (["letters:send", "letters:check"], "file oxherd.toml:18")
+    assert told["queue.mail", "limiter"] == ({"max": 10, "duration": "1m"}, "file oxherd.toml:22")
+    assert told["queue.mail.lock", "duration"] == ("5s", "file oxherd.toml:26")
+    assert told["queue.mail.defaults", "attempts"] == (3, "file oxherd.toml:31")
     assert told["stop", "grace"] == ("3s", "env OXHERD_STOP_GRACE")
     assert told["policy", "timeout"] == ("1m", "flag --timeout")
     assert told["stalled", "skip"] == (False, "default")
