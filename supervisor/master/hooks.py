@@ -105,7 +105,8 @@ class Hooks:
         self._deaths = 0  # runners in a row that died at a call
         self._dropped = 0
         self._telling: asyncio.TimerHandle | None = None
-        self._reading: set[asyncio.Task[None]] = set()
+        self._reading: set[asyncio.Task[None]] = set()  # what is told of jobs that have stalled
+        self._behind: list[Call] = []  # what came meanwhile: a job has stalled before it has failed for it
         self._closed = False
 
     def open(self) -> None:
@@ -124,14 +125,24 @@ class Hooks:
         if self._has_room(len(data) + len(result) + len(reason or "") + len(stack or "")):
             facts = HookFacts(queue, reason, stack, self._now_ms(), len(data))
             meta = HookMeta(job.id, job.name, kind, job.attempts_made + 1, attempt.options.attempts, facts)
-            self._add(Call(kind, queue, job.id, hook_frame(meta, data, result)))
+            self._add(
+                Call(kind, queue, job.id, hook_frame(meta, data, result)),
+                self._behind if self._reading else self._inbox,
+            )
 
     def stalled(self, redis: Redis, keys: QueueKeys, job_ids: Sequence[str]) -> None:
         """Our stalled check has put these back. The rest of what a hook is told is read first."""
         if "stalled" in self._kinds:
             task = self._loop.create_task(self._read_stalled(redis, keys, job_ids, self._now_ms()))
             self._reading.add(task)
-            task.add_done_callback(self._reading.discard)
+            task.add_done_callback(self._have_read)
+
+    def _have_read(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        if not self._reading:
+            behind, self._behind = self._behind, []
+            self._inbox.extend(behind)
+            self._next()
 
     async def _read_stalled(self, redis: Redis, keys: QueueKeys, job_ids: Sequence[str], now_ms: int) -> None:
         for at in range(0, len(job_ids), READ_AT_ONCE):
@@ -148,7 +159,7 @@ class Hooks:
             facts = HookFacts(queue, job.deferred_failure, None, now_ms, len(job.data))
             attempt = job.attempts_made + 1
             meta = HookMeta(job.id, job.name, "stalled", attempt, attempts_of(job), facts)
-            self._add(Call("stalled", queue, job.id, hook_frame(meta, job.data, b"")))
+            self._add(Call("stalled", queue, job.id, hook_frame(meta, job.data, b"")), self._inbox)
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
@@ -156,13 +167,14 @@ class Hooks:
     # --- the inbox --------------------------------------------------------------------------------------
 
     def _has_room(self, more_bytes: int) -> bool:
-        if self._closed or len(self._inbox) >= MOST_CALLS or self._bytes + more_bytes > MOST_BYTES:
+        waiting = len(self._inbox) + len(self._behind)
+        if self._closed or waiting >= MOST_CALLS or self._bytes + more_bytes > MOST_BYTES:
             self._drop(1)
             return False
         return True
 
-    def _add(self, call: Call) -> None:
-        self._inbox.append(call)
+    def _add(self, call: Call, where: deque[Call] | list[Call]) -> None:
+        where.append(call)
         self._bytes += len(call.body)
         self._next()
 
@@ -298,8 +310,9 @@ class Hooks:
         self._closed = self.slot.closed = True
         if self._telling is not None:
             self._telling.cancel()
-        self._dropped += len(self._inbox) + (self._call is not None)
+        self._dropped += len(self._inbox) + len(self._behind) + (self._call is not None)
         self._inbox.clear()
+        self._behind.clear()
         self._tell_dropped()
 
 

@@ -228,3 +228,25 @@ async def test_stalled_jobs_are_told_though_nothing_can_be_read_of_them(world):
     first, second, third = map(read, world.runner.pipe.sent)
     assert (first.id, first.name, first.data, first.attempt, first.attempts) == ("1", "paint", [1], 3, 1)
     assert (second.id, second.name) == ("2", "") and third.id == "3"
+
+
+async def test_a_job_is_told_as_stalled_before_it_is_told_as_failed_for_it(world):
+    """The marker may wake the fetcher, and the job be refused, while what is told of it is being read."""
+    read_now = asyncio.Event()
+
+    class Slow:
+        async def execute(self, command):
+            await read_now.wait()
+            return [JobRecord(id="1")]
+
+    world.hooks.on_ready(world.runner)
+    world.hooks.stalled(Slow(), QueueKeys("work"), ["1"])
+    world.ends(reason="job stalled more than allowable limit")
+    assert not world.runner.pipe.sent
+    read_now.set()
+    async with asyncio.timeout(5):
+        while len(world.runner.pipe.sent) < 2:
+            if world.runner.phase is Phase.BUSY:
+                world.says(world.runner, Kind.COMPLETED, b"null")
+            await asyncio.sleep(0)
+    assert [read(body).hook for body in world.runner.pipe.sent] == ["stalled", "failed"]
