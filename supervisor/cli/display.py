@@ -74,7 +74,7 @@ class Tally:
         elif state == "failed":
             self.failed += 1
             self.last_reason = f"{queue}/{job_id}: {reason or ''}".partition("\n")[0]
-        else:
+        elif state != "handed-back" or slot >= 0:  # who had not begun waits as before: no news for anybody
             self.put_back += 1
 
     def on_output(self, queue: str, job_id: str, stream: str, line: str) -> None:

@@ -12,13 +12,15 @@ class Listener(Protocol):
     """Facts about jobs, in the order in which the master learned them."""
 
     def on_fetched(self, queue: str, job_id: str, name: str, slot: int) -> None:
-        """The job was given to a runner."""
+        """The job begins in a runner."""
 
     def on_progress(self, queue: str, job_id: str, progress: bytes) -> None:
         """`progress` is JSON text, at most ten times a second for one job."""
 
     def on_finished(self, queue: str, job_id: str, state: str, reason: str | None) -> None:
-        """The attempt's outcome is written. `state`: completed, failed, retried, delayed or handed-back."""
+        """The attempt's outcome is written. `state`: completed, failed, retried, delayed or handed-back. One
+        that has not begun, because it waited behind another, may be handed back too.
+        """
 
     def on_output(self, queue: str, job_id: str, stream: str, line: str) -> None:
         """One line of the processor's stdout or stderr."""

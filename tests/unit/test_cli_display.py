@@ -46,6 +46,16 @@ def test_a_tally_knows_what_each_slot_does_and_what_became_of_the_jobs() -> None
     assert tally.sentence() == "1 completed, 1 failed, 1 put back"
 
 
+def test_who_is_handed_back_and_had_not_begun_is_no_news() -> None:
+    """It was sent ahead of a slot, behind a job that turned out long."""
+    tally = Tally(Clock())
+    tally.on_finished("work", "1", "handed-back", None)
+    assert tally.sentence() == "0 completed, 0 failed"
+    tally.on_fetched("work", "1", "a", 1)
+    tally.on_finished("work", "1", "handed-back", None)
+    assert tally.sentence() == "0 completed, 0 failed, 1 put back"
+
+
 def test_a_slot_that_has_its_next_job_does_not_lose_it_to_the_end_of_the_last() -> None:
     tally = Tally(Clock())
     tally.on_fetched("work", "1", "a", 1)
