@@ -165,7 +165,8 @@ class PolicyConfig(Section):
         shown="as any crash",
         doc="""
         bigger: a job that hit its memory limit is run once more, with twice as much, and no attempt counted.
-        Alone: the master lets what runs end and fetches nothing on any queue until it is over.
+        Alone: the master lets what runs end and fetches nothing on any queue until it is over. If it fails
+        all the same, its further attempts, which count, have twice as much too, and run alone.
         """,
     )
 

@@ -206,7 +206,18 @@ def test_one_more_run_with_more_memory_is_marked_in_the_hash_and_burns_nothing(w
     assert verdicts(wire) == [{"cause": "memory_limit"}]
 
 
-def test_a_job_that_is_retried_begins_with_the_memory_of_any_other(wire):
+def test_one_more_run_that_fails_is_followed_by_attempts_with_the_larger_memory(wire):
+    """With less, each would meet its limit again, and be owed another run that nobody counts."""
+    job = take(wire)
+    handed = HandedBack(job.id, job.token, told("memory_limit", is_bigger=True))
+    (again,) = wire.exchange([handed], count=1).jobs
+
+    third = crash_and_fetch(wire, again, is_crash=True)
+
+    assert (third.bigger, third.attempts_made, third.crashes) == (True, 1, 1)
+
+
+def test_a_job_that_is_retried_by_hand_begins_with_the_memory_of_any_other(wire):
     job = take(wire)
     handed = HandedBack(job.id, job.token, told("memory_limit", is_bigger=True))
     (again,) = wire.exchange([handed], count=1).jobs
