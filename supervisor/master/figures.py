@@ -90,6 +90,8 @@ def _of_master(page: Exposition, known: Known) -> None:
     page.add("oxherd_redis_connected", int(redis["connected"]))
     page.add("oxherd_redis_answer_age_seconds", _seconds(redis["answered_ago_ms"]))
     page.add("oxherd_templates", len(known["runners"]["templates"]))
+    if known.get("pool") is not None:
+        page.add("oxherd_pool_slots", known["pool"]["slots"])
     modes = {queue["limits_by"] for queue in known["queues"]}
     if modes:
         page.table("oxherd_limits_mode", {mode: int(mode in modes) for mode in ("cgroup", "sampling")})

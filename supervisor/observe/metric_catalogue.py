@@ -51,6 +51,9 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
             COUNTER, "event queue", "Lines of the log by event, whether or not they were written."
         ),
         # --- queues ---
+        "oxherd_pool_slots": _metric(
+            GAUGE, "", "Slots that queues share; of each queue those that it has now."
+        ),
         "oxherd_slots": _metric(GAUGE, "queue", "Jobs that may run at a time."),
         "oxherd_slots_busy": _metric(GAUGE, "queue", "Jobs that run."),
         "oxherd_queue_quiet": _metric(GAUGE, "queue", "1 while nothing is fetched because somebody said so."),

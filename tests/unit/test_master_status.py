@@ -112,6 +112,10 @@ class Fetcher:
     refusal: str = ""
     holds: bool = False
     asked_anew: int = 0
+    woken: int = 0
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def ask_anew(self) -> None:
         self.asked_anew += 1
@@ -235,6 +239,20 @@ def test_consumption_that_stops_is_asked_anew_and_then_ended_and_nobody_is_fed_m
     assert len(scene.given_up) == 1 and "nothing was fetched" in scene.given_up[0]
     assert "WATCHDOG=1" in scene.look(), "while it ends itself it is left to that"
     assert len(scene.given_up) == 1
+
+
+def test_a_queue_that_shares_slots_and_has_none_is_no_reason_to_wait_and_claims_one_for_jobs_that_wait(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scene.worker, "room", lambda: 0)
+    scene.worker.slots_free = 0
+    scene.worker.fetcher.fetched_at = 0.0
+    scene.server.look = QueueLook(0)
+    assert "READY=1" in scene.look()
+    assert not scene.worker.fetcher.woken
+    scene.server.look = QueueLook(1)
+    assert scene.look(20).count("WATCHDOG=1") == 20
+    assert scene.worker.fetcher.woken == 20
 
 
 def test_what_helps_is_told_and_then_all_is_as_before(scene: Scene):

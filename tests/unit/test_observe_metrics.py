@@ -26,6 +26,7 @@ SNAPSHOT = {
     "version": "0.1.0",
     "generation": 2,
     "started_on": 1_700_000_000_500,
+    "pool": {"slots": 2, "busy": 1},
     "queues": [
         {
             "name": "work",
