@@ -78,7 +78,7 @@ def explained(text: str) -> str:
     word = word_of(text)
     hint = _HINTS.get(word)
     if hint is None and text.startswith(_NO_RIGHT_IN_A_SCRIPT):
-        hint = _HINTS["NOPERM"]
+        hint = f"{_HINTS['NOPERM']} ACL LOG on the server tells which right it is."
     return text if hint is None else f"{text.rstrip('.')}. {hint}"
 
 
@@ -110,9 +110,11 @@ def why_unreachable(address: Address, error: BaseException, timeout_s: float) ->
         case socket.gaierror():
             return f"the name cannot be resolved ({error.strerror})"
         case ssl.SSLCertVerificationError():
-            return f"its certificate is not accepted ({error.verify_message})"
+            vouched = "self-signed" in error.verify_message or "issuer" in error.verify_message
+            hint = "; who vouches for it is named by [redis] ca_file or ssl_ca_certs" if vouched else ""
+            return f"its certificate is not accepted ({error.verify_message}){hint}"
         case ssl.SSLError():
-            return f"TLS failed ({error.reason or error}); {speaks_tls}"
+            return why_turned_away(f"TLS failed ({error.reason or error}); {speaks_tls}")
         case _:
             return str(error) or type(error).__name__
 
@@ -121,22 +123,35 @@ def why_turned_away(text: str) -> str:
     """The reason in words, for a connection that ended before the login was over."""
     if "max number of clients reached" in text:
         return f"it has as many clients as it takes, see its maxclients ({text})"
+    if "CERTIFICATE_REQUIRED" in text:
+        return "it wants to see a certificate of ours, as [redis] cert_file and key_file name one"
+    if "ALERT_UNKNOWN_CA" in text or "ALERT_BAD_CERTIFICATE" in text:
+        return "it does not accept our certificate ([redis] cert_file): another authority has made it"
     if "DENIED" in text:
         return f"it has no password and is closed to other hosts ({text.partition('.')[0]})"
     return text
+
+
+def why_ended(address: Address, text: str) -> str:
+    """The same, where it may have been for want of a certificate: not every server says so before it goes."""
+    why = why_turned_away(text)
+    if why == text and address.tls is not None and address.tls.certfile is None:
+        return f"{why}; it may want to see a certificate of ours, as [redis] cert_file and key_file name one"
+    return why
 
 
 def why_login_refused(text: str) -> str:
     """The reason in words, for an error reply to the login."""
     match text.partition(" ")[0]:
         case "NOAUTH":
-            return f"it wants a password and the URL has none, as in redis://:password@host ({text})"
-        case "WRONGPASS":
-            return f"it refused the user or the password of the URL ({text})"
-        case "NOPERM":
             return (
-                f"the user of the URL lacks a right ({text}); docs/how-to/redis.md has an ACL line that does"
+                "it wants a password and the URL has none, as in redis://:password@host; nor is a file named "
+                f"that has it ({text})"
             )
+        case "WRONGPASS":
+            return f"it refused the user or the password that was given ({text})"
+        case "NOPERM":
+            return f"this user lacks a right ({text}); docs/how-to/redis.md has an ACL line that does"
         case _:
             why = why_turned_away(text)
             return f"it refused the login ({text})" if why == text else why

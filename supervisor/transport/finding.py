@@ -94,6 +94,8 @@ def _no_sentinel(asked: Address, text: str) -> str:
         return f"{asked} is no Sentinel; to name a Redis itself, write {asked.display}"
     if word_of(text) in ("NOAUTH", "WRONGPASS"):
         return f"{asked}: {why_login_refused(text)}; Sentinels have sentinel_password of their own"
+    if word_of(text) == "NOPERM":
+        return f"{asked}: {text}; docs/how-to/redis.md names the rights that a user of Sentinels needs"
     return f"{asked}: {text}"
 
 

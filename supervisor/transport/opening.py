@@ -26,8 +26,8 @@ from supervisor.transport.address import Address, Place
 from supervisor.transport.answers import (
     MOVED,
     cannot_reach,
+    why_ended,
     why_login_refused,
-    why_turned_away,
     why_unreachable,
     word_of,
 )
@@ -146,7 +146,7 @@ async def _connected(
             link = await _connect(address, reply_timeout_s)
             yield link
     except ConnectionLost as error:
-        raise RedisUnavailable(cannot_reach(address, why_turned_away(str(error))), sent=False) from None
+        raise RedisUnavailable(cannot_reach(address, why_ended(address, str(error))), sent=False) from None
     except ConfigError as error:  # a file of a password or a certificate, which may come back
         raise LoginRefused(cannot_reach(address, str(error)), sent=False) from None
     except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors

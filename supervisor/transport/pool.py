@@ -23,7 +23,7 @@ from redis.retry import Retry
 from supervisor.errors import ConfigError, RedisUnavailable
 from supervisor.protocol.commands.base import Reply
 from supervisor.transport.address import Address, Place
-from supervisor.transport.answers import cannot_reach, why_login_refused, why_turned_away, why_unreachable
+from supervisor.transport.answers import cannot_reach, why_ended, why_login_refused, why_unreachable
 from supervisor.transport.finding import FailingOver, Found, find
 from supervisor.transport.requests import pack
 
@@ -146,7 +146,7 @@ def _why(address: Address, error: redis.RedisError | ConfigError, connect_timeou
     text = _text_of(error)
     if text is not None:
         return why_login_refused(text)
-    return why_turned_away(why_unreachable(address, _cause_of(error), connect_timeout_s))
+    return why_ended(address, why_unreachable(address, _cause_of(error), connect_timeout_s))
 
 
 def _cause_of(error: redis.RedisError) -> BaseException:
