@@ -202,6 +202,22 @@ async def test_i2_what_waits_behind_a_long_job_goes_to_a_free_slot(world):
     assert [attempt.job.id for attempt in runner.attempts.values()] == ["long"]
 
 
+async def test_a_queue_that_the_pool_keeps_back_fetches_no_job_ahead_and_parts_with_what_is_idle(world):
+    """Else its runners would never be idle, and the others would never have one."""
+    world.asked = 0
+    runner = busy(world, "1", "2")
+    assert world.dispatcher.free() == MOST - 1
+    world.dispatcher.most = lambda: 5
+    assert world.dispatcher.free() == 0
+    idle = world.runner()
+    assert (world.dispatcher.free(), world.dispatcher.spare()) == (1, 1)
+    world.asked = 1
+    assert world.dispatcher.spare() == 0
+    assert world.dispatcher.part_with(object()) is None  # born of a template with other processors
+    assert world.dispatcher.part_with(idle.nursery) is idle
+    assert world.dispatcher.part_with(runner.nursery) is None
+
+
 async def test_nothing_is_sent_to_a_runner_until_it_has_skipped_what_was_taken_back(world):
     """It would take a new permit for the old job."""
     runner = busy(world, "long", "2")
