@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from supervisor.master.attempt import Attempt
+from supervisor.master.depths import Depth
 from supervisor.master.dispatcher import STATES
 from supervisor.master.verdicts import cause_of
 from supervisor.observe.exposition import Exposition
@@ -52,13 +53,17 @@ class Figures:
         if attempt.verdict is not None and (cause := cause_of(attempt.verdict)) is not None:
             self._attempts.causes[queue, str(cause)] += 1
 
-    def text(self, known: Known, spans_dropped: int | None, *, cpu_s: float) -> str:
-        """The page. `known` is the snapshot."""
+    def text(
+        self, known: Known, spans_dropped: int | None, *, cpu_s: float, depths: Mapping[str, Depth]
+    ) -> str:
+        """The page. `known` is the snapshot; `depths` what Redis says of the queues."""
         page = Exposition()
         _of_master(page, known)
         page.add("oxherd_master_cpu_seconds_total", cpu_s)
         for queue in known["queues"]:
             _of_queue(page, queue)
+            if (depth := depths.get(queue["name"])) is not None:
+                _of_depth(page, queue["name"], depth)
         for slot in known["slots"]:
             if slot["runner"] is not None:
                 _of_runner(page, slot)
@@ -105,6 +110,13 @@ def _of_queue(page: Exposition, queue: Known) -> None:
     page.add("oxherd_queue_degraded", int(bool(queue["degraded"])), name)
     page.add("oxherd_fetch_age_seconds", _seconds(queue["fetched_ago_ms"]), name)
     page.add("oxherd_renewal_age_seconds", _seconds(queue["renewed_ago_ms"]), name)
+
+
+def _of_depth(page: Exposition, name: str, depth: Depth) -> None:
+    for state, jobs in depth.jobs.items():
+        page.add("oxherd_queue_jobs", jobs, name, state)
+    page.add("oxherd_queue_paused", int(depth.paused), name)
+    page.add("oxherd_queue_oldest_waiting_seconds", round(depth.oldest_s, 3), name)
 
 
 def _of_runner(page: Exposition, slot: Known) -> None:

@@ -25,10 +25,12 @@ from supervisor.master.heartbeat import Heartbeat
 from supervisor.master.verdicts import cause_of
 from supervisor.observe.log import get, hooked
 from supervisor.protocol.commands.work import Failed, Outcome, Retried
+from supervisor.protocol.keys import QueueKeys
 from supervisor.protocol.trace_context import carrier_of
 from supervisor.transport.aio import Redis
 
 if TYPE_CHECKING:
+    from supervisor.master.depths import Depth, Depths
     from supervisor.master.figures import Figures
     from supervisor.observe.http import Answer, HttpServer, Page
     from supervisor.observe.tracing import Tracing
@@ -68,6 +70,7 @@ class Reporting:
         self._figures: Figures | None = None
         self._tracing: Tracing | None = None
         self._heartbeat: Heartbeat | None = None
+        self._depths: Depths | None = None  # None until there is Redis, or without pages
         self._hooks = ExitStack()
         self._told_at: float | None = None
 
@@ -120,6 +123,11 @@ class Reporting:
                 wall_clock=self._wall_clock,
             )
             spawn(self._heartbeat.keep())
+        if self._figures is not None:
+            # As above.
+            from supervisor.master.depths import Depths
+
+            self._depths = Depths(redis, clock=self._clock, wall_clock=self._wall_clock)
         if self._tracing is not None:
             spawn(self._tracing.keep())
 
@@ -165,7 +173,12 @@ class Reporting:
         assert self._figures is not None
         self._figures.wall_offset_s = self._wall_clock() - self._clock()
         dropped = self._tracing.dropped if self._tracing is not None else None
-        text = self._figures.text(await self._look(), dropped, cpu_s=time.process_time())
+        known = await self._look()
+        depths: Mapping[str, Depth] = {}
+        if self._depths is not None:
+            prefix = self._config.redis.prefix
+            depths = await self._depths.look([QueueKeys(each["name"], prefix) for each in known["queues"]])
+        text = self._figures.text(known, dropped, cpu_s=time.process_time(), depths=depths)
         return Answer(text, content_type=CONTENT_TYPE)
 
     async def leave(self) -> None:

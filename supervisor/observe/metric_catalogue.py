@@ -64,6 +64,14 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "oxherd_renewal_age_seconds": _metric(
             GAUGE, "queue", "Age of the oldest lock that is held, since it was last renewed."
         ),
+        # --- queues in Redis: all masters say the same ---
+        "oxherd_queue_jobs": _metric(
+            GAUGE, "queue state", "Jobs in Redis by state, as read in the last 5 s; the same of all masters."
+        ),
+        "oxherd_queue_paused": _metric(GAUGE, "queue", "1 while the queue is paused for all workers."),
+        "oxherd_queue_oldest_waiting_seconds": _metric(
+            GAUGE, "queue", "How long the job that has waited longest has been due; 0 while none waits."
+        ),
         # --- attempts ---
         "oxherd_attempts_total": _metric(
             COUNTER, "queue job_name outcome", "Attempts whose outcome is written, by what became of them."

@@ -25,6 +25,7 @@ from running import ROOT, until
 from supervisor.config.load import load
 from supervisor.observe.catalogue import CATALOGUE
 from supervisor.observe.metric_catalogue import HISTOGRAM, METRICS
+from supervisor.protocol.fields import STATES
 
 TRACE = "1a95959becd29bf24db3337707edfd4d"
 
@@ -74,6 +75,20 @@ def test_metrics_tell_of_attempts_limits_and_runners_and_of_the_dead_no_more(oxh
     runner = str(running.events("runner.started")[-1]["runner"])
     assert found["oxherd_runner_memory_bytes", *sorted(["work", "1", runner])] > 0
     assert not any(str(died) in name for name in found)
+
+
+def test_metrics_tell_how_deep_a_queue_is(oxherd, queue):
+    queue.pause()
+    for options in ({}, {}, {"delay_ms": 60_000}, {"priority": 3}):
+        queue.add("job", {}, **options)
+    running = oxherd("--http-listen", "0", "--concurrency", "1")
+    running.until("master.started")
+    found = metrics(running)
+
+    jobs = {state: found["oxherd_queue_jobs", *sorted(["work", state])] for state in STATES}
+    assert jobs == dict.fromkeys(STATES, 0) | {"waiting": 2, "delayed": 1, "prioritized": 1}
+    assert found["oxherd_queue_paused", "work"] == 1
+    assert 0 < found["oxherd_queue_oldest_waiting_seconds", "work"] < 30
 
 
 def test_livez_and_readyz_answer_with_the_watchdogs_judgement(oxherd):

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.master.attempt import Attempt
+from supervisor.master.depths import Depth
 from supervisor.master.figures import Figures
 from supervisor.master.verdicts import Cause, Crashed, Returned
 from supervisor.observe.exposition import Exposition
@@ -49,6 +50,7 @@ SNAPSHOT = {
     "redis": {"connected": True, "answered_ago_ms": 10},
     "runners": {"templates": [40], "strays": 0},
 }
+DEPTHS = {"work": Depth({"waiting": 3, "waiting-children": 0}, paused=True, oldest_s=1.5)}
 
 
 def attempt(name: str = "resize", *, ran_s: float = 0.3, verdict=RETURNED, **job) -> Attempt:
@@ -72,8 +74,8 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     return found
 
 
-def page(figures: Figures, snapshot=SNAPSHOT) -> dict[tuple[str, ...], float]:
-    return samples(figures.text(snapshot, 5, cpu_s=1.25))
+def page(figures: Figures, snapshot=SNAPSHOT, depths=None) -> dict[tuple[str, ...], float]:
+    return samples(figures.text(snapshot, 5, cpu_s=1.25, depths=DEPTHS if depths is None else depths))
 
 
 def test_prometheus_reads_every_metric_of_the_catalogue():
@@ -84,7 +86,7 @@ def test_prometheus_reads_every_metric_of_the_catalogue():
     figures.events("job.failed", {"queue": "work"})
     figures.asked("/metrics")
 
-    text = figures.text(SNAPSHOT, 5, cpu_s=1.25)
+    text = figures.text(SNAPSHOT, 5, cpu_s=1.25, depths=DEPTHS)
 
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for name, metric in METRICS.items():
@@ -95,6 +97,9 @@ def test_prometheus_reads_every_metric_of_the_catalogue():
     assert found["oxherd_limits_mode", "mode=sampling"] == 1
     assert found["oxherd_limits_mode", "mode=cgroup"] == 0
     assert found["oxherd_queue_degraded", "queue=work"] == 1
+    assert found["oxherd_queue_jobs", "queue=work", "state=waiting"] == 3
+    assert found["oxherd_queue_paused", "queue=work"] == 1
+    assert found["oxherd_queue_oldest_waiting_seconds", "queue=work"] == 1.5
     assert found["oxherd_abnormal_ends_total", "cause=signal", "queue=work"] == 1
     assert found["oxherd_start_time_seconds",] == 1_700_000_000.5
     assert found["oxherd_runner_memory_bytes", "queue=work", "runner=41", "slot=1"] == 5_000_000
@@ -118,6 +123,13 @@ def test_what_is_not_known_has_no_sample_and_is_never_zero():
     assert ("oxherd_runner_threads", "queue=work", "runner=41", "slot=1") in found
     assert ("oxherd_runner_threads", "queue=work", "runner=42", "slot=2") not in found
     assert not any(key[0].startswith("oxherd_attempt_") for key in found)
+
+
+def test_the_series_of_a_queue_that_is_gone_end_with_it():
+    elsewhere = {"other": DEPTHS["work"]}
+    for found in (page(Figures(0.0), depths={}), page(Figures(0.0), depths=elsewhere)):
+        assert not any(key[0].startswith(("oxherd_queue_jobs", "oxherd_queue_paused")) for key in found)
+        assert found["oxherd_slots", "queue=work"] == 2
 
 
 def test_the_series_of_a_runner_end_with_it():

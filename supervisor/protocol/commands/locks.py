@@ -38,7 +38,7 @@ class ExtendLocks(msgspec.Struct, frozen=True):
 
 
 class ExtendLock(msgspec.Struct, frozen=True):
-    """Renew one lock in a call of one key, which a cluster serves while it moves the slot. False: it is lost."""
+    """Renew one lock in a call of one key: a cluster serves it while it moves the slot. False: it is lost."""
 
     script: ClassVar[str] = "extendLock"
 
