@@ -89,11 +89,11 @@ class Hygiene:
         self._environ = dict(_environ())
         self._streams = (sys.stdout, sys.stderr)
         self._path = list(sys.path)
-        self._tasks = census.tasks()
+        self._own = census.Own()
+        self._tasks = self._own.tasks()
         self._most_tasks = self._tasks + SPARE_TASKS
         self._threads = census.python_threads()
-        self._fds_are_counted = os.stat("/proc/self/fd").st_size > 0  # since Linux 6.2
-        self._most_fds = self._fds() + SPARE_FDS
+        self._most_fds = self._own.fds() + SPARE_FDS
         self._rare = Rare()
         self._full_at = clock()
         self._served = 0  # jobs whose traces the next close look may find
@@ -110,8 +110,8 @@ class Hygiene:
             if (
                 umask == self._umask
                 and self._childless()
-                and census.tasks() == self._tasks
-                and self._fds() <= self._most_fds
+                and self._own.tasks() == self._tasks
+                and self._own.fds() <= self._most_fds
                 and self._looks_the_same()
                 and self._served < FULL_EVERY_JOBS
                 and self._clock() - self._full_at < FULL_EVERY_S
@@ -134,14 +134,6 @@ class Hygiene:
         except ChildProcessError:
             return True
         return bool(census.helpers()) and census.children() <= census.helpers()
-
-    def _fds(self) -> int:
-        """How many descriptors there are; where the kernel does not count them, the lowest free number."""
-        if self._fds_are_counted:
-            return os.stat("/proc/self/fd").st_size
-        lowest = os.dup(1)
-        os.close(lowest)
-        return lowest
 
     def _looks_the_same(self) -> bool:
         try:
@@ -182,11 +174,11 @@ class Hygiene:
             _close_pools()
             self._let_threads_go()
             self._in_time(self._only_known_threads, GRACE_S)
-        self._in_time(lambda: census.tasks() <= self._tasks, NATIVE_GRACE_S)
+        self._in_time(lambda: self._own.tasks() <= self._tasks, NATIVE_GRACE_S)
         # Last: one that has just been started runs no Python code yet.
         if not self._only_known_threads():
             found.stays(census.name_threads(census.python_threads() - self._threads))
-        self._tasks = census.tasks()
+        self._tasks = self._own.tasks()
         if self._tasks > self._most_tasks:
             found.stays(f"{self._tasks - self._most_tasks + SPARE_TASKS} threads of native libraries")
 
@@ -194,7 +186,7 @@ class Hygiene:
         return census.python_threads() <= self._threads
 
     def _look_at_descriptors(self, found: Findings) -> None:
-        more = self._fds() - self._most_fds
+        more = self._own.fds() - self._most_fds
         if more > 0:
             try:
                 which = census.name_descriptors()

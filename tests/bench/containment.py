@@ -176,7 +176,8 @@ def loss(ground: Ground, slots: int, *, contained: bool) -> Figures:
     who = oxherd(ground, slots, name=f"{slots} slots, as it is")
     if not contained:
         who = oxherd(ground, slots, "--profile", "none", name=f"{slots} slots, without")
-        who = replace(who, env={"PYTHONPATH": os.pathsep.join([str(WITHOUT), str(PEERS)])})
+        path = [str(WITHOUT), str(PEERS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        who = replace(who, env={"PYTHONPATH": os.pathsep.join(path)})
     figures = of_no_ops(ground, who, Size())
     return {f"{name}, {who.name}": figures[name] for name in ("jobs/s", "main CPU us", "other CPU us")}
 

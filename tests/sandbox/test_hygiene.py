@@ -12,7 +12,7 @@ import sys
 import pytest
 from small_master import wait_until
 
-from sandbox import census, hygiene
+from sandbox import hygiene
 from sandbox.hygiene import Findings, Hygiene
 from sandbox.wire import Kind
 
@@ -213,13 +213,13 @@ def test_each_of_the_cheap_questions_is_asked_after_every_job(monkeypatch, chang
 def test_threads_of_a_library_that_stay_are_looked_for_once(monkeypatch):
     """They are known from then on: every later look would cost a hundred times as much."""
     bare = of_this_process(monkeypatch)
-    before = census.tasks()
+    before = bare._own.tasks()
     asked = []
     monkeypatch.setattr(bare, "_look_at_surroundings", asked.append)
-    monkeypatch.setattr(census, "tasks", lambda: before + hygiene.SPARE_TASKS)
+    monkeypatch.setattr(bare._own, "tasks", lambda: before + hygiene.SPARE_TASKS)
     assert [bare.look(str(number)) for number in range(5)] == [None] * 5
     assert len(asked) == 1
-    monkeypatch.setattr(census, "tasks", lambda: before + hygiene.SPARE_TASKS + 1)
+    monkeypatch.setattr(bare._own, "tasks", lambda: before + hygiene.SPARE_TASKS + 1)
     found = bare.look("6")
     assert found.retire and found.left == [f"{hygiene.SPARE_TASKS + 1} threads of native libraries"]
 
@@ -266,8 +266,8 @@ def test_where_the_kernel_counts_no_descriptors_a_leak_is_found_all_the_same(mon
     opened = numbers_without_a_gap()
     try:
         look = Hygiene()
-        look._fds_are_counted = False
-        look._most_fds = look._fds() + hygiene.SPARE_FDS
+        look._own.fds_are_counted = False
+        look._most_fds = look._own.fds() + hygiene.SPARE_FDS
         opened += [os.open("/dev/null", os.O_RDONLY) for _ in range(hygiene.SPARE_FDS)]
         assert look.look("1") is None
         opened.append(os.open("/dev/null", os.O_RDONLY))
