@@ -90,12 +90,25 @@ class Reloading:
     def _ended(self, task: asyncio.Task[Reloaded]) -> None:
         if task is self._task:
             self._task = None
-            if self._master.watchdog is not None:
-                self._master.watchdog.say()  # before systemd is told that it is over
-            self._master.manager.ready()
+            if task.cancelled() or task.exception() is not None:
+                self._tell_manager()
+            else:
+                self._master.spawn(self._tell_when_replaced(task.result().generation))
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OxherdError):
             raise error  # to the loop's handler: a bug of ours, loudly
+
+    async def _tell_when_replaced(self, generation: int) -> None:
+        await self._until_replaced(generation)
+        if self._task is None:  # else the later one will tell
+            self._tell_manager()
+
+    def _tell_manager(self) -> None:
+        """It is over: `systemctl reload` returns, if it waits for us. The line is said before."""
+        if self._master.watchdog is not None:
+            self._master.watchdog.say()
+        if not self._master.stopping:
+            self._master.manager.ready()
 
     def cancel(self) -> None:
         """The master stops."""

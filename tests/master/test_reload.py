@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
+import time
 
 import pytest
 from running import TESTS, until
@@ -104,6 +106,59 @@ def test_hup_reloads_and_the_later_of_two_reloads_wins(run, place, queue):
     until(lambda: all(" g2 idle" in each for each in titles(running) or [""]), "all are of generation 2")
     assert queue.result(queue.add("a", {}), timeout_ms=10_000) == "three"
     until(lambda: len(running.family()) == 2, "nothing is left of the one that hung")
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """A service manager that hears what is said to it: `manager()` is the next message, of several lines."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield lambda: listener.recv(4096).decode().split("\n")
+
+
+def told_until(manager, last: str) -> list[str]:
+    """What was said, that included, but for signs of life; the numbers of a line come and go."""
+    told: list[str] = []
+    while last not in told:
+        told += [each for each in manager() if each != "WATCHDOG=1"]
+    return told
+
+
+def test_a_service_manager_is_told_when_a_reload_begins_and_when_it_is_over(run, place, queue, manager):
+    """As systemd from 253 on does it: it sends HUP itself, and waits for READY."""
+    running = run("--concurrency", "3")
+    told_until(manager, "READY=1")
+
+    (place / "release").write_text("two")
+    before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    running.signal(signal.SIGHUP)
+    told = told_until(manager, "READY=1")
+    assert all(" g2 " in title for title in titles(running) if "idle" in title), (
+        "no idle runner has the old code"
+    )
+    assert queue.result(queue.add("a", {}), timeout_ms=10_000) == "two"
+    protocol = [each for each in told if not each.startswith("STATUS=")]
+    assert [each.partition("=")[0] for each in protocol] == ["RELOADING", "MONOTONIC_USEC", "READY"]
+    assert (
+        before_us <= int(protocol[1].partition("=")[2]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    )
+
+    (place / "release").write_text("broken")
+    running.signal(signal.SIGHUP)
+    told = told_until(manager, "READY=1")
+    assert told[-2].startswith("STATUS=the last reload was refused: cannot load release: "), told
+    assert [each.partition("=")[0] for each in told if not each.startswith("STATUS=")] == [
+        "RELOADING",
+        "MONOTONIC_USEC",
+        "READY",
+    ]
+
+    (place / "release").write_text("three")
+    running.signal(signal.SIGHUP)
+    told_until(manager, "RELOADING=1")
+    assert "refused" not in told_until(manager, "READY=1")[-2]
 
 
 def test_a_stop_ends_a_reload_that_hangs(run, place):
