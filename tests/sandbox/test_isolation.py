@@ -70,10 +70,10 @@ def test_a_runner_holds_no_descriptor_but_its_own(master, runner):
         assert seen["fds"].pop("0") == os.devnull
         assert seen["fds"].pop("1") == _pipe_of(each.outputs["stdout"])
         assert seen["fds"].pop("2") == _pipe_of(each.outputs["stderr"])
-        rest = sorted(seen["fds"].values())
-        assert len(rest) == 2, rest
-        assert rest[0].endswith("look.py")
-        assert rest[1].startswith("socket:")
+        *own, module, link = sorted(seen["fds"].values())
+        assert own == [f"/proc/{each.pid}/{what}" for what in ("fd", "task")]
+        assert module.endswith("look.py")
+        assert link.startswith("socket:")
     assert runner.run("read_own_file", queue="look") > 0
 
 
