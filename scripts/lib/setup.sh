@@ -172,6 +172,6 @@ make_guest() {
   mkdir -p "$STATE"
   "$VENV/bin/python" "$ROOT/tests/guest/image.py" --look >"$log" 2>&1 && return
   [ "$(uname -m)" = x86_64 ] && [ "$(id -u)" = 0 ] || return 1
-  say "building the image of the guest for tests/guest (once, about a minute)"
+  say "building the images of the guests for tests/guest (once, about two minutes)"
   "$VENV/bin/python" "$ROOT/tests/guest/image.py" >"$log" 2>&1 || { tail -n 5 "$log" >&2; return 1; }
 }

@@ -39,7 +39,7 @@ import unprivileged
 ROOT: Final = Path(__file__).resolve().parents[2]
 STATE: Final = ROOT / ".state"
 SHARING: Final = ("unit", "redis", "interop")  # each file on one core, two files at a time
-IN_GUEST: Final = ("guest", "systemd")  # one start of it for both
+IN_GUEST: Final = ("guest", "systemd")  # one start of it for both; the newer one after it
 SECOND_LANE: Final = (
     ("sandbox",),
     ("dashboards",),

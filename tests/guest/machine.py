@@ -1,7 +1,7 @@
 """One start of the guest: qemu, without KVM, on the image, with this checkout on a second disk.
 
 Reads    the image; every file of the checkout that git knows or would add
-Writes   a directory of its own with the archive of the checkout; console.log
+Writes   a directory of its own with the archive of the checkout; the log of the console
 Tells    each line that the guest writes to its second serial line, as it comes
 Rule     the guest is over after LIMIT_S whatever happens, and when this process is killed: it is started by
          `timeout`, whose group of processes it is, and which is told of our death
@@ -24,14 +24,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from image import ROOT
+from image import ROOT, SIGNATURE
 
-LIMIT_S: Final = 420
+LIMIT_S: Final = 600
 MEMORY_MB: Final = 1024
 POWER_OFF_S: Final = 20.0
 TAIL: Final = 60  # lines of the console in a message
 KERNEL_LINE: Final = (
-    "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 systemd.show_status=no systemd.log_color=0 TERM=dumb"
+    f"root=PARTUUID={SIGNATURE:08x}-01 rw console=ttyS0 quiet panic=-1 "
+    "systemd.show_status=no systemd.log_color=0 TERM=dumb"
 )
 NOT_NEEDED: Final = ("docs/", "tests/dashboards/", "tests/interop/", "tests/bench/")
 
@@ -39,19 +40,19 @@ NOT_NEEDED: Final = ("docs/", "tests/dashboards/", "tests/interop/", "tests/benc
 class Guest:
     """A running guest. `line()` is the next line of the serial one; `console()` the end of its console's."""
 
-    def __init__(self, image: Path, arguments: Sequence[str], keep_log_in: Path) -> None:
+    def __init__(self, image: Path, arguments: Sequence[str], log: Path) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="oxherd-guest-"))
-        self.log = keep_log_in / "console.log"
-        keep_log_in.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
         archive = self.home / "checkout.tar"
         bring(archive, arguments)
         ours, theirs = os.pipe()
-        with self.log.open("wb") as log:
+        with log.open("wb") as console:
             self.process = subprocess.Popen(
                 self._command(image, archive, theirs),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=console,
+                stderr=console,
                 pass_fds=[theirs],
                 cwd=self.home,
             )

@@ -12,20 +12,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from services import PROJECT, UNITS, Machine, Service, command
+from services import NEWER_KERNELS, PROJECT, UNITS, Machine, Service, command, completed
 
 from sandbox.layers import OF_RUNNER, OF_TEMPLATE
 from supervisor.blocking import Queue
 
 BUSY = re.compile(r"\d/2 busy, \d+ waiting, \d+ done, (locks renewed \d+\.\d s ago|no locks held)")
-# What strict puts in force but for what this kernel (6.1) does not have: it says so itself.
-NEWER_KERNELS = {"signals_scoped", "abstract_sockets_scoped", "tcp_denied"}
-
-
-def completed(run: Service, queue: Queue, name: str, data: object = None) -> object:
-    job = queue.add(name, data)
-    run.wait(lambda: queue.state(job.id) == "completed", f"{name} completes")
-    return queue.get(job.id).returned
 
 
 # --- what is written -----------------------------------------------------------------------------------
