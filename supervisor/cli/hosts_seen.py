@@ -18,6 +18,9 @@ from supervisor.transport.aio import Redis
 
 Who = tuple[str, str, str]
 NOBODY: Final[Mapping[Who, Mapping[str, Any]]] = MappingProxyType({})
+_WHO: Final = ("host", "pid", "version", "queues", "busy")
+_HOW: Final = ("jobs/s", "wait p95", "run p95", "limits by", "heard", "")
+_LONGEST_MS: Final = 1e15  # what a heartbeat says anybody may have written
 VANISHED: Final = "vanished"
 DEGRADED: Final = "degraded"
 
@@ -124,14 +127,20 @@ def _as_table(hosts: Sequence[Mapping[str, Any]]) -> str:
             clean(", ".join(str(queue.get("name", "?")) for queue in each["queues"])) or "-",
             f"{_text(each.get('busy'))}/{_text(each.get('slots'))}",
             _text(each.get("ended_per_s")),
+            _p95(each.get("waited_ms")),
+            _p95(each.get("ran_ms")),
             _text(each.get("limits_by")),
             span(each["seen_ago_ms"]),
             each["state"],
         ]
         for each in hosts
     ]
-    header = ["host", "pid", "version", "queues", "busy", "jobs/s", "limits by", "heard", ""]
-    return table(header, rows, right=(1, 4, 5, 7))
+    return table((*_WHO, *_HOW), rows, right=(1, 4, 5, 6, 7, 9))
+
+
+def _p95(told: Any) -> str:
+    value = told.get("p95") if isinstance(told, dict) else None
+    return span(value) if isinstance(value, int | float) and value < _LONGEST_MS else "-"
 
 
 def _text(value: Any) -> str:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from supervisor.master.attempt import Attempt
 from supervisor.master.depths import Depth
 from supervisor.master.dispatcher import STATES
+from supervisor.master.latency import waits_for_us
 from supervisor.master.verdicts import cause_of
 from supervisor.observe.exposition import Exposition
 from supervisor.observe.metrics import Attempts, Counters
 from supervisor.protocol.commands.work import Outcome
 
 Known = Mapping[str, Any]
-DELAY: Final = b'"delay"'
 
 
 class Figures:
@@ -42,8 +42,7 @@ class Figures:
         if attempt.started_at:
             series.ran_s.add(attempt.ended_at - attempt.started_at)
             job = attempt.job
-            if job.attempts_started == 1 and DELAY not in job.opts:
-                # Of a later attempt, and of a job with a delay, the wait was somebody's wish.
+            if waits_for_us(job):
                 waited_s = attempt.started_at + self.wall_offset_s - job.timestamp / 1000
                 series.waited_s.add(max(0.0, waited_s))
         if attempt.cpu_ms:

@@ -3,7 +3,7 @@
 Decides when, and how much of the snapshot is told: what a person needs who looks at all hosts, no job and no
 runner. How it is stored so that a vanished host is known is protocol/commands/hosts.py's.
 
-Reads    the snapshot, the wall clock
+Reads    the snapshot, how long jobs waited and ran of late, the wall clock
 Writes   two keys, a call each `interval`
 Rule     a beat that fails harms nothing: it is told once, and the next one is due as usual
 """
@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from supervisor.errors import RedisError
+from supervisor.master.latency import Latency, Recent, together
 from supervisor.observe.log import get
 from supervisor.protocol.commands.hosts import Beat, HostId, HostKeys, Leave, ReadHosts, SeenHosts
 from supervisor.protocol.jsontext import encode
@@ -27,6 +28,7 @@ log = get("heartbeat")
 
 MISSED: Final = 3  # so many beats, and a host has vanished
 LEAVE_WITHIN_S: Final = 0.5  # at the end of a stop
+NOTHING: Final = Recent([], [])
 _TOLD_OF_A_QUEUE: Final = ("name", "slots", "busy", "quiet", "degraded", "done", "failed", "limits_by")
 
 Snapshot = Callable[[], Mapping[str, Any]]
@@ -41,6 +43,7 @@ class Heartbeat:
         prefix: str,
         *,
         snapshot: Snapshot,
+        latencies: Callable[[], Mapping[str, Latency]],
         interval_ms: int,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -49,6 +52,7 @@ class Heartbeat:
         self._prefix = prefix
         self._keys = HostKeys(prefix)
         self._snapshot = snapshot
+        self._latencies = latencies
         self._interval_ms = interval_ms
         self._clock = clock
         self._wall_clock = wall_clock
@@ -103,8 +107,10 @@ class Heartbeat:
 
     def _record(self) -> dict[str, Any]:
         known = self._snapshot()
-        queues = [self._queue(each) for each in known["queues"]]
-        self._beat_at = self._clock()
+        now, offset_s = self._clock(), self._wall_clock() - self._clock()
+        recent = {name: each.recent(now, offset_s) for name, each in self._latencies().items()}
+        queues = [self._queue(each, recent.get(each["name"], NOTHING)) for each in known["queues"]]
+        self._beat_at = now
         if self._id is None:
             work = "\0".join([self._prefix, *sorted(each["name"] for each in queues)])
             digest = hashlib.sha256(work.encode()).hexdigest()[:8]
@@ -117,12 +123,13 @@ class Heartbeat:
             "slots": sum(each["slots"] for each in queues),
             "busy": sum(each["busy"] for each in queues),
             "ended_per_s": round(sum(rates), 2) if rates else None,
+            **together(recent.values()).plain(),
             "limits_by": queues[0]["limits_by"] if queues else None,
             "degraded": [each["name"] for each in queues if each["degraded"]],
             "queues": queues,
         }
 
-    def _queue(self, known: Mapping[str, Any]) -> dict[str, Any]:
+    def _queue(self, known: Mapping[str, Any], recent: Recent) -> dict[str, Any]:
         """And how many jobs have ended in a second since the last beat; None at the first."""
         name, ended = known["name"], known["done"] + known["failed"]
         passed_s = self._clock() - self._beat_at
@@ -130,4 +137,5 @@ class Heartbeat:
         if name in self._ended and passed_s > 0:
             rate = round((ended - self._ended[name]) / passed_s, 2)
         self._ended[name] = ended
-        return {**{each: known[each] for each in _TOLD_OF_A_QUEUE}, "ended_per_s": rate}
+        told = {each: known[each] for each in _TOLD_OF_A_QUEUE}
+        return {**told, "ended_per_s": rate, **recent.plain()}

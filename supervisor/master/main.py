@@ -257,7 +257,7 @@ class Master:
             connect_timeout_s=self.plan.config.redis.connect_timeout_ms / 1000,
         )
         self.crew.begin(settings)
-        self.reporting.start(redis, self.spawn)
+        self.reporting.start(redis, self.spawn, self.workers)
         self.watchdog = Watchdog(redis, self.workers, self.manager, clock=time.monotonic, give_up=self._stuck)
         self.spawn(self.watchdog.keep())
         self.spawn(self.verbs.looking.keep_peaks())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +32,7 @@ from supervisor.transport.aio import Redis
 if TYPE_CHECKING:
     from supervisor.master.depths import Depth, Depths
     from supervisor.master.figures import Figures
+    from supervisor.master.worker import Worker
     from supervisor.observe.http import Answer, HttpServer, Page
     from supervisor.observe.tracing import Tracing
 
@@ -110,14 +111,19 @@ class Reporting:
             self._told_at = now
             log.warning("tracing.failed", error=error)
 
-    def start(self, redis: Redis, spawn: Spawn) -> None:
-        """Beat, and make spans; `spawn` runs a loop for as long as the master works."""
+    def start(self, redis: Redis, spawn: Spawn, workers: Sequence[Worker]) -> None:
+        """Beat, and make spans.
+
+        spawn     runs a loop for as long as the master works.
+        workers   those that there are at any time.
+        """
         interval_ms = self._config.heartbeat.interval_ms
         if interval_ms:
             self._heartbeat = Heartbeat(
                 redis,
                 self._config.redis.prefix,
                 snapshot=self._snapshot,
+                latencies=lambda: {worker.keys.name: worker.latency for worker in workers},
                 interval_ms=interval_ms,
                 clock=self._clock,
                 wall_clock=self._wall_clock,

@@ -27,6 +27,7 @@ from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
 from supervisor.master.health import Health
 from supervisor.master.hooks import Hooks
+from supervisor.master.latency import Latency
 from supervisor.master.layers import unkept
 from supervisor.master.lease import Leases
 from supervisor.master.member import PooledWorker
@@ -154,6 +155,7 @@ class Worker:
         )
         self.leases.on_renewed = self.cancelling.look
         self.needs = Needs()
+        self.latency = Latency()
         self.dispatcher.on_written = self._written
         self.dispatcher.wall_clock = around.wall_clock
         self.fetcher = Fetcher(
@@ -299,6 +301,7 @@ class Worker:
     def _written(self, attempt: Attempt, outcome: Outcome) -> None:
         self.cancelling.written(attempt, outcome)
         self.needs.ended(attempt)
+        self.latency.ended(attempt)
         if self.hooks is not None:
             self.hooks.written(self.keys.name, attempt, outcome)
         if self._around.on_written is not None:

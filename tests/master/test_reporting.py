@@ -99,17 +99,19 @@ def test_livez_and_readyz_answer_with_the_watchdogs_judgement(oxherd):
     assert asked(running, "/nothing")[0] == 404
 
 
-def hosts(url: str) -> tuple[int, list[str]]:
+def hosts(url: str, told: str = "state") -> tuple[int, list]:
     done = subprocess.run(
         [sys.executable, "-m", "supervisor", "status", "--hosts", "--json", "--redis", url],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    return done.returncode, [json.loads(line)["state"] for line in done.stdout.splitlines()]
+    return done.returncode, [json.loads(line)[told] for line in done.stdout.splitlines()]
 
 
-def test_a_master_is_seen_by_others_vanishes_when_it_is_killed_and_leaves_when_it_stops(oxherd, redis_url):
+def test_a_master_is_seen_by_others_vanishes_when_it_is_killed_and_leaves_when_it_stops(
+    oxherd, redis_url, queue
+):
     killed = oxherd("--heartbeat-interval", "200ms", "--concurrency", "1")
     killed.until("master.started")
     until(lambda: hosts(redis_url) == (0, ["up"]), "it is seen")
@@ -119,6 +121,13 @@ def test_a_master_is_seen_by_others_vanishes_when_it_is_killed_and_leaves_when_i
     again = oxherd("--heartbeat-interval", "200ms", "--concurrency", "1")
     again.until("master.started")
     until(lambda: hosts(redis_url) == (0, ["up"]), "another does its work")
+    queue.add("job", {"do": "sleep", "s": 0.1})
+    (ran,) = until(
+        lambda: any(found := hosts(redis_url, "ran_ms")[1]) and found, "it tells how long jobs run"
+    )
+    assert (ran["count"], ran["p50"]) == (1, ran["p95"])
+    assert ran["p95"] >= 100
+    assert hosts(redis_url, "waited_ms")[1][0]["p95"] >= 0
     again.signal(signal.SIGTERM)
     assert again.ended() == 0
     assert hosts(redis_url) == (1, [])

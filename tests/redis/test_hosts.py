@@ -12,9 +12,12 @@ from redis.crc import key_slot
 
 from supervisor.cli import main
 from supervisor.cli.masters import Master as Listening
+from supervisor.master.attempt import Attempt
 from supervisor.master.heartbeat import MISSED, Heartbeat
+from supervisor.master.latency import Latency
 from supervisor.observe.log import hooked
 from supervisor.protocol.commands.hosts import MOST_HOSTS, REMEMBERED_MS, HostId, HostKeys
+from supervisor.protocol.commands.work import FetchedJob
 from supervisor.transport.aio import Redis
 
 NOW_S = 1_700_000_000.0
@@ -26,6 +29,7 @@ class Master:
 
     def __init__(self, host: str = "cow", pid: int = 7, queue: str = "work") -> None:
         self.at = 0.0
+        self.latency = Latency()
         self.queue = {
             "name": queue,
             "slots": 4,
@@ -54,10 +58,28 @@ class Master:
             redis,
             prefix,
             snapshot=self.snapshot,
+            latencies=lambda: {self.queue["name"]: self.latency},
             interval_ms=interval_ms,
             clock=lambda: self.at,
             wall_clock=lambda: NOW_S + self.at,
         )
+
+
+def attempt(*, ended_at: float, ran_s: float) -> Attempt:
+    """The second of a job."""
+    job = FetchedJob(
+        *("1", "t", "x", b"{}", b"{}"),
+        timestamp=1,
+        priority=0,
+        attempts_made=1,
+        attempts_started=2,
+        stalled_count=0,
+        deferred=None,
+        parent=None,
+    )
+    made = Attempt(job, 0.0)
+    made.started_at, made.ended_at = ended_at - ran_s, ended_at
+    return made
 
 
 @pytest.fixture
@@ -75,6 +97,8 @@ async def test_a_beat_is_one_key_that_expires_and_says_what_a_person_asks(redis,
     beats = master.heartbeat(redis)
     await beats.beat()
     master.at, master.queue["done"], master.queue["failed"] = 10.0, 45, 5
+    for ran_s in (0.2, 3.0):
+        master.latency.ended(attempt(ended_at=9.0, ran_s=ran_s))
     await beats.beat()
 
     [host_id] = ids(raw)
@@ -84,7 +108,12 @@ async def test_a_beat_is_one_key_that_expires_and_says_what_a_person_asks(redis,
     assert 0 < raw.pttl("oxherd:hosts") <= REMEMBERED_MS
     told = json.loads(raw.get(key))
     queue = told.pop("queues")[0]
-    assert told == {
+    numbers = {
+        "waited_ms": None,  # it had been postponed
+        "ran_ms": {"count": 2, "p50": 200.0, "p95": 3_000.0},
+    }
+    assert {name: queue[name] for name in numbers} == numbers
+    assert told == numbers | {
         "host": "cow",
         "pid": 7,
         "version": "0.1.0",
