@@ -265,6 +265,24 @@ def test_what_the_page_types_is_what_install_says_comes_next(tmp_path: Path):
     assert "WorkingDirectory=/srv/thumbnails\n" in (tmp_path / UNITS / "oxherd.service").read_text()
 
 
+def test_what_the_page_types_without_root_is_what_install_says_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    page = (ROOT / "docs" / "how-to" / "systemd.md").read_text().partition("## Without root")[2]
+    typed, *after = page.partition("```sh\n")[2].partition("```")[0].splitlines()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main([*typed.replace("~", str(tmp_path)).split()[1:]]) == 0
+    advice = capsys.readouterr().out.partition("next:\n")[2].splitlines()
+    said = [line.strip().partition("    (")[0] for line in advice if "write " not in line]
+    assert said == after
+    left_out = {"ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "CapabilityBoundingSet"}
+    ours = files(Machine(OURS.program, 252, user=True), instances=False)[OF_A_USER / "oxherd.service"]
+    for name in left_out:
+        assert f"`{name}=`" in page and f"{name}=" not in ours
+    for name in ("SystemCallFilter", "RestrictNamespaces", "NoNewPrivileges"):
+        assert f"`{name}=`" in page and f"{name}=" in ours
+
+
 def test_the_page_names_every_file_that_is_written_and_every_example():
     page = (ROOT / "docs" / "how-to" / "systemd.md").read_text()
     written = {path for many in (True, False) for path in files(OURS, instances=many)}
