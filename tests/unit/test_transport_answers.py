@@ -59,8 +59,9 @@ async def test_what_redis_says_did_not_run_is_sent_again(text: bytes) -> None:
         assert not [line for line in calls if b"again" in line]
 
 
-async def test_a_replica_is_left_for_a_new_connection() -> None:
-    async with fake_redis(one_after_another(b"-READONLY replica\r\n", ONE)) as fake:
+@pytest.mark.parametrize("text", [b"-READONLY replica", b"-CLUSTERDOWN The cluster is down"])
+async def test_a_replica_and_a_node_cut_off_are_left_for_a_new_connection(text: bytes) -> None:
+    async with fake_redis(one_after_another(text + b"\r\n", ONE)) as fake:
         async with await client_of(fake) as redis:
             assert await redis.execute_repeatable(Count()) == 1
 
