@@ -21,16 +21,12 @@
   Cost         O(waiting + active)
 ]]
 --- include lib/queue
---- include lib/promote
+--- include lib/codes
 --- include lib/parent
 --- include lib/retention
 --- include lib/removal
---- include lib/store
---- include lib/deduplication
---- include lib/stacktrace
---- include lib/metrics
---- include lib/dead_letter
---- include lib/outcomes
+--- include lib/completed
+--- include lib/seldom
 local ASKED, FAILED, CHANGED, OF_SCHEDULER = 1, 2, 0, -8
 local queue = open_queue(ARGV[1])
 local prefix, id, requests = ARGV[1], ARGV[2], KEYS[2]
@@ -86,13 +82,9 @@ local function fail(state, fields, parent)
   local outcome = { kind = "F", id = id, key = key, state = "failed", text = reason, parent = parent }
   outcome.keep, outcome.stack_limit = read_opts(fields[8])
   local call = { now = now, now_text = ARGV[3] }
-  if fields[3] then
-    pcall(release_deduplication, queue, id, fields[3], now)
-  end
-  if parent then
-    tell_parent(call, outcome)
-  end
-  keep_or_delete(call, queue, outcome, fields, tonumber(fields[2]) or 0)
+  local attempts_made = tonumber(fields[2]) or 0
+  seldom().tell_others(call, queue, outcome, fields, attempts_made)
+  seldom().keep_or_delete(call, queue, outcome, fields, attempts_made)
   redis.call("XADD", prefix .. "events", "MAXLEN", "~", queue.max_events, "*",
     "event", "failed", "jobId", id, "failedReason", reason, "prev", waits and "waiting" or state)
   forget()
@@ -121,14 +113,14 @@ local fields = redis.call("HMGET", key, "timestamp", "atm", "deid", "parentKey",
   "priority", "stacktrace", "opts")
 if redis.call("EXISTS", key) == 0 then
   forget()
-  return NO_JOB
+  return CODE.NO_JOB
 end
 local state = where()
 if state == "active" then
   return ask()
 elseif state == "completed" or state == "failed" or state == "unknown" then
   forget()
-  return NOT_IN_STATE
+  return CODE.NOT_IN_STATE
 elseif is_scheduled(queue, id) then
   forget()
   return OF_SCHEDULER

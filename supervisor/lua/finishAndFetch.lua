@@ -21,6 +21,7 @@
   ARGV[9]      data points of metrics to keep; 0 for none
   ARGV[10]     1 when this call was sent before
   ARGV[11..]   outcomes, each a letter, the job id, its token, and by the letter
+                 D  done         result JSON: completed, and as many are kept as there are
                  C  completed    result JSON, keep count, keep age s, keep limit
                  F  failed       reason, stack entry JSON, keep count, keep age s, keep limit,
                                  attempts, stack limit, 1 to spare the parent, prefix of the keys of the
@@ -30,7 +31,7 @@
                  L  rate limited hold ms
                  H  handed back  told
                  W  waiting for its children
-               before a C, F or R may stand U and what was measured of the attempt, JSON
+               before a D, C, F or R may stand U and what was measured of the attempt, JSON
                told is what lib/verdict.lua keeps; an empty text stands for "not given"
 
   Derives      every key of the queue from the prefix; the parent's keys and its queue's from the job's hash;
@@ -39,97 +40,56 @@
                 limited ms, held 0|1, next due epoch ms, fetch error or empty]
                a code is 0, BullMQ's negative one, or -100 with a text; positions count from 0; the text of
                a 0 tells why there is no copy (the job is kept then);
-               a job is [name, data, opts, timestamp, priority, atm, attemptsMade, ats, stc, defa, parent, rjk,
-               ox:crashes, ox:bigger, id]
+               a job is [id, name, data, opts, timestamp, priority, ats], and behind that, when it has one of
+               these, [.., atm, attemptsMade, stc, defa, parent, rjk, ox:crashes, ox:bigger]
                or an error that says READONLY, MISCONF or NOREPLICAS: nothing was written
   Events       completed, failed, retries-exhausted, delayed, waiting, waiting-children, active, drained; added
                of a held-back deduplicated job; of a parent's queue waiting, delayed; of the queue that gets
                copies added, waiting
   Cost         O(outcomes + jobs), besides what keepJobs removes; LREM is O(active)
 ]]
---- include lib/queue
---- include lib/promote
---- include lib/parent
---- include lib/retention
---- include lib/store
---- include lib/deduplication
---- include lib/stacktrace
---- include lib/metrics
---- include lib/dead_letter
---- include lib/verdict
+--- include lib/view
+--- include lib/codes
+--- include lib/completed
+--- include lib/record
+--- include lib/seldom
 --- include lib/outcomes
 --- include lib/fetch
 
-local function read_call()
-  return {
-    now_text = ARGV[2], now = tonumber(ARGV[2]), token = ARGV[3], lock_ms = ARGV[4],
-    count = tonumber(ARGV[5]),
-    limiter_max = ARGV[6] ~= "0" and tonumber(ARGV[6]) or nil, limiter_ms = tonumber(ARGV[7]),
-    worker = ARGV[8], metrics = tonumber(ARGV[9]), again = ARGV[10] == "1",
-    jobs = {}, dropped = {}, released = {},
-    limited_ms = 0, held = false, next_due = 0, fetch_error = "",
-  }
-end
-
-local function read_keep(at)
-  return { count = tonumber(ARGV[at]), age = tonumber(ARGV[at + 1]), limit = tonumber(ARGV[at + 2]) }
-end
-
--- By letter: how to read what follows letter, id and token, and where the next outcome begins.
-local READ = {
-  C = function(outcome, at)
-    outcome.text, outcome.keep = ARGV[at], read_keep(at + 1)
-    return at + 4
-  end,
-  F = function(outcome, at)
-    outcome.text = ARGV[at]
-    outcome.stack = ARGV[at + 1] ~= "" and ARGV[at + 1] or nil
-    outcome.keep = read_keep(at + 2)
-    outcome.attempts, outcome.stack_limit = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-    outcome.spare_parent = ARGV[at + 7] == "1"
-    outcome.dead_letter = ARGV[at + 8] ~= "" and ARGV[at + 8] or nil
-    outcome.told = ARGV[at + 9] ~= "" and ARGV[at + 9] or nil
-    return at + 10
-  end,
-  R = function(outcome, at)
-    outcome.text = ARGV[at]
-    outcome.stack = ARGV[at + 1] ~= "" and ARGV[at + 1] or nil
-    outcome.delay, outcome.lifo = tonumber(ARGV[at + 2]), ARGV[at + 3] == "1"
-    outcome.stack_limit = tonumber(ARGV[at + 4])
-    outcome.told = ARGV[at + 5] ~= "" and ARGV[at + 5] or nil
-    return at + 6
-  end,
-  P = function(outcome, at)
-    outcome.delay = tonumber(ARGV[at])
-    return at + 1
-  end,
-  L = function(outcome, at)
-    outcome.hold = tonumber(ARGV[at])
-    return at + 1
-  end,
-  H = function(outcome, at)
-    outcome.told = ARGV[at] ~= "" and ARGV[at] or nil
-    return at + 1
-  end,
-  W = function(_, at)
-    return at
-  end,
-}
-
-local function read_outcomes(prefix)
-  local outcomes, locks, at = {}, {}, 11
-  while ARGV[at] do
-    local used
-    if ARGV[at] == "U" then
-      used, at = ARGV[at + 1], at + 2
-    end
-    local outcome = { kind = ARGV[at], id = ARGV[at + 1], token = ARGV[at + 2], key = prefix .. ARGV[at + 1] }
-    outcome.used = used
-    at = READ[outcome.kind](outcome, at + 3)
-    outcomes[#outcomes + 1] = outcome
-    locks[#locks + 1] = outcome.key .. ":lock"
+-- One outcome, and where the next one begins.
+local function read_outcome(queue, at)
+  local used
+  if ARGV[at] == "U" then
+    used, at = ARGV[at + 1], at + 2
   end
-  if #locks > 0 then
+  local kind, id = ARGV[at], ARGV[at + 1]
+  local outcome = {
+    kind = kind, id = id, token = ARGV[at + 2], key = queue.prefix .. id, ends = kind == "C" or kind == "F",
+    used = used, text = nil, keep = nil, attempts_made = nil, -- the table is made with room for these
+  }
+  if kind ~= "D" then
+    return outcome, seldom().READ[kind](outcome, at + 3)
+  end
+  outcome.kind, outcome.ends, outcome.text, outcome.keep = "C", true, ARGV[at + 3], KEEP_ALL
+  return outcome, at + 4
+end
+
+-- Whether the call is plain is one question for all its jobs: has one of them children, is somebody waiting for the
+-- end of one that was cancelled? Mostly not, and then nothing of it is asked job by job.
+local function read_outcomes(call, queue)
+  local outcomes, locks, oddities, at = {}, {}, { queue.prefix .. "ox:cancel" }, 11
+  while ARGV[at] do
+    local outcome
+    outcome, at = read_outcome(queue, at)
+    local number, key = #outcomes + 1, outcome.key
+    outcome.position = number
+    outcomes[number] = outcome
+    locks[number] = key .. ":lock"
+    oddities[2 * number] = key .. ":dependencies"
+    oddities[2 * number + 1] = key .. ":unsuccessful"
+  end
+  if locks[1] then
+    call.plain = redis.call("EXISTS", unpack(oddities)) == 0
     local held = redis.call("MGET", unpack(locks))
     for i, outcome in ipairs(outcomes) do
       outcome.held = held[i]
@@ -138,19 +98,39 @@ local function read_outcomes(prefix)
   return outcomes
 end
 
-local function settle_all(call, queue, outcomes, codes, texts)
+-- The locks of what is no longer active, and what holds it suspected.
+local function let_go(queue, outcomes)
+  local locks, ids = {}, {}
+  for _, outcome in ipairs(outcomes) do
+    if outcome.let_go then
+      ids[#ids + 1] = outcome.id
+      locks[#ids] = outcome.key .. ":lock"
+    end
+  end
+  if #ids > 0 then
+    known_types[queue.active] = "list" -- LREM would have said so
+    redis.call("DEL", unpack(locks))
+    -- Best effort: a corrupt key hurts no job, the stalled check replaces it.
+    redis.pcall("SREM", queue.prefix .. "stalled", unpack(ids))
+  end
+  return #ids
+end
+
+local function settle_all(call, queue)
+  local codes, texts = call.codes, call.texts
+  local outcomes = read_outcomes(call, queue)
   for i, outcome in ipairs(outcomes) do
     local ran, code, text = pcall(settle, call, queue, outcome)
     if not ran then
-      code, text = GUILTY, text_of(code)
-      call.refused = refused_to_all(text)
+      code, text = CODE.GUILTY, seldom().text_of(code)
+      call.refused = seldom().refused_to_all(text)
       if call.refused then
         return
       end
-      undo(call, queue, outcome)
-    elseif call.again and code ~= DONE and code ~= GUILTY then
-      text = seen_instead(call, outcome, code)
-      code = text == "written" and DONE or code
+      seldom().undo(call, queue, outcome)
+    elseif call.again and code ~= CODE.DONE and code ~= CODE.GUILTY then
+      text = seldom().seen_instead(call, outcome, code)
+      code = text == "written" and CODE.DONE or code
     end
     codes[i] = code
     if text then
@@ -158,15 +138,13 @@ local function settle_all(call, queue, outcomes, codes, texts)
       texts[#texts + 1] = text
     end
   end
-  if #call.released > 0 then
-    -- Best effort: a corrupt key hurts no job, the stalled check replaces it.
-    redis.pcall("SREM", queue.prefix .. "stalled", unpack(call.released))
-  end
+  end_run(call, queue)
+  call.released = let_go(queue, outcomes)
 end
 
 local function fetch_all(call, queue)
   if call.again then
-    find_taken(call, queue)
+    seldom().find_taken(call, queue)
   end
   if call.rate_limited then
     -- A processor asked for the hold: nothing is taken by this call, whatever limiter is configured.
@@ -179,47 +157,53 @@ end
 
 -- One job less is active, and we do not take the next: somebody else may, who waits since there were too many.
 local function made_room(call, queue)
-  return queue.concurrency ~= nil and call.count == 0 and #call.released > 0
+  return queue.concurrency ~= nil and call.count == 0 and call.released > 0
     and redis.call("EXISTS", queue.prefix .. "wait", queue.prefix .. "prioritized", queue.prefix .. "delayed") > 0
 end
 
 local function mark_and_tell(call, queue)
   -- Fewer than asked for, and nothing that holds them back: nothing waits, so nobody need be woken for it.
   if call.took and (#call.jobs >= call.count or call.limited_ms > 0 or call.held or call.again) then
-    redis.call("ZADD", queue.prefix .. "marker", 0, "0")
+    redis.call("ZADD", queue.prefix .. "marker", "0", "0")
   elseif call.wake or made_room(call, queue) then
-    wake(queue)
+    seldom().wake(queue)
   end
   if call.delayed then
-    mark_delay(queue)
+    seldom().mark_delay(queue)
   end
   local nothing = #call.jobs == 0 and call.limited_ms == 0 and not call.held
     and call.next_due == 0 and call.fetch_error == ""
   if call.finished and nothing and redis.call("LLEN", queue.prefix .. "wait") == 0
-    and redis.call("LLEN", queue.prefix .. "active") == 0
+    and redis.call("LLEN", queue.active) == 0
     and redis.call("ZCARD", queue.prefix .. "prioritized") == 0 then
-    redis.call("XADD", queue.prefix .. "events", "*", "event", "drained")
+    redis.call("XADD", queue.events, "*", "event", "drained")
   end
 end
 
-local call = read_call()
+local call = {
+  now_text = ARGV[2], now = tonumber(ARGV[2]), token = ARGV[3], lock_ms = ARGV[4],
+  count = tonumber(ARGV[5]),
+  limiter_max = ARGV[6] ~= "0" and tonumber(ARGV[6]) or nil, limiter_ms = tonumber(ARGV[7]),
+  worker = ARGV[8], metrics = tonumber(ARGV[9]), again = ARGV[10] == "1",
+  run = {}, codes = {}, texts = {}, jobs = {}, dropped = {}, released = 0,
+  limited_ms = 0, held = false, next_due = 0, fetch_error = "",
+}
 local queue = open_queue(ARGV[1])
-local codes, texts = {}, {}
-settle_all(call, queue, read_outcomes(queue.prefix), codes, texts)
+settle_all(call, queue)
 for _, half in ipairs({ fetch_all, mark_and_tell }) do
   local ran, problem = true, nil
   if not call.refused then
     ran, problem = pcall(half, call, queue)
   end
   if not ran then
-    call.fetch_error = text_of(problem)
-    call.refused = refused_to_all(call.fetch_error)
+    call.fetch_error = seldom().text_of(problem)
+    call.refused = seldom().refused_to_all(call.fetch_error)
   end
 end
 if call.refused then
   return { err = call.refused }
 end
 return {
-  codes, texts, call.jobs, call.dropped,
+  call.codes, call.texts, call.jobs, call.dropped,
   call.limited_ms, call.held and 1 or 0, call.next_due, call.fetch_error,
 }

@@ -156,7 +156,7 @@ class Server(asyncio.Transport):
         """The reply to the oldest call of finishAndFetch, as Redis 7.0 was seen to give it."""
         words = self.calls.popleft()
         wanted = int(words[8])
-        outcomes = words[14:].count(b"C")
+        outcomes = words[14:].count(b"D")
         self.written += outcomes
         rows = b"".join(self._row() for _ in range(wanted))
         codes = b":0\r\n" * outcomes
@@ -167,16 +167,8 @@ class Server(asyncio.Transport):
     def _row(self) -> bytes:
         self._number += 1
         job_id = b"%d" % self._number
-        values = [b"noop", b'{"i":%d}' % self._number, b'{"attempts":0}', b"1700000000000", b"0"]
-        nothing = b"$-1\r\n"
-        return (
-            b"*15\r\n"
-            + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in values)
-            + nothing * 2
-            + b"$1\r\n1\r\n"
-            + nothing * 6
-            + b"$%d\r\n%s\r\n" % (len(job_id), job_id)
-        )
+        values = [job_id, b"noop", b'{"i":%d}' % self._number, b'{"attempts":0}', b"1700000000000", b"0"]
+        return b"*7\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in values) + b":1\r\n"
 
 
 class Drive:

@@ -49,3 +49,13 @@ def test_every_script_has_a_command_and_every_command_its_script():
 
 def test_a_script_keeps_its_text():
     assert source("addJobs") is source("addJobs")
+
+
+def test_the_masters_call_makes_few_functions_before_it_needs_more():
+    """Lua makes them anew in each call; what few calls need stands in a function that most never run."""
+    text = source("finishAndFetch")
+    before, seldom = text.split("\nlocal function make_seldom()\n")
+    _, after = seldom.split("\nlocal seldom_made\n")
+
+    assert len(re.findall(r"\bfunction\b", before.partition("]]")[2] + after)) <= 33
+    assert len(re.findall(r"\bfunction\b", seldom)) > 60

@@ -1,6 +1,5 @@
--- queue: one queue as the scripts see it, its scores, its marker and where its jobs are put.
--- A `queue` is a table: prefix, paused, concurrency, max, duration, max_events, unset_max_events, and
--- trouble when its meta is no hash: nothing is taken from it then, but what is under way can end.
+-- queue: a queue's scores, its marker and where its jobs are put; what an error says, and which types are wrong.
+--- include lib/view
 
 local function text_of(problem)
   -- Redis 7 raises tables, Redis 6 strings
@@ -19,40 +18,6 @@ local function refused_to_all(text)
     end
   end
   return nil
-end
-
-local DEFAULT_MAX_EVENTS = "10000"
-
-local function open_queue(prefix)
-  local meta = redis.pcall("HMGET", prefix .. "meta",
-    "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
-  if meta.err then
-    return {
-      prefix = prefix, paused = false, max_events = DEFAULT_MAX_EVENTS,
-      trouble = "the key " .. prefix .. "meta is not a hash",
-    }
-  end
-  local max_events = meta[5]
-  if not max_events or not max_events:match("^%d+$") then
-    max_events = DEFAULT_MAX_EVENTS
-  end
-  return {
-    prefix = prefix,
-    paused = meta[1] ~= false,
-    concurrency = tonumber(meta[2]),
-    max = tonumber(meta[3]),
-    duration = tonumber(meta[4]),
-    max_events = max_events,
-    unset_max_events = not meta[5],
-  }
-end
-
--- Not part of open_queue: as a script's first write it would be refused when memory is short.
-local function keep_max_events(queue)
-  if queue.unset_max_events then
-    redis.call("HSET", queue.prefix .. "meta", "opts.maxLenEvents", queue.max_events)
-    queue.unset_max_events = false
-  end
 end
 
 -- Paused, or as many jobs active as may be.
@@ -116,23 +81,7 @@ local function put_waiting(queue, id, priority, push)
   end
 end
 
--- Types are looked at before the first write, because an error in the middle leaves half a job behind.
-local known_types = {}
-
--- nil when `key` is absent or of the wanted type, else a sentence.
-local function wrong_type(key, wanted)
-  local found = known_types[key]
-  if found == nil then
-    found = redis.call("TYPE", key).ok
-    known_types[key] = found
-  end
-  if found == "none" or found == wanted then
-    return nil
-  end
-  return "the key " .. key .. " is a " .. found .. ", not a " .. wanted
-end
-
--- The same for pairs of key and wanted type; the first trouble found.
+-- wrong_type for pairs of key and wanted type; the first trouble found.
 local function first_wrong_type(pairs_of)
   for i = 1, #pairs_of, 2 do
     local trouble = wrong_type(pairs_of[i], pairs_of[i + 1])

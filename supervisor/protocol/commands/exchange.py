@@ -124,7 +124,7 @@ class FinishAndFetch(msgspec.Struct, frozen=True):
             try:
                 jobs.append(_job(row, token))
             except UnicodeDecodeError:
-                lost.append((_text(row[14]), "its id is not UTF-8; its lock is left to expire"))
+                lost.append((_text(row[0]), "its id is not UTF-8; its lock is left to expire"))
         return Exchange(
             written=_written(codes, texts),
             jobs=jobs,
@@ -151,10 +151,29 @@ def _written(codes: list[int], texts: list[bytes | int]) -> list[Written]:
     return written
 
 
+_COMMON = 7
+_NOTHING_MORE = [None] * 8
+
+
 def _job(row: list[Any], token: str) -> FetchedJob:
-    (name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, crashes,
-        bigger, job_id) = row  # fmt: skip
+    job_id, name, data, opts, timestamp, priority, started = row[:_COMMON]
     try:
+        if len(row) == _COMMON:
+            return FetchedJob(
+                job_id.decode(),
+                token,
+                name.decode(),
+                data if data is not None else b"{}",
+                opts if opts is not None else b"{}",
+                int(timestamp),
+                int(priority),
+                0,
+                int(started),
+                0,
+                None,
+                None,
+            )
+        made, older, stalled, deferred, parent, rjk, crashes, bigger = row[_COMMON:]
         return FetchedJob(
             job_id.decode(),
             token,
@@ -178,8 +197,8 @@ def _job(row: list[Any], token: str) -> FetchedJob:
 
 def _odd_job(row: list[Any], token: str) -> FetchedJob:
     """The same for a hash that lacks fields or has nonsense in them."""
-    (name, data, opts, timestamp, priority, made, older, started, stalled, deferred, parent, rjk, crashes,
-        bigger, job_id) = row  # fmt: skip
+    job_id, name, data, opts, timestamp, priority, started = row[:_COMMON]
+    made, older, stalled, deferred, parent, rjk, crashes, bigger = row[_COMMON:] or _NOTHING_MORE
     return FetchedJob(
         job_id.decode(),
         token,

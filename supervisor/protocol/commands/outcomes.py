@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from supervisor.protocol.commands.base import Arg
-from supervisor.protocol.job_options import KeepJobs
+from supervisor.protocol.job_options import KEEP_ALL, KeepJobs
 from supervisor.protocol.jsontext import encode_text
 from supervisor.protocol.keys import QueueKeys
 
@@ -76,15 +76,11 @@ class Completed(msgspec.Struct, frozen=True):
 
     def parts(self) -> tuple[Arg, ...]:
         keep = self.keep
-        parts = (
-            "C",
-            self.job_id,
-            self.token,
-            self.value,
-            "" if keep.count is None else keep.count,
-            "" if keep.age_s is None else keep.age_s,
-            "" if keep.limit is None else keep.limit,
-        )
+        parts: tuple[Arg, ...]
+        if keep == KEEP_ALL:
+            parts = ("D", self.job_id, self.token, self.value)
+        else:
+            parts = ("C", self.job_id, self.token, self.value, *_keep(keep))
         return (*_used(self.used), *parts) if self.used else parts
 
 
