@@ -5,8 +5,9 @@ hostile code by itself: it takes away what no processor needs and what the other
 
 - A program for another architecture (32-bit calls on x86_64 among them) gets EPERM for every call.
 - clone3 hides its flags in memory, where a filter cannot look: ENOSYS, upon which C libraries take clone.
-- A socketpair of datagrams could be connected to any socket file afterwards (tried), so it is denied with
-  unix sockets; the pairs of streams, which asyncio and multiprocessing live on, cannot be.
+- A socketpair of datagrams could be connected to any socket file afterwards (tried), and of the type RAW the
+  kernel makes one of datagrams (tried too): so of unix sockets only the pairs of streams and of sequenced
+  packets, which cannot be, are allowed. Pairs of another family are nobody's need.
 - setting limits is allowed for oneself, not for another process of the same user.
 """
 
@@ -118,11 +119,7 @@ def program(machine: Machine, *, network: bool, unix_sockets: bool, pid_namespac
         lines.deny_if(_EQUAL, numbers[name], errno.EPERM)
     lines.deny_if(_EQUAL, numbers["clone3"], errno.ENOSYS)
     lines.call(numbers["socket"], _families(network, unix_sockets))
-    if not unix_sockets:
-        lines.call(
-            numbers["socketpair"],
-            [*_load(1), (_AND, 0, 0, _TYPE_OF_SOCKET), *_deny_if_equal(socket.SOCK_DGRAM, errno.EACCES)],
-        )
+    lines.call(numbers["socketpair"], _pairs(unix_sockets))
     lines.call(numbers["clone"], [*_load(0), (_SET, 0, 1, _CLONE_NEW), _deny(errno.EPERM)])
     lines.call(numbers["ioctl"], [*_load(1), *_deny_if_equal(_TIOCSTI, errno.EPERM)])
     lines.call(numbers["unshare"], _unshare(pid_namespace))
@@ -164,6 +161,14 @@ def _families(network: bool, unix_sockets: bool) -> list[_Line]:
         lines.append((_EQUAL, len(allowed) - place, 0, family))
     lines.append(_deny(errno.EACCES))
     return lines
+
+
+def _pairs(unix_sockets: bool) -> list[_Line]:
+    lines = [*_load(0), (_EQUAL, 1, 0, int(socket.AF_UNIX)), _deny(errno.EACCES)]
+    if unix_sockets:
+        return lines
+    lines += [*_load(1), (_AND, 0, 0, _TYPE_OF_SOCKET), (_EQUAL, 2, 0, int(socket.SOCK_STREAM))]
+    return [*lines, (_EQUAL, 1, 0, int(socket.SOCK_SEQPACKET)), _deny(errno.EACCES)]
 
 
 def _unshare(pid_namespace: bool) -> list[_Line]:

@@ -159,6 +159,14 @@ def _sockets_are_denied(policy: Policy) -> None:
         except PermissionError:
             continue
         check(False, f"the ban of sockets of family {family}")
+    for kind in () if policy.unix_sockets else (socket.SOCK_DGRAM, socket.SOCK_RAW):
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        except PermissionError:
+            continue
+        ours.close()
+        theirs.close()
+        check(False, f"the ban of pairs of sockets of type {kind}")
 
 
 # --- the runner ---------------------------------------------------------------------------------

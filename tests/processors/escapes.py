@@ -194,7 +194,17 @@ def unix_stream(address: str) -> None:
 @deed
 def unix_datagram_of_a_pair(address: str) -> None:
     """A datagram socket that socketpair(2) has made may be sent from to any address."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    _sent_from_a_pair(socket.SOCK_DGRAM, address)
+
+
+@deed
+def unix_datagram_of_a_raw_pair(address: str) -> None:
+    """Asked for a raw unix socket the kernel makes one of datagrams."""
+    _sent_from_a_pair(socket.SOCK_RAW, address)
+
+
+def _sent_from_a_pair(kind: int, address: str) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     with ours, theirs:
         ours.sendto(b"out", address)
 

@@ -214,6 +214,7 @@ ESCAPES = (
     ("unix_stream", "a socket file", "EACCES", SOCKETS, DONE),
     ("unix_stream", "an abstract socket", "EACCES", SOCKETS, DONE),
     ("unix_datagram_of_a_pair", "a datagram socket file", "EACCES", SOCKETS, DONE),
+    ("unix_datagram_of_a_raw_pair", "a datagram socket file", "EACCES", SOCKETS, DONE),
     ("netlink", None, "EACCES", SOCKETS, DONE),
     ("packet", None, "EACCES", SOCKETS, "EPERM"),  # under process: no right to it
     ("vsock", None, "EACCES", SOCKETS, DONE),
