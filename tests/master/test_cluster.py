@@ -180,6 +180,7 @@ def test_a_master_drains_its_queue_while_the_slot_moves(
         stop.set()
         producer.join(30)
     wait_for(lambda: queue.counts()["completed"] == len(added), "all are done", 60)
+    running.until("job.completed", len(added))
 
     ends = Counter(event["job_id"] for event in running.events("job.completed"))
     assert ends == Counter(dict.fromkeys(added, 1)), running.story()
@@ -254,6 +255,7 @@ def test_a_job_runs_on_while_its_slot_moves_for_longer_than_its_lock_lives(
             pass
         reshard.end()
     wait_for(lambda: queue.counts()["completed"] == 2, "both are done")
+    running.until("job.completed", 2)
 
     assert Counter(event["job_id"] for event in running.events("job.completed")) == Counter(jobs)
     assert not running.events("lock.lost")

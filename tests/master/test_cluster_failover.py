@@ -125,6 +125,7 @@ def test_a_master_goes_on_at_the_replica_of_a_node_that_is_killed(
         queue.add("work", {"do": "nothing"}, job_id=job_id)
     go.touch()
     wait_for(lambda: queue.counts()["completed"] == len(added) + 1, f"{len(added)} jobs are done", 60)
+    wait_for(lambda: len(completed(running)) == len(added) + 1, "the master has told it of each")
     long = queue.add("work", {"do": "sleep", "s": 60})
     wait_for(lambda: queue.state(long.id) == "active", "a job runs at the new node")
     queue.cancel(long.id)
@@ -175,6 +176,7 @@ def test_only_what_the_replica_had_not_heard_runs_again(
     wait_for(lambda: len(running.events("job.outcome_dropped")) == 2, "two were cut off")
     go.touch()
     wait_for(lambda: queue.counts()["completed"] == 5, "all are done")
+    running.until("job.completed", 6)
 
     assert completed(running) == {kept: 1, done: 1, early: 2, begun: 1, late: 1}, running.story()
     assert {each["job_id"] for each in running.events("job.outcome_dropped")} == {begun, late}
