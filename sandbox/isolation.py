@@ -84,7 +84,7 @@ def isolate_template(policy: Policy, here: str, master_pid: int) -> Inherited:
         layers += [apply("no_new_privs", _no_new_privs), apply("not_dumpable", _not_dumpable)]
     if policy.profile != "strict":
         return Inherited(layers=layers)
-    layers += strict.confine_template(policy, here)
+    layers += strict.confine_template(policy, here, own_ipc=Applied("ipc_namespace") in layers)
     return Inherited(layers=layers, readable=paths.roots(policy, here))
 
 

@@ -9,6 +9,8 @@ hostile code by itself: it takes away what no processor needs and what the other
   kernel makes one of datagrams (tried too): so of unix sockets only the pairs of streams and of sequenced
   packets, which cannot be, are allowed. Pairs of another family are nobody's need.
 - setting limits is allowed for oneself, not for another process of the same user.
+- shared memory, semaphores and message queues that have a number or a name for the whole host, and no file
+  whose rules would hold, are denied unless the process has an IPC namespace of its own.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ X86_64 = Machine(
         "migrate_pages": 256, "unshare": 272, "move_pages": 279, "perf_event_open": 298,
         "fanotify_init": 300, "prlimit64": 302, "open_by_handle_at": 304, "clock_adjtime": 305,
         "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
-        "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
+        "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "shmget": 29, "shmat": 30, "shmctl": 31,
+        "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68, "msgsnd": 69, "msgrcv": 70,
+        "msgctl": 71, "mq_open": 240, "mq_unlink": 241,
     },
     has_x32=True,
 )  # fmt: skip
@@ -80,8 +84,18 @@ AARCH64 = Machine(
         "swapoff": 225, "migrate_pages": 238, "move_pages": 239, "perf_event_open": 241, "prlimit64": 261,
         "fanotify_init": 262, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268,
         "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "bpf": 280,
-        "userfaultfd": 282, "kexec_file_load": 294,
+        "userfaultfd": 282, "kexec_file_load": 294, "mq_open": 180, "mq_unlink": 181, "msgget": 186,
+        "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192,
+        "semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196,
     },
+)  # fmt: skip
+
+# Allowed in an IPC namespace of one's own.
+IPC = frozenset(
+    {
+        "shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop",
+        "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
+    }
 )  # fmt: skip
 
 MACHINES = {"x86_64": X86_64, "aarch64": AARCH64}
@@ -103,10 +117,13 @@ def here() -> Machine:
     return machine
 
 
-def program(machine: Machine, *, network: bool, unix_sockets: bool, pid_namespace: bool) -> bytes:
+def program(
+    machine: Machine, *, network: bool, unix_sockets: bool, pid_namespace: bool, own_ipc: bool
+) -> bytes:
     """The filter.
 
     pid_namespace   a new PID namespace may be made, by who has the capability; nothing else of `unshare`.
+    own_ipc         the process is in an IPC namespace of its own.
     """
     numbers = machine.numbers
     lines = _Lines()
@@ -115,7 +132,7 @@ def program(machine: Machine, *, network: bool, unix_sockets: bool, pid_namespac
     lines.add(_LOAD, _NUMBER)
     if machine.has_x32:
         lines.deny_if(_AT_LEAST, _FLAG_X32, errno.EPERM)
-    for name in sorted(numbers.keys() - _SPECIAL):
+    for name in sorted(numbers.keys() - _SPECIAL - (IPC if own_ipc else frozenset())):
         lines.deny_if(_EQUAL, numbers[name], errno.EPERM)
     lines.deny_if(_EQUAL, numbers["clone3"], errno.ENOSYS)
     lines.call(numbers["socket"], _families(network, unix_sockets))

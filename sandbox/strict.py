@@ -33,15 +33,18 @@ def enter_namespaces(policy: Policy) -> list[Layer]:
     ]
 
 
-def confine_template(policy: Policy, here: str) -> list[Layer]:
-    """The file rules, then the system calls: those forbid what the others are made of."""
+def confine_template(policy: Policy, here: str, *, own_ipc: bool) -> list[Layer]:
+    """The file rules, then the system calls: those forbid what the others are made of.
+
+    own_ipc   it is in an IPC namespace of its own; else what that would keep apart is denied.
+    """
     layers = _landlock(policy, here)
     if policy.pid_namespace:
         # It keeps its capabilities for the namespaces of its runners, and each of those gives them up.
         layers += [apply("pid_namespace", namespaces.try_pid), Applied("no_capabilities")]
     else:
         layers.append(apply("no_capabilities", identity.drop_capabilities))
-    return [*layers, *_seccomp(policy)]
+    return [*layers, *_seccomp(policy, own_ipc)]
 
 
 def _landlock(policy: Policy, here: str) -> list[Layer]:
@@ -122,7 +125,7 @@ def _tcp_is_denied() -> None:
     check(number == errno.EACCES, "the ban of TCP")
 
 
-def _seccomp(policy: Policy) -> list[Layer]:
+def _seccomp(policy: Policy, own_ipc: bool) -> list[Layer]:
     names = ["system_calls_denied", "sockets_denied"]
     try:
         machine = seccomp.here()
@@ -132,19 +135,20 @@ def _seccomp(policy: Policy) -> list[Layer]:
                 network=policy.network,
                 unix_sockets=policy.unix_sockets,
                 pid_namespace=policy.pid_namespace,
+                own_ipc=own_ipc,
             )
         )
     except OSError as error:
         reason = error.strerror or str(error)
         return [Refused(name, reason) for name in names]
     return [
-        apply("system_calls_denied", lambda: _calls_are_denied(machine)),
+        apply("system_calls_denied", lambda: _calls_are_denied(machine, own_ipc)),
         apply("sockets_denied", lambda: _sockets_are_denied(policy)),
     ]
 
 
-def _calls_are_denied(machine: seccomp.Machine) -> None:
-    for name in ("io_uring_setup", "ptrace", "keyctl"):
+def _calls_are_denied(machine: seccomp.Machine, own_ipc: bool) -> None:
+    for name in ("io_uring_setup", "ptrace", "keyctl", *(() if own_ipc else ("shmget",))):
         number = linux.try_syscall(machine.numbers[name], -1, 0, 0, 0)
         check(number == errno.EPERM, f"the ban of {name}")
 

@@ -205,3 +205,24 @@ def who(job):
         "status": {name: status[name] for name in ("Seccomp", "NoNewPrivs", "CapEff", "CapPrm")},
         "namespaces": {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in kinds},
     }
+
+
+@processor("work", name="of_the_whole_host")
+def of_the_whole_host(job):
+    """What becomes of asking for shared memory, semaphores and queues that are not there: names of errnos."""
+    import ctypes
+    import errno
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    calls = {
+        "shmget": (0x4F78_6865, 1, 0),
+        "semget": (0x4F78_6865, 1, 0),
+        "msgget": (0x4F78_6865, 0),
+        "mq_open": (b"/oxherd-is-not-there", 0),
+    }
+    became = {}
+    for name, arguments in calls.items():
+        ctypes.set_errno(0)
+        getattr(libc, name)(*arguments)
+        became[name] = errno.errorcode.get(ctypes.get_errno(), "done")
+    return became

@@ -66,6 +66,16 @@ def test_layers_that_are_only_wanted_are_no_reason_to_refuse(confined: Confined)
     assert "the host forbids it: Operation not permitted" in refused["network_namespace"]
 
 
+def test_what_an_ipc_namespace_keeps_apart_is_denied_where_there_is_none(confined: Confined):
+    """Shared memory and queues of the whole host have no file whose rules would hold."""
+    lacking = confined(host_without={"unshare"}).runner()
+    assert set(lacking.run("of_the_whole_host").values()) == {"EPERM"}
+
+    runner, layers = fork(confined())
+    if "ipc_namespace" in layers:
+        assert set(runner.run("of_the_whole_host").values()) == {"ENOENT"}  # allowed, and its own
+
+
 @pytest.mark.parametrize(
     ("policy", "absent"),
     [({"network": True}, {"tcp_denied", "network_namespace"}), ({"unix_sockets": True}, set())],

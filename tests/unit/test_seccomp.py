@@ -47,7 +47,7 @@ def verdict(program: bytes, machine: Machine, number: int, *arguments: int, arch
 
 
 def filter_of(machine: Machine, **allowed: bool) -> bytes:
-    closed = {"network": False, "unix_sockets": False, "pid_namespace": False}
+    closed = {"network": False, "unix_sockets": False, "pid_namespace": False, "own_ipc": False}
     return seccomp.program(machine, **(closed | allowed))
 
 
@@ -64,6 +64,15 @@ def test_every_name_on_the_list_is_denied(machine: Machine):
         if name not in judged:
             assert verdict(filter_of(machine), machine, number) != ALLOWED, name
     assert verdict(filter_of(machine), machine, machine.numbers["clone3"]) == errno.ENOSYS
+
+
+@MACHINES
+def test_what_has_a_number_for_the_whole_host_passes_only_in_an_ipc_namespace(machine: Machine):
+    """Nothing else of the list does."""
+    opened = filter_of(machine, own_ipc=True)
+    for name in machine.numbers.keys() - {"ioctl", "socketpair", "clone", "prlimit64"}:
+        passes = verdict(opened, machine, machine.numbers[name], 0) == ALLOWED
+        assert passes == (name in seccomp.IPC), name
 
 
 @MACHINES
