@@ -134,23 +134,34 @@ class Pool:
         self._looking = True
         try:
             now = self._clock()
-            for seat in self.seats:
-                self._see(seat)
+            held = sum(self._see(seat) for seat in self.seats)
             settle(self.slots, [seat.share for seat in self.seats], now - self._settled_at)
             self._settled_at = now
-            surplus = self._take_away()
-            short = self._serve()
-            self._open_the_rest()
-            self._make_room(short)
-            self._keep_back(surplus > 0, short)
+            short = [(seat, missing) for seat in self.seats if (missing := self._missing(seat))]
+            surplus = 0
+            if held != self.slots or (short and any(self._may_shut(seat) for seat in self.seats)):
+                surplus, short = self._deal(short)
+            self._keep_back(surplus > 0, bool(short))
         finally:
             self._looking = False
 
-    def _see(self, seat: Seat) -> None:
+    def _see(self, seat: Seat) -> int:
         member, share = seat.member, seat.share
         self._count(seat)
         share.wants, share.keeps = member.wants(), member.keeps()
         share.used = seat.held - seat.spare - (0 if share.keeps else member.barren())
+        stranded = member.unplaced()
+        more = max(0, stranded - member.coming()) if stranded else 0
+        share.needs = seat.held + more if more else 0
+        return seat.held
+
+    def _deal(self, claims: list[tuple[Seat, int]]) -> tuple[int, list[tuple[Seat, int]]]:
+        """By how many there are too many still; and who goes short, and could do with how many."""
+        surplus = self._take_away()
+        short = self._serve(claims)
+        self._open_the_rest()
+        self._make_room(short)
+        return surplus, short
 
     @staticmethod
     def _count(seat: Seat) -> None:
@@ -177,14 +188,10 @@ class Pool:
             surplus -= 1
         return surplus
 
-    def _serve(self) -> list[tuple[Seat, int]]:
+    def _serve(self, claims: list[tuple[Seat, int]]) -> list[tuple[Seat, int]]:
         """Who goes short gets what there is; who still does, and how many it could do with."""
-        claims = [
-            (self._rank(seat), seat, missing) for seat in self.seats if (missing := self._missing(seat))
-        ]
-        claims.sort(key=lambda claim: claim[0])
         short = []
-        for _, seat, missing in claims:
+        for seat, missing in sorted(claims, key=lambda claim: self._rank(claim[0])):
             while missing > 0 and self._give(seat):
                 missing -= 1
             if missing:
@@ -194,8 +201,8 @@ class Pool:
     @staticmethod
     def _rank(seat: Seat) -> tuple[bool, bool, float]:
         """Jobs that hold a lock first, then minimums, then who has the least of what it is entitled to."""
-        below = seat.held < seat.share.floor
-        return not seat.member.unplaced(), not below, (seat.held - seat.share.entitled) / seat.share.weight
+        share = seat.share
+        return not share.needs, seat.held >= share.floor, (seat.held - share.entitled) / share.weight
 
     @staticmethod
     def _missing(seat: Seat) -> int:
@@ -203,8 +210,6 @@ class Pool:
         be a single job. -1: it goes short, but those that it was given last are not ready yet.
         """
         member, share = seat.member, seat.share
-        if unplaced := member.unplaced():
-            return max(0, unplaced - member.coming())
         if seat.held < share.floor:
             return share.floor - seat.held
         if not share.wants or seat.spare or seat.held >= share.entitled:
@@ -263,11 +268,11 @@ class Pool:
             return True
         return seat.held > max(seat.share.entitled, seat.share.floor) and bool(seat.member.barren())
 
-    def _keep_back(self, surplus: bool, short: list[tuple[Seat, int]]) -> None:
+    def _keep_back(self, surplus: bool, short: bool) -> None:
         """Who has more than its part fetches no more than that while another goes short."""
         for seat in self.seats:
             before = seat.kept_back
             over = seat.held > max(seat.share.entitled, seat.share.floor)
-            seat.kept_back = surplus or (over and any(each is not seat for each, _ in short))
+            seat.kept_back = surplus or (over and short)  # who goes short does not have too many
             if before and not seat.kept_back and seat.share.wants and seat.spare:
                 seat.member.kick()

@@ -28,6 +28,7 @@ class Share(msgspec.Struct, kw_only=True, eq=False):
     used              slots that are at work for it, or may be in a moment: jobs were asked for.
     wants             there may be jobs for which it would use more.
     keeps             its minimum is kept for it, even while it has nothing to do.
+    needs             so many it must have: jobs of it hold a lock, and have no runner.
 
     entitled          so many slots it may hold while others want some.
     """
@@ -37,6 +38,7 @@ class Share(msgspec.Struct, kw_only=True, eq=False):
     used: int = 0
     wants: bool = False
     keeps: bool = True
+    needs: int = 0
     entitled: int = 0
     part: float = 0.0
     lag_s: float = 0.0  # slot-seconds it had less than its part
@@ -46,7 +48,7 @@ class Share(msgspec.Struct, kw_only=True, eq=False):
     @property
     def floor(self) -> int:
         """So many slots nobody else gets."""
-        return self.minimum if self.keeps else 0
+        return max(self.minimum if self.keeps else 0, self.needs)
 
 
 def settle(slots: int, shares: Sequence[Share], passed_s: float) -> None:

@@ -248,6 +248,28 @@ def test_a_master_is_ready_though_one_of_its_queues_has_no_slot_yet(
     assert slots_of(known()) == {"red": 1, "blue": 0}
 
 
+def test_a_job_that_a_full_pool_cannot_take_is_for_another_master_at_once(
+    start, oxherd, configure, ask, red, blue, raw, tmp_path
+):
+    """The marker that the full one watches all the same, and pops, is put back."""
+    configure(1, red="", blue="")
+
+    def waits(run):
+        known = json.loads(ask("ctl", "snapshot", "--pid", str(run.pid)))
+        return all(each["fetched_ago_ms"] for each in known["queues"])
+
+    full = start()
+    until(lambda: waits(full), "there is nothing to fetch")
+    red.add("any", {"until": str(tmp_path / "never")})
+    until(lambda: active(raw, "red") == [1], "the pool is full")
+    idle = oxherd("--queue", "blue", "--concurrency", "1", **TARGET)
+    idle.until("master.started")
+    until(lambda: waits(idle), "there is nothing to fetch")
+    for _ in range(5):  # who waited first gets the marker first
+        assert blue.result(blue.add("any", {}), timeout_ms=2_000)[0] == "blue"
+    assert active(raw, "red") == [1]
+
+
 def test_ps_shows_whom_each_slot_works_for_now(start, configure, ask, red, blue, raw, tmp_path):
     configure(2, red="pool = { weight = 3 }", blue="pool = { minimum = 1 }")
     red.add("any", {"until": str(tmp_path / "never")})

@@ -83,6 +83,7 @@ class Queue:
         self.world, self._kind = world, kind
         self.waiting, self.running, self.idle, self.births, self.leaving = 0, 0, 0, 0, 0
         self.calls = []
+        self.stranded = 0  # fetched, and without a runner
         self.hungry, self.quiet, self.kicked, self.no_runner_lives = True, False, False, False
         self.seat = world.pool.join(self, Share(weight=weight, minimum=minimum))
 
@@ -103,7 +104,7 @@ class Queue:
         return self.births
 
     def unplaced(self):
-        return 0
+        return self.stranded
 
     def wants(self):
         return self.hungry and not self.quiet
@@ -337,6 +338,19 @@ def test_for_one_job_one_slot_is_shut_however_often_it_is_looked():
     for _ in range(3):
         world.pool.look()
     assert (red.idle, red.leaving) == (3, 1)
+
+
+def test_a_job_that_is_fetched_and_has_no_runner_is_before_all_others():
+    """It was to run alone, and its queue's slots have gone to others meanwhile."""
+    world = World(2)
+    red, blue = world.queue(weight=100), world.queue()
+    red.add(100)
+    world.settle()
+    assert red.running == 2
+    blue.stranded = 1
+    red.ended()
+    world.turn()
+    assert (red.held(), blue.idle) == (1, 1)
 
 
 def test_a_quiet_queue_gives_its_share_to_the_others_and_has_it_back():
