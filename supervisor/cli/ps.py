@@ -14,6 +14,7 @@ from supervisor.cli.command import Common, command
 from supervisor.cli.render import as_json, out
 from supervisor.cli.slots_view import (
     pool_line,
+    proof_line,
     queues_table,
     redis_line,
     slots_table,
@@ -50,8 +51,8 @@ def ps(common: Common, pid: int | None, trees: bool) -> int:
             out(as_json(found))
             continue
         width = shutil.get_terminal_size((WIDE, 24)).columns if sys.stdout.isatty() else WIDE
-        lines = [title_line(found, width), redis_line(found, width), *spares_line(found, width)]
-        lines += pool_line(found, width)
+        lines = [title_line(found, width), redis_line(found, width), *proof_line(found, width)]
+        lines += [*spares_line(found, width), *pool_line(found, width)]
         lines += ["", *queues_table(found, width), ""]
         lines += [line for line, _ in slots_table(found["slots"], width, trees=trees, plain=not_utf8())]
         out(("\n" if number else "") + "\n".join(lines))

@@ -15,6 +15,7 @@ Known = Mapping[str, Any]
 
 UNKNOWN: Final = "-"
 BAR: Final = 10
+PROGRESS: Final = BAR + len(" 100%")
 LEAST_WIDTH: Final = 60
 _PHASES: Final = {"starting": "start", "leaving": "leave"}
 _SIZES: Final = ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "K"))
@@ -67,10 +68,10 @@ def progress(value: Any, *, plain: bool = False) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-        return clipped(clean(value if isinstance(value, str) else str(value)), BAR + 4)
+        return clipped(clean(value if isinstance(value, str) else str(value)), PROGRESS)
     full = int(value * BAR / 100)
     bar = ("#" if plain else "█") * full + ("." if plain else "░") * (BAR - full)
-    return f"{bar} {value:.0f}%"
+    return f"{bar} {value if value == 100 else min(99, round(value)):.0f}%"  # 100 is all of it
 
 
 def job_text(job: Known | None) -> str:
@@ -133,7 +134,7 @@ def columns(*, plain: bool = False) -> list[Column]:
         Column("JOB", 12, lambda row: job_text(row.job), right=False, grows=True),
         Column(
             "PROGRESS",
-            BAR + 4,
+            PROGRESS,
             _of_job(lambda job: progress(job["progress"], plain=plain)),
             right=False,
             from_width=79,
@@ -232,6 +233,13 @@ def redis_line(known: Known, width: int) -> str:
     else:
         heard = f"answered {span(ago)} ago" if ago is not None else "connected"
     return fitted(f"redis {clean(redis['address'])}: {heard}", width)
+
+
+def proof_line(known: Known, width: int) -> Iterator[str]:
+    """Why no jobs are taken, if they are not: the judgement of `status --check`."""
+    proof = known.get("proof") or {}
+    if not proof.get("ok", True):
+        yield fitted(f"takes no jobs: {clean(proof['why'])}", width)
 
 
 def spares_line(known: Known, width: int) -> Iterator[str]:

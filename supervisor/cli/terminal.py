@@ -6,12 +6,15 @@ Whatever ends us but SIGKILL, the cursor, the keys and the old screen come back;
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import select
 import signal
 import sys
 import termios
 import tty
+from collections import deque
 from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -33,10 +36,23 @@ KEYS: Final = {
     "\n": "enter",
     "\x04": "q",
 }
-LONGEST_KEY: Final = 32
+_KEY: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|.", re.DOTALL)
+_UNFINISHED: Final = re.compile(r"\x1b(\[[0-?]*[ -/]*|O)?\Z")  # an arrow's first bytes, or the key Escape
+REST_WITHIN_S: Final = 0.05  # ssh may cut a key in two
+MOST_READ: Final = 1024
 ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 Line = tuple[str, str]  # the text, and a style
+
+
+def split_keys(text: str) -> tuple[list[str], str]:
+    """The keys in what was read, and what may be the beginning of one more; what is no key is left out.
+
+    A key that is held down, or a slow line, brings several at once.
+    """
+    rest = found[0] if (found := _UNFINISHED.search(text)) is not None else ""
+    names = (KEYS.get(key, key) for key in _KEY.findall(text.removesuffix(rest)))
+    return [name for name in names if name[0] != "\x1b"], rest
 
 
 class Terminal:
@@ -48,6 +64,8 @@ class Terminal:
         self._handlers: dict[signal.Signals, Any] = {}
         self._wake_read, self._wake_write = -1, -1
         self._plain = "NO_COLOR" in os.environ
+        self._ahead: deque[str] = deque()  # keys that were read with the one before
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._fd)
@@ -96,15 +114,29 @@ class Terminal:
 
     def key(self, within_s: float) -> str:
         """The next key; empty when none comes in time, or the size has changed."""
+        if self._ahead:
+            return self._ahead.popleft()
         ready, _, _ = select.select([self._fd, self._wake_read], [], [], max(0.0, within_s))
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
         if self._fd not in ready:
             return ""
-        text = os.read(self._fd, LONGEST_KEY).decode("utf-8", "replace")
+        text = self._read()
         if not text:
             return "q"  # nobody is at the other end any more
-        return KEYS.get(text, text[:1] if text[0] != "\x1b" else "")
+        keys, rest = split_keys(text)
+        while rest and select.select([self._fd], [], [], REST_WITHIN_S)[0] and (more := self._read()):
+            found, rest = split_keys(rest + more)
+            keys += found
+        self._ahead.extend([*keys, "escape"] if rest == "\x1b" else keys)
+        return self._ahead.popleft() if self._ahead else ""
+
+    def _read(self) -> str:
+        """What has been typed; empty at the end, and never for half a letter."""
+        while data := os.read(self._fd, MOST_READ):
+            if text := self._decoder.decode(data):
+                return text
+        return ""
 
     def draw(self, lines: Sequence[Line]) -> None:
         """A whole screen, in one write so that it does not flicker."""

@@ -14,6 +14,7 @@ from supervisor.cli.slots_view import (
     Row,
     fitted,
     pool_line,
+    proof_line,
     queues_table,
     redis_line,
     rows_of,
@@ -35,10 +36,13 @@ HELP: Final = (
     "  m                   the next master of this host",
     "  q, Ctrl-C           end; the jobs go on",
     "",
-    "  CPU% of one core since the last look; MEM: RssAnon of the runner and all below it;",
-    "  RUNS: how long the job has run; LOCK: how long its lock is still trusted; - is not known.",
-    "  A wider terminal shows more: GEN, CPU time, PSS, FILES, READ, WRIT, PROC, THR, AGE, JOBS.",
+    "  CPU%  of one core, since the last look",
+    "  MEM   RssAnon of the runner and all below it",
+    "  RUNS  how long the job has run     LOCK  how long its lock is still trusted",
+    "  -     is not known; a wider terminal shows more: GEN, CPU time, PSS, FILES,",
+    "        READ, WRIT, PROC, THR, AGE, JOBS",
 )
+MORE_LINE: Final = "there is more below: down, page down; escape goes back"
 KEYS_LINE: Final = "q end  ? help  s sort  t tree  x stack  p quiet  + - slots  c cancel  m master"
 SORTS: Final[Mapping[str, Callable[[Known], Any]]] = {
     "slot": lambda slot: slot["number"],
@@ -170,10 +174,11 @@ class Screen:
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Exactly what fits."""
-        bottom = self._bottom(width)
         if self._known is None:
-            return [("no master is known yet", ""), bottom]
+            return [("no master is known yet", ""), self._bottom(width, False)]
         head = self._head(self._known, width, max(3, height // 2))
+        if self._pages is not None:
+            head = head[:2]  # the page needs the room
         room = max(1, height - len(head) - 1)
         if self._pages is not None:
             body: list[Line] = [
@@ -181,20 +186,24 @@ class Screen:
             ]
         else:
             body = self._body(width, room)
+        bottom = self._bottom(width, self._pages is not None and len(body) > room)
         body = body[:room]
         lines = [*head, *body, *[("", "")] * (room - len(body))]
         return [*lines[: height - 1], bottom]
 
-    def _bottom(self, width: int) -> Line:
+    def _bottom(self, width: int, more: bool) -> Line:
         if self._waiting is not None:
             return fitted(self._waiting.confirm, width), "bold"
-        return (fitted(self.message, width), "bold") if self.message else (fitted(KEYS_LINE, width), "dim")
+        if self.message:
+            return fitted(self.message, width), "bold"
+        return fitted(MORE_LINE if more else KEYS_LINE, width), "dim"
 
     def _head(self, known: Known, width: int, most: int) -> list[Line]:
         redis_style = "" if known["redis"]["connected"] else "red"
         lines: list[Line] = [
             (fitted(f"{title_line(known, width)}{self.others}", width), "bold"),
             (redis_line(known, width), redis_style),
+            *((line, "red") for line in proof_line(known, width)),
             *((line, "") for line in spares_line(known, width)),
             *((line, "") for line in pool_line(known, width)),
             ("", ""),

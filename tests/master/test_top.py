@@ -126,6 +126,11 @@ def test_top_shows_the_slots_acts_by_keys_and_leaves_the_terminal_as_it_was(work
     terminal.press("Escape")
     terminal.shows("PROGRESS")
 
+    terminal.press("Down", "Up", "Down", "Up", "x")  # all at once, as a slow line brings them
+    terminal.shows("in runner")
+    terminal.press("Escape")
+    terminal.shows("PROGRESS")
+
     terminal.press("+")
     terminal.shows("work has 4 slots")
     terminal.press("p")

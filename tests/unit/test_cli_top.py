@@ -10,8 +10,9 @@ import pytest
 
 from supervisor.cli.recommend import Known, _limits_of, _lines
 from supervisor.cli.render import columns_of
-from supervisor.cli.slots_view import size, slots_table
-from supervisor.cli.top_screen import HELP, KEYS_LINE, Screen
+from supervisor.cli.slots_view import progress, size, slots_table
+from supervisor.cli.terminal import split_keys
+from supervisor.cli.top_screen import HELP, KEYS_LINE, MORE_LINE, Screen
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/top.md").read_text(encoding="utf-8")
 JOB = {
@@ -96,6 +97,18 @@ def test_what_is_not_known_is_a_dash_and_never_a_zero():
     assert size(0) == "0"
 
 
+def test_a_job_that_is_done_with_its_work_has_a_full_bar_and_all_its_digits():
+    done = {**SLOT, "jobs": [{**JOB, "progress": 100}]}
+    for width in (79, 80, 200):
+        assert slots_of(done, width).endswith("██████████ 100%")
+    assert progress(99.7) == "█████████░ 99%"
+    assert progress(0) == "░░░░░░░░░░ 0%"
+
+
+def slots_of(slot: dict, width: int) -> str:
+    return "\n".join(line for line, row in slots_table([slot], width) if row is not None)
+
+
 def test_words_of_strangers_move_no_cursor():
     evil = {
         **SLOT,
@@ -125,6 +138,13 @@ def test_who_is_kept_ready_is_told_when_there_is_somebody():
     assert "kept ready: 4200 spare, 15M" in text_of(screen_of(known))
 
 
+def test_who_takes_no_jobs_says_so_and_why():
+    well = {**KNOWN, "proof": {"ok": True, "alive": True, "why": "", "line": "1/2 busy"}}
+    assert "takes no jobs" not in text_of(screen_of(well))
+    stopping = {**KNOWN, "proof": {**well["proof"], "ok": False, "why": "the master is stopping"}}
+    assert "takes no jobs: the master is stopping" in text_of(screen_of(stopping))
+
+
 def test_a_cancel_is_asked_for_only_after_a_yes():
     screen = screen_of(KNOWN)
     assert screen.press("c") is None
@@ -142,6 +162,40 @@ def test_the_choice_stays_with_its_job_when_the_order_changes():
     screen.press("up")
     screen.take({**KNOWN, "slots": [busier, SLOT, EMPTY]})
     assert screen.press("x").args["id"] == "17"
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "rest"),
+    [
+        ("jjc", ["j", "j", "c"], ""),
+        ("\x1b[B\x1b[B\x1bOAx", ["down", "down", "up", "x"], ""),
+        ("\x1b[6~\r", ["page down", "enter"], ""),
+        ("\x1b[1;5C\x1bOPq", ["q"], ""),  # keys that mean nothing here
+        ("j\x1b", ["j"], "\x1b"),  # Escape, or what an arrow begins with
+        ("j\x1b[", ["j"], "\x1b["),
+        ("\x1b[6", [], "\x1b[6"),
+        ("\x1bq", ["escape", "q"], ""),
+        ("ä牛", ["ä", "牛"], ""),
+    ],
+)
+def test_keys_that_come_together_are_all_pressed(text, keys, rest):
+    assert split_keys(text) == (keys, rest)
+
+
+def test_the_keys_are_told_on_one_screen_and_a_longer_page_says_that_it_goes_on():
+    known = {**KNOWN, "queues": [{**QUEUE, "name": f"queue {n}"} for n in range(6)]}
+    screen = screen_of(known)
+    screen.press("?")
+    text = text_of(screen)
+    assert all(line in text for line in HELP)
+    assert KEYS_LINE in text
+    screen.show([f"line {n}" for n in range(40)])
+    assert "line 20" in text_of(screen)
+    assert MORE_LINE in text_of(screen)
+    for _ in range(3):
+        screen.press("page down")
+    assert "line 39" in text_of(screen)
+    assert MORE_LINE not in text_of(screen)
 
 
 def test_the_page_names_every_key_and_no_other():
