@@ -175,22 +175,22 @@ def test_retries_and_delayed_jobs_of_one_queue_come_through_while_another_is_ful
 def test_a_slot_that_goes_to_a_queue_of_another_kind_gets_another_runner_and_there_are_never_more(
     start, configure, queues, red, blue
 ):
-    configure(
-        2, red="", blue='[queue.blue.policy]\nprofile = "none"', green="[queue.green.policy]\nfresh = true"
-    )
-    run = start()
-    most = 0
+    none, fresh = '[queue.blue.policy]\nprofile = "none"', "[queue.green.policy]\nfresh = true"
+    configure(2, red="", blue=none, green=fresh)
+    run, there = start(), []
 
     def finished(count):
-        nonlocal most
-        most = max(most, len(run.runners()))
-        return all(done(each) == count for each in queues.values())
+        there.append(len(run.runners()))
+        return done(red) == done(blue) == count
 
     for turn in (1, 2):
-        for each in queues.values():
-            add(each, 4, s=0.02)
+        there.clear()
+        until(lambda: len(run.runners()) == 2, "both slots have a runner, and nobody is leaving")
+        add(red, 4, s=0.02), add(blue, 4, s=0.02)
         until(lambda turn=turn: finished(4 * turn), "all are done")
-    assert most <= 3  # a fresh slot's next runner is born while its job runs
+        assert max(there) == 2
+        add(queues["green"], 4)  # a fresh slot's next runner is born while its job runs
+        until(lambda turn=turn: done(queues["green"]) == 4 * turn, "all are done")
     pids = [{job.returned[1] for job in each.jobs("completed")} for each in queues.values()]
     assert not (pids[0] & pids[1] or pids[0] & pids[2] or pids[1] & pids[2])
     assert len(pids[2]) == 8
