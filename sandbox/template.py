@@ -13,6 +13,7 @@ Control link, one JSON object a packet. From the master: `load` once, then `fork
 from __future__ import annotations
 
 import array
+import faulthandler
 import gc
 import inspect
 import os
@@ -20,7 +21,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -122,7 +123,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         ours = open_fds()
         _look_like_the_users_program()
         load_targets = partial(_load, targets, hooks=packet.get("hooks", False))
-        processors = [] if packet.get("bare") else load_targets()
+        processors = [] if packet.get("bare") else _with_last_words(load_targets)
         threads.check()
     except IsolationFailed:
         return None
@@ -186,6 +187,15 @@ def _load(targets: Sequence[tuple[str, str | None]], *, hooks: bool) -> list[Pro
     processors = load_hooks(targets) if hooks else load(targets)
     _import_asyncio_if_wanted(processors)
     return processors
+
+
+def _with_last_words(load: Callable[[], list[Processor]]) -> list[Processor]:
+    """I10: a crash in C while it is imported is told with its lines, on stderr, which the master shows."""
+    faulthandler.enable()
+    try:
+        return load()
+    finally:
+        faulthandler.disable()  # a runner has its own (faults.py)
 
 
 def _import_asyncio_if_wanted(processors: Sequence[Processor]) -> None:

@@ -21,6 +21,7 @@ import msgspec
 from sandbox.policy import Limits, Policy
 from sandbox.wire import MAX_CONTROL
 from supervisor.errors import SandboxError, TemplateFailed
+from supervisor.master.evidence import trimmed
 from supervisor.master.output import OutputPipe
 from supervisor.master.plan import Target
 from supervisor.master.spawning import TemplateProcess, spawn
@@ -29,6 +30,8 @@ from supervisor.observe.log import get
 log = get("template")
 
 NONE_TAKEN: Final = "No job was taken from any queue."
+# In the stack of a crash there are five of these for each module on the way to the line that crashed.
+IMPORTING: Final = '  File "<frozen importlib._'
 END_WITHIN_S: Final = 1.0  # a template that has closed its link and lives on is killed then
 
 
@@ -112,7 +115,8 @@ class Template:
             self._outputs.append(OutputPipe(self._loop, fd, lambda text, s=stream: self._line(s, text)))  # type: ignore[misc]
 
     def _line(self, stream: str, text: str) -> None:
-        self._last_words.append(text)
+        if not text.startswith(IMPORTING):
+            self._last_words.append(text)
         self._on_line(stream, text)
 
     async def load(
@@ -156,7 +160,7 @@ class Template:
         for output in self._outputs:
             output.drain()
         names = " ".join(target.name for target in self.targets)
-        words = traceback.rstrip() or "\n".join(self._last_words)
+        words = traceback.rstrip() or trimmed("\n".join(self._last_words))
         shown = "".join(f"\n  | {line}" for line in words.splitlines())
         return TemplateFailed(
             f"cannot load {names}: {cause}\n{NONE_TAKEN}" + (shown and f" What it said:{shown}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import psutil
 import pytest
@@ -232,6 +233,15 @@ def test_a_module_that_cannot_be_imported_fails_the_start_with_its_traceback(oxh
     assert "ZeroDivisionError" in said and "broken_at_import.py" in said and "No job was taken" in said
     assert "supervisor/" not in said, "the user's traceback, not ours"
     assert queue.state(job.id) == "waiting"
+
+
+def test_i10_an_import_that_crashes_in_c_is_told_with_the_line_that_crashed(oxherd):
+    run = oxherd(target="crash_at_import")
+    assert run.ended() == 2
+    said = "\n".join(run.other)
+    assert "cannot load crash_at_import: the template ended with signal SIGSEGV" in said
+    assert re.search(r'^  \|   File ".*/crash_at_import.py", line 5 in <module>$', said, re.MULTILINE), said
+    assert "frozen importlib" not in said and "/sandbox/" not in said
 
 
 def test_a_module_that_is_not_there_is_named(oxherd, queue):
