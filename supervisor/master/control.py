@@ -196,6 +196,15 @@ def _read(line: bytes) -> dict[str, Any] | str:
     return asked
 
 
+def only(asked: dict[str, Any], **kinds: type) -> None:
+    """Each member is known, and of its kind. Raises `UsageError`."""
+    for name, value in asked.items():
+        if name not in kinds:
+            raise UsageError(f"this verb takes no {name[:60]!r}; it takes {', '.join(kinds) or 'nothing'}")
+        if value is not None and type(value) is not kinds[name]:  # a bool is no int here
+            raise UsageError(f"{name} must be of the kind {kinds[name].__name__}")
+
+
 def listening_socket(path: Path) -> socket.socket:
     """A socket at `path`, however long that is: a unix address has room for 107 bytes only.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sandbox.wire import Kind
 from supervisor.errors import UsageError
 from supervisor.master.attempt import Attempt
-from supervisor.master.control import Verb
+from supervisor.master.control import Verb, only
 from supervisor.master.evidence import trimmed
 from supervisor.master.killing import descendants_of
 from supervisor.master.messages import Told
@@ -146,18 +146,21 @@ class Looking:
     # --- verbs ------------------------------------------------------------------------------------------
 
     async def _look_verb(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return await self.look(all_dear=asked.get("dear") is True)
+        only(asked, dear=bool)
+        return await self.look(all_dear=bool(asked.get("dear")))
 
     async def _needs_verb(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What attempts have used since the start (needs.py), by queue."""
+        only(asked)
         queues = {worker.keys.name: worker.needs.plain() for worker in self._master.workers}
         return {"started_on": self._master.started_on, "queues": queues}
 
     async def _stack_verb(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The stacks of all threads of the runner that has this job: `found` is False when none has it."""
+        only(asked, queue=str, id=str)
         queue, job_id = asked.get("queue"), asked.get("id")
-        if not isinstance(queue, str) or not isinstance(job_id, str):
-            raise UsageError("the verb stack needs the queue and the id of a job, as texts")
+        if queue is None or job_id is None:
+            raise UsageError("stack needs the queue and the id of a job")
         for worker in self._master.workers:
             attempt = worker.dispatcher.attempts.get(job_id)
             if worker.keys.name != queue or attempt is None or attempt.runner is None:

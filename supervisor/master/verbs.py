@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from supervisor.errors import MasterRefused, UsageError
-from supervisor.master.control import Verb
+from supervisor.errors import JobNotFound, MasterRefused, UsageError
+from supervisor.master.control import Verb, only
 from supervisor.master.looking import Looking
 from supervisor.master.signals import Request
 from supervisor.master.snapshot import snapshot
@@ -120,7 +120,12 @@ class Verbs:
         if redis is None:
             raise MasterRefused("the master is not connected yet; nothing was cancelled")
         request = new_request(asked.get("reason") or "", asked.get("by") or "the control socket", now_ms)
-        code = await redis.execute(CancelJob(worker.keys, asked["id"], request, now_ms))
+        try:
+            code = await redis.execute(CancelJob(worker.keys, asked["id"], request, now_ms))
+        except JobNotFound:
+            raise MasterRefused(
+                f"queue {asked['queue']!r} has no job {asked['id']!r}; nothing was cancelled"
+            ) from None
         return {"id": asked["id"], "state": "cancelled" if code == FAILED_BY_IT else "asked"}
 
     def _refuse_while_stopping(self) -> None:
@@ -135,12 +140,3 @@ def _refuse_beyond(who: str, slots: int, by: int, bounds: tuple[int, int]) -> No
             f"{who} has {slots} slots, and may have {least} to {most}; nothing was changed (quiet fetches "
             "nothing and keeps the slots)"
         )
-
-
-def only(asked: dict[str, Any], **kinds: type) -> None:
-    """Each member is known, and of its kind. Raises `UsageError`."""
-    for name, value in asked.items():
-        if name not in kinds:
-            raise UsageError(f"this verb takes no {name[:60]!r}; it takes {', '.join(kinds) or 'nothing'}")
-        if value is not None and (not isinstance(value, kinds[name]) or isinstance(value, bool)):
-            raise UsageError(f"{name} must be of the kind {kinds[name].__name__}")

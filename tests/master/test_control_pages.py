@@ -75,3 +75,28 @@ def test_every_verb_of_the_page_on_control_does_what_it_says(thumbnails, ask, tm
     for line in sorted(lines, key=lambda line: line == "stop"):
         ask("ctl", *line.split())
     assert thumbnails.ended() == 0
+
+
+def test_the_page_names_every_verb_of_the_socket_and_each_refuses_what_it_does_not_know(thumbnails, tmp_path):
+    def said(question: dict[str, object]) -> str:
+        argv = [
+            sys.executable,
+            "-c",
+            ASK,
+            str(tmp_path / "run" / f"{thumbnails.pid}.sock"),
+            json.dumps(question),
+        ]
+        answer = json.loads(subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout)
+        assert not answer["ok"], answer
+        return answer["error"]
+
+    verbs = said({"do": "nonsense"}).partition("there are: ")[2].split(", ")
+    page = CONTROL.read_text()
+    assert len(verbs) >= 11
+    for verb in verbs:
+        assert re.search(rf"`{verb}[` ]", page), verb
+        assert "takes no 'nonsense'" in said({"do": verb, "nonsense": 1})
+    assert said({"do": "look", "dear": 1}) == "dear must be of the kind bool"
+    nobody = {"queue": "thumbnails", "id": "77"}
+    assert said({"do": "cancel", **nobody}) == "queue 'thumbnails' has no job '77'; nothing was cancelled"
+    assert said({"do": "stack", "queue": "thumbnails"}) == "stack needs the queue and the id of a job"
