@@ -82,9 +82,9 @@ local function read_outcomes(call, queue)
     local outcome
     outcome, at = read_outcome(queue, at)
     local number, key = #outcomes + 1, outcome.key
-    outcome.position = number
+    outcome.position, outcome.lock = number, key .. ":lock"
     outcomes[number] = outcome
-    locks[number] = key .. ":lock"
+    locks[number] = outcome.lock
     oddities[2 * number] = key .. ":dependencies"
     oddities[2 * number + 1] = key .. ":unsuccessful"
   end
@@ -104,7 +104,7 @@ local function let_go(queue, outcomes)
   for _, outcome in ipairs(outcomes) do
     if outcome.let_go then
       ids[#ids + 1] = outcome.id
-      locks[#ids] = outcome.key .. ":lock"
+      locks[#ids] = outcome.lock
     end
   end
   if #ids > 0 then

@@ -3,9 +3,10 @@
 -- Jobs that the earlier sending took: their locks hold our token. Their time starts anew.
 local function find_taken(call, queue)
   for _, id in ipairs(redis.call("LRANGE", queue.active, 0, -1)) do
-    local lock = queue.prefix .. id .. ":lock"
+    local key = queue.prefix .. id
+    local lock = key .. ":lock"
     if redis.pcall("GET", lock) == call.token then
-      local row = read_job(queue, id)
+      local row = read_job(key, id)
       if row then
         redis.call("SET", lock, call.token, "PX", call.lock_ms)
         call.jobs[#call.jobs + 1] = row

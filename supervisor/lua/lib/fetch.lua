@@ -85,9 +85,8 @@ local function pop_some(call, queue, most)
   return ids
 end
 
-local function activate(call, queue, row)
-  local id = row[1]
-  local key, started = queue.prefix .. id, one_more(row[7])
+local function activate(call, queue, key, row)
+  local id, started = row[1], one_more(row[7])
   if call.limit and not row[DEFERRED] then -- a job that will only be failed takes no place in the window
     seldom().count_start(call, queue)
   end
@@ -105,9 +104,10 @@ end
 
 -- Of a job that is in `active` now. False when it is none, and off the list again.
 local function take_one(call, queue, id)
-  local row, useless = read_job(queue, id)
+  local key = queue.prefix .. id
+  local row, useless = read_job(key, id)
   if row then
-    activate(call, queue, row)
+    activate(call, queue, key, row)
     call.active = call.active and call.active + 1
     return true
   end

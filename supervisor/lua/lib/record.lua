@@ -7,18 +7,33 @@ local PLACES = {
 }
 local COMMON, ALL, DEFERRED = 7, 15, 11
 
+-- The row of a job that was added and never begun, by the order in which BullMQ and we write its hash; nothing of
+-- any other. Most jobs are such when they are taken.
+local function read_new(stored, id)
+  if #stored == 12 and stored[1] == "name" and stored[3] == "data" and stored[5] == "opts"
+    and stored[7] == "timestamp" and stored[9] == "delay" and stored[11] == "priority" then
+    return { id, stored[2], stored[4], stored[6], stored[8], stored[12], false }
+  end
+  return nil
+end
+
 -- The row; or nothing and why the job cannot be used.
-local function read_job(queue, id)
+local function read_job(key, id)
   -- All of the hash: of what HMGET were asked for most is not there, and each such field costs more than one that is.
-  local flat = redis.pcall("HGETALL", queue.prefix .. id)
-  if flat.err then
+  local stored = redis.pcall("HGETALL", key)
+  if stored.err then
     return nil, "its key is not a hash"
   end
-  local row, last = { id, false, false, false, false, false, false }, COMMON
-  for i = 1, #flat, 2 do
-    local place = PLACES[flat[i]]
+  local row = read_new(stored, id)
+  if row then
+    return row
+  end
+  local last = COMMON
+  row = { id, false, false, false, false, false, false }
+  for i = 1, #stored, 2 do
+    local place = PLACES[stored[i]]
     if place then
-      row[place] = flat[i + 1]
+      row[place] = stored[i + 1]
       last = place > COMMON and ALL or last
     end
   end
