@@ -148,7 +148,7 @@ _PACKAGES = ("supervisor", "sandbox")
 _REMEDY = """\
 Nothing was started. In this order:
   python -m pip uninstall supervisor
-  python -m pip install --force-reinstall oxherd
+  python -m pip install --force-reinstall .        # in the clone of oxherd
 To run both programs, give each a virtual environment of its own."""
 
 

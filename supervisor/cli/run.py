@@ -74,8 +74,8 @@ def run(common: Common, targets: tuple[str, ...], **rest: Any) -> int:
     if sys.platform != "linux":
         raise UsageError(
             "oxherd run needs Linux; here, run it in a container, like "
-            "docker run --rm -v .:/app -w /app -e OXHERD_REDIS_URL python:3.12 "
-            "sh -c 'pip install oxherd && oxherd run TARGET'. Every other command works here too"
+            "docker run --rm -v .:/app -v THE_CLONE:/oxherd -w /app -e OXHERD_REDIS_URL python:3.12 "
+            "sh -c 'pip install /oxherd && oxherd run TARGET'. Every other command works here too"
         )
     try:
         os.getcwd()  # where TARGETs are looked for first

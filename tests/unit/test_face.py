@@ -100,7 +100,7 @@ def test_a_foreign_package_of_our_name_is_refused_with_the_way_out(tmp_path, pac
     assert done.returncode == 2
     assert str(theirs) in done.stderr
     assert "python -m pip uninstall supervisor" in done.stderr
-    assert "python -m pip install --force-reinstall oxherd" in done.stderr
+    assert "python -m pip install --force-reinstall ." in done.stderr
     assert "Traceback" not in done.stderr
 
 

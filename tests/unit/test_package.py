@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
+import pytest
 from running import ROOT
 
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -21,3 +23,15 @@ def test_the_command_starts_a_module_that_is_installed():
     module, _, function = SETTINGS["project"]["scripts"]["oxherd"].partition(":")
     assert f"{module}.py" in WHEEL["force-include"]
     assert function in (ROOT / f"{module}.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/**/*.md", "oxherd.py", "supervisor/**/*.py"])
+def test_nobody_is_told_to_install_by_name_what_is_nowhere_by_that_name(path):
+    """It would fail, or be a stranger's. An extra of what is there already is found by its name."""
+    if "a release on PyPI" not in (ROOT / "README.md").read_text(encoding="utf-8"):
+        return
+    pages = list(ROOT.glob(path))
+    assert pages
+    for page in pages:
+        found = re.search(r"pip install[^\n#&|`]* oxherd\b", page.read_text(encoding="utf-8"))
+        assert found is None, f"{page}: {found and found[0]}"
