@@ -188,12 +188,12 @@ def test_a_full_server_still_takes_the_outcomes(sixteen, queue, raw):
 
 
 def test_a_full_server_gives_no_jobs_and_the_master_goes_on_when_there_is_room(oxherd, queue, raw):
-    run = oxherd("--concurrency", "1")
-    run.until("master.started")
-    job = queue.add("any", {}, delay_ms=50)
+    job = queue.add("any", {})
     raw.config_set("maxmemory", 1)
     try:
+        run = oxherd("--concurrency", "1")
         run.until("queue.fetch_failed")
+        assert queue.state(job.id) == "waiting"
     finally:
         raw.config_set("maxmemory", 0)
     until(lambda: queue.state(job.id) == "completed", "fetched when there is room")
