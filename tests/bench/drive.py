@@ -95,8 +95,9 @@ class DriveLoop(asyncio.BaseEventLoop):
 class Wire:
     """The socket of one runner, and the runner behind it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, permits: int) -> None:
         self._fd = fd
+        self._permits = permits
         self._sent = bytearray()
         self._said = bytearray()
         self.jobs: deque[int] = deque()
@@ -109,10 +110,14 @@ class Wire:
 
     def send(self, data: bytes) -> int:
         self._sent += data
+        ahead = 0
         while (found := take_frame(self._sent, TO_RUNNER)) is not None:
             kind, _, attempt, _ = found
             if kind is Kind.START or kind is Kind.NEXT:
                 self.jobs.append(attempt)
+                ahead += kind is Kind.NEXT
+        if ahead:
+            os.read(self._permits, ahead)
         return len(data)
 
     def recv(self, size: int) -> bytes:
@@ -202,7 +207,7 @@ class Drive:
     def _born(self, slot: Any) -> None:
         pipes = [os.pipe() for _ in range(2)]
         permits = [each.detach() for each in socket.socketpair()]
-        wire = Wire(10_000 + len(self.wires))
+        wire = Wire(10_000 + len(self.wires), os.dup(permits[1]))
         ends = Ends(wire, pipes[0][0], pipes[1][0], (), permits)  # type: ignore[arg-type]
         self.runners._register(Runner(slot, os.getpid(), 20_000 + len(self.wires), self.nursery), ends)
         wire.say(Kind.READY, b'{"layers":[],"identity":""}')
