@@ -55,8 +55,8 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if peak := _number(record, "peak_bytes"):
         resident = record.get("peak_of") == "runner"
         yield "memory", f"{_size(peak)} at most" + (", resident, with what it shares" if resident else "")
-    if ran_ms := _number(record, "ran_ms"):
-        yield "time", f"{span(ran_ms)}, CPU {span(_number(record, 'cpu_ms'))}"
+    if "ran_ms" in record:
+        yield "time", f"{span(_number(record, 'ran_ms'))}, CPU {span(_number(record, 'cpu_ms'))}"
     if runner := _number(record, "runner"):
         age, jobs = span(_number(record, "runner_age_ms")), _number(record, "runner_jobs")
         yield "runner", f"{runner}, {age} old, {jobs} {'job' if jobs == 1 else 'jobs'} before this one"

@@ -24,6 +24,7 @@ from msgspec import structs
 
 import sandbox
 from sandbox.policy import size_text, time_text
+from supervisor.master.meter import largest_resident_bytes
 from supervisor.master.verdicts import Cause, Crashed
 from supervisor.protocol.jsontext import encode
 
@@ -38,6 +39,8 @@ REASON_CHARS: Final = 4 * 1024
 RECORD_BYTES: Final = 30 * 1024  # one record; all of a job are bounded by lua/lib/verdict.lua
 ROW_CHARS: Final = 400
 ROWS_OF_OUTPUT: Final = 5
+# Known of whoever had a runner: 0 is what they were.
+MAY_BE_NOTHING: Final = frozenset({"cpu_ms", "ran_ms", "runner_age_ms", "runner_jobs"})
 
 NOBODY: Final = "nobody of ours"
 KERNEL: Final = "the kernel"
@@ -84,8 +87,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         """One JSON object on one line, at most RECORD_BYTES: output and stack give way."""
         known: dict[str, Any] = {"cause": cause, "reason": _cut(reason, REASON_CHARS), **further}
         known |= {
-            name: value for name in self.__struct_fields__ if (value := getattr(self, name)) not in ("", 0)
+            name: value
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) not in ("", 0) or (self.runner and name in MAY_BE_NOTHING)
         }
+        if not self.peak_bytes:
+            del known["peak_of"]
         whole = _encoded(known)
         if len(whole) > RECORD_BYTES:  # control characters take six bytes each
             for name in ("python_stack", "output", "reason", "progress"):
@@ -223,8 +230,12 @@ def of_kernel_kill(known: Evidence, attempt: Attempt) -> Evidence:
 def of_outcome(attempt: Attempt, runner: Runner, now: float) -> Evidence:
     """Of an attempt that has said its outcome: its runner lives."""
     used = cpu_ns(runner.pid) - attempt.cpu_from_ns
+    peak, whose = attempt.peak_bytes, "attempt"
+    if not peak:
+        peak, whose = largest_resident_bytes(runner.pid), "runner"
     return Evidence(
-        peak_bytes=attempt.peak_bytes,
+        peak_bytes=peak,
+        peak_of=whose,
         cpu_ms=max(attempt.cpu_ms, round(used / 1e6)),
         **_common(attempt, runner, now),
     )

@@ -143,6 +143,15 @@ def _memory_of(proc: str, pid: int) -> int | None:
     return _kilobytes(status, b"\nRssAnon:") + _kilobytes(status, b"\nVmSwap:")
 
 
+def largest_resident_bytes(pid: int) -> int:
+    """The most that this process ever had resident, what it shares included; 0 when it is gone."""
+    try:
+        status = _read(f"/proc/{pid}/status")
+    except OSError:
+        return 0
+    return _kilobytes(status, b"\nVmHWM:")
+
+
 def _kilobytes(status: bytes, name: bytes) -> int:
     at = status.find(name)
     return 0 if at < 0 else int(status[at + len(name) : status.index(b"kB", at)]) * 1024

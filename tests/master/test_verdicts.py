@@ -166,6 +166,8 @@ def test_a_result_that_cannot_be_said_has_a_cause_and_its_runner_lives(run, queu
     _, verdict = verdict_on(queue, "unserialisable")
     assert verdict["cause"] == "bad_result"
     assert verdict["output"] == "one line"
+    assert verdict["peak_of"] == "runner" and verdict["peak_bytes"] > 2**20  # too short to be looked at
+    assert verdict.keys() >= {"cpu_ms", "ran_ms", "runner", "runner_age_ms"}
     assert "ended" not in verdict
     assert ended(queue, queue.add("any", {"do": "nothing"})).failed_reason is None
     assert run.events("runner.died") == []

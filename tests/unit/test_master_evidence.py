@@ -109,10 +109,21 @@ def test_a_record_is_one_line_and_bounded_whatever_a_runner_has_printed():
 
 
 def test_what_is_not_known_has_no_member():
-    assert json.loads(Evidence().record("exit", "gone")) == {
+    assert json.loads(Evidence().record("exit", "gone")) == {"cause": "exit", "reason": "gone"}
+
+
+def test_what_is_known_to_be_nothing_has_one():
+    """The first job of a runner is told from one of which nobody knows how many were before."""
+    assert json.loads(Evidence(runner=17, peak_bytes=1).record("exit", "gone")) == {
         "cause": "exit",
         "reason": "gone",
+        "peak_bytes": 1,
         "peak_of": "attempt",
+        "cpu_ms": 0,
+        "ran_ms": 0,
+        "runner": 17,
+        "runner_age_ms": 0,
+        "runner_jobs": 0,
     }
 
 
