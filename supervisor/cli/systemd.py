@@ -28,6 +28,8 @@ from supervisor.errors import UsageError
 
 SETTINGS: Final = Path("etc/oxherd")
 OF_A_USER: Final = Path("oxherd")
+OTHER_WAY: Final = "root can, and --user makes units of your own"
+OTHER_HOME: Final = "its place is told by XDG_CONFIG_HOME, or HOME"
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.:-]+")
 _VERSION: Final = re.compile(r"systemd (\d+)")
 _ROOT: Final = click.option(
@@ -79,7 +81,7 @@ def install(
     only the system's manager can take away from a service is left out; what isolates jobs is not.
     """
     root = _place(user, root)
-    _check(common, name)
+    _check(common, name, user)
     machine = Machine(
         own_program(),
         _version(),
@@ -94,7 +96,8 @@ def install(
         return 0
     for sentence in _doubts_of_a_user() if user else _doubts(machine):
         note(f"oxherd: {sentence}")
-    done = {path: _written(root / path, sealed(text), force) for path, text in made.items()}
+    else_ = OTHER_HOME if user else OTHER_WAY
+    done = {path: _written(root / path, sealed(text), force, else_) for path, text in made.items()}
     edited = _tell(common, root, done)
     if edited:
         note(
@@ -119,7 +122,7 @@ def uninstall(common: Common, user: bool, root: Path | None) -> int:
     Settings, state, the user and your drop-ins stay.
     """
     root = _place(user, root)
-    _check(common, None)
+    _check(common, None, user)
     machine = Machine(own_program(), 10_000, user=user)
     paths = {path for many in (True, False) for path in files(machine, instances=many)}
     done = {path: _removed(root / path) for path in sorted(paths) if (root / path).exists()}
@@ -161,7 +164,7 @@ def _systemctl(user: bool) -> str:
     return "systemctl --user" if user else "systemctl"
 
 
-def _check(common: Common, name: str | None) -> None:
+def _check(common: Common, name: str | None, user: bool) -> None:
     """Refuse what a unit cannot have."""
     if common.redis is not None or common.prefix is not None:
         raise UsageError(
@@ -171,8 +174,8 @@ def _check(common: Common, name: str | None) -> None:
         raise UsageError(f"the instance {name!r} has a config by its name; give --config or NAME")
     if name is not None and not _INSTANCE.fullmatch(name):
         raise UsageError(
-            f"{name!r} names no instance: NAME stands for /etc/oxherd/NAME.toml (letters, digits, _ . : -). "
-            "Nothing was written"
+            f"{name!r} names no instance: NAME stands for {'~/.config' if user else '/etc'}/oxherd/NAME.toml "
+            "(letters, digits, _ . : -). Nothing was written"
         )
     if common.config is not None:
         common.load()  # raises for every mistake in it
@@ -226,8 +229,8 @@ def _doubts_of_a_user() -> Iterator[str]:
         )
 
 
-def _written(path: Path, text: str, force: bool) -> str:
-    """What was done: written, kept (it is the same), or edited (left alone)."""
+def _written(path: Path, text: str, force: bool, else_: str) -> str:
+    """What was done: written, kept (it is the same), or edited (left alone). `else_`: what else would do."""
     if path.exists() or path.is_symlink():
         there = _text(path)
         if there == text:
@@ -241,9 +244,7 @@ def _written(path: Path, text: str, force: bool) -> str:
         path.write_text(text)
         path.chmod(0o644)
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}; root can, and --user makes units of your own"
-        ) from None
+        raise UsageError(f"{path} cannot be written: {error.strerror}; {else_}") from None
     return "written"
 
 

@@ -227,6 +227,19 @@ def test_a_user_may_install_and_take_away_without_root(
     assert left == ["oxherd@.service.old"]
 
 
+def test_a_place_that_cannot_be_written_to_is_named_with_what_else_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "etc").write_text("no directory")
+    assert install(tmp_path) == 2
+    assert "; root can, and --user makes units of your own" in capsys.readouterr().err
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "etc"))
+    assert main(["systemd", "install", "--user"]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/etc/systemd/user/oxherd.service cannot be written: " in said
+    assert "XDG_CONFIG_HOME, or HOME" in said and "root can" not in said
+
+
 def test_a_users_units_have_no_root_and_root_is_told_whose_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
