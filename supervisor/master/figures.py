@@ -41,6 +41,7 @@ class Figures:
         series.outcomes[state] = series.outcomes.get(state, 0) + 1
         if attempt.started_at:
             series.ran_s.add(attempt.ended_at - attempt.started_at)
+            series.start_s.add(attempt.started_at - attempt.fetched_at)
             job = attempt.job
             if waits_for_us(job):
                 waited_s = attempt.started_at + self.wall_offset_s - job.timestamp / 1000
@@ -49,6 +50,11 @@ class Figures:
             series.cpu_s.add(attempt.cpu_ms / 1000)
         if attempt.peak_bytes:
             series.peak_bytes.add(attempt.peak_bytes)
+        if attempt.processes:
+            series.tasks.add(attempt.processes)
+        if (used := attempt.used) is not None:
+            series.read_bytes.add(used.read_bytes)
+            series.written_bytes.add(used.written_bytes)
         if attempt.verdict is not None and (cause := cause_of(attempt.verdict)) is not None:
             self._attempts.causes[queue, str(cause)] += 1
 
@@ -79,9 +85,13 @@ class Figures:
             for outcome, count in series.outcomes.items():
                 page.add("oxherd_attempts_total", count, queue, name, outcome)
             page.histogram("oxherd_attempt_wait_seconds", series.waited_s, queue, name)
+            page.histogram("oxherd_attempt_start_seconds", series.start_s, queue, name)
             page.histogram("oxherd_attempt_run_seconds", series.ran_s, queue, name)
             page.histogram("oxherd_attempt_cpu_seconds", series.cpu_s, queue, name)
             page.histogram("oxherd_attempt_peak_memory_bytes", series.peak_bytes, queue, name)
+            page.histogram("oxherd_attempt_processes", series.tasks, queue, name)
+            page.histogram("oxherd_attempt_read_bytes", series.read_bytes, queue, name)
+            page.histogram("oxherd_attempt_written_bytes", series.written_bytes, queue, name)
         for (queue, cause), count in self._attempts.causes.items():
             page.add("oxherd_abnormal_ends_total", count, queue, cause)
 

@@ -32,6 +32,8 @@ def _metric(kind: str, labels: str, doc: str, buckets: tuple[float, ...] = ()) -
 # From a no-op to a night; each about two and a half times the one before.
 SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0)
 _MB: Final = 1024.0 * 1024.0
+IO_BYTES: Final = tuple(1024.0 * 16**step for step in range(7))  # to 16 GB
+TASKS: Final = tuple(2.0**step for step in range(11))
 BYTES: Final = tuple(size * _MB for size in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384))
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
@@ -85,6 +87,9 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
             "From when a job without a delay was added to its first start.",
             SECONDS,
         ),
+        "oxherd_attempt_start_seconds": _metric(
+            HISTOGRAM, "queue job_name", "From when an attempt was fetched to its start in a runner.", SECONDS
+        ),
         "oxherd_attempt_run_seconds": _metric(
             HISTOGRAM, "queue job_name", "Wall time of an attempt in its runner.", SECONDS
         ),
@@ -93,6 +98,18 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         ),
         "oxherd_attempt_peak_memory_bytes": _metric(
             HISTOGRAM, "queue job_name", "Most memory of an attempt, where it was measured.", BYTES
+        ),
+        "oxherd_attempt_processes": _metric(
+            HISTOGRAM,
+            "queue job_name",
+            "Most processes and threads of an attempt, where they were counted.",
+            TASKS,
+        ),
+        "oxherd_attempt_read_bytes": _metric(
+            HISTOGRAM, "queue job_name", "What an attempt read from disks, where it was measured.", IO_BYTES
+        ),
+        "oxherd_attempt_written_bytes": _metric(
+            HISTOGRAM, "queue job_name", "What an attempt wrote to disks, where it was measured.", IO_BYTES
         ),
         # --- runners: a series is gone with its process ---
         "oxherd_runner_age_seconds": _metric(GAUGE, "queue slot runner", "Age of the process in a slot."),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from supervisor.observe.catalogue import CATALOGUE
-from supervisor.observe.metric_catalogue import BYTES, SECONDS
+from supervisor.observe.metric_catalogue import BYTES, IO_BYTES, SECONDS, TASKS
 
 MOST_JOB_NAMES: Final = 100  # of one queue
 LONGEST_JOB_NAME: Final = 100  # characters
@@ -63,14 +63,28 @@ class Histogram:
 class Series:
     """What is counted of the attempts of one job name. An outcome is a word of the dispatcher's."""
 
-    __slots__ = ("cpu_s", "outcomes", "peak_bytes", "ran_s", "waited_s")
+    __slots__ = (
+        "cpu_s",
+        "outcomes",
+        "peak_bytes",
+        "ran_s",
+        "read_bytes",
+        "start_s",
+        "tasks",
+        "waited_s",
+        "written_bytes",
+    )
 
     def __init__(self) -> None:
         self.outcomes: dict[str, int] = {}
         self.waited_s = Histogram(SECONDS)
+        self.start_s = Histogram(SECONDS)
         self.ran_s = Histogram(SECONDS)
         self.cpu_s = Histogram(SECONDS)
         self.peak_bytes = Histogram(BYTES)
+        self.tasks = Histogram(TASKS)
+        self.read_bytes = Histogram(IO_BYTES)
+        self.written_bytes = Histogram(IO_BYTES)
 
 
 class Attempts:

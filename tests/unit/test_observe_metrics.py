@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor.master.attempt import Attempt
 from supervisor.master.depths import Depth
 from supervisor.master.figures import Figures
+from supervisor.master.messages import Used
 from supervisor.master.verdicts import Cause, Crashed, Returned
 from supervisor.observe.exposition import Exposition
 from supervisor.observe.metric_catalogue import COUNTER, HISTOGRAM, METRICS
@@ -81,7 +82,8 @@ def page(figures: Figures, snapshot=SNAPSHOT, depths=None) -> dict[tuple[str, ..
 def test_prometheus_reads_every_metric_of_the_catalogue():
     figures = Figures(wall_offset_s=0.0)
     seen = attempt(verdict=Crashed(Cause.SIGNAL, "died"))
-    seen.cpu_ms, seen.peak_bytes = 120, 9 * 1024 * 1024
+    seen.cpu_ms, seen.peak_bytes, seen.processes = 120, 9 * 1024 * 1024, 3
+    seen.used = Used(read_bytes=0, written_bytes=5_000)
     figures.written("work", seen, FAILED)
     figures.events("job.failed", {"queue": "work"})
     figures.asked("/metrics")
@@ -163,6 +165,25 @@ def test_the_wait_is_counted_of_a_first_attempt_that_nobody_delayed():
     labels = "job_name=resize", "queue=work"
     assert found["oxherd_attempt_wait_seconds_count", *labels] == 1
     assert found["oxherd_attempt_wait_seconds_sum", *labels] == pytest.approx(2.0)
+
+
+def test_what_an_attempt_has_used_is_counted_where_it_is_known():
+    figures = Figures(0.0)
+    figures.written("work", attempt(), COMPLETED)  # it has told nothing
+    told = attempt()
+    told.fetched_at, told.processes = 49.0, 3
+    told.used = Used(read_bytes=0, written_bytes=5_000)
+    figures.written("work", told, COMPLETED)
+    found = page(figures)
+
+    def of(name: str) -> tuple[float, float]:
+        labels = "job_name=resize", "queue=work"
+        return found[f"oxherd_attempt_{name}_count", *labels], found[f"oxherd_attempt_{name}_sum", *labels]
+
+    assert of("start_seconds") == (2, pytest.approx(51.0))  # fetched at 0 and at 49, started at 50
+    assert of("processes") == (1, 3)
+    assert of("read_bytes") == (1, 0)  # known, and nothing
+    assert of("written_bytes") == (1, 5_000)
 
 
 def test_any_name_that_a_stranger_gives_a_job_is_read_back():
