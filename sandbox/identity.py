@@ -33,13 +33,24 @@ def check_paths(here: str, jobs_dir: str) -> None:
     for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
         _open("the Python installation" if prefix == sys.base_prefix else "the virtual environment", prefix)
     for path in sys.path:
-        if path and path != here and os.path.lexists(path):
+        if path and path != here and not _is_missing(path):
             _open("an entry of sys.path", path)
     _open("the directory of the module", here)
     if jobs_dir:
         _open("the directory of the jobs", jobs_dir)
         if not os.access(jobs_dir, os.W_OK | os.X_OK):
             raise CannotBecome(f"uid {os.getuid()} may not write to {jobs_dir}, the directory of the jobs")
+
+
+def _is_missing(path: str) -> bool:
+    """Not so when it lies where we may not go: that it is there or not cannot be told then."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _open(what: str, path: str) -> None:

@@ -3,7 +3,7 @@
 The processor runs in the main thread, where a debugger wants it. Redis is spoken to by a second thread with
 an event loop of its own, which goes on renewing the lock while somebody thinks in front of a prompt. What an
 outcome means and how it is written is the master's, the same as with runners. Missing is all that runners
-give: isolation, the hard time limit, more than one job at a time; and the stalled check.
+give: isolation, every limit but the soft one, more than one job at a time; and the stalled check.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from supervisor.transport.aio import Redis
 LOOK_EVERY_S: Final = 0.3
 SAYS_SO: Final = (
     "oxherd: --inline: one job at a time in this process, on this terminal; "
-    "no isolation, no hard time limit, no hooks"
+    "no isolation, no limits but soft_timeout, no hooks"
 )
 
 

@@ -158,6 +158,21 @@ def test_the_first_thing_that_the_user_cannot_open_is_named(new_master, place: P
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can make others its runners' user")
+def test_an_entry_of_the_path_below_what_the_user_may_not_enter_is_named(new_master, place: Place):
+    """As the packages of a virtual environment are whose `lib` is closed. What is not there is no trouble."""
+    closed = place.made / "closed"
+    (closed / "packages").mkdir(parents=True)
+    closed.chmod(0o700)
+    for path, answer in ((closed / "packages", "failed"), (place.made / "no-such" / "packages", "ready")):
+        master = new_master(
+            python=SYSTEM_PYTHON, cwd=place.processors, more_env={"PYTHONPATH": f"{place.home}:{path}"}
+        )
+        told = master.load("simple", profile="process", uid=UID, gid=UID, jobs_dir=str(place.jobs_dir))
+        assert told["what"] == answer, told
+        assert answer == "ready" or f"cannot open an entry of sys.path, {path}: Permission" in told["cause"]
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can make others its runners' user")
 def test_an_interpreter_that_the_user_cannot_open_is_named(new_master, place: Place):
     way = Path(sys.executable).resolve().parents
     if all(each.stat().st_mode & stat.S_IXOTH for each in way):
