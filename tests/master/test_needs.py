@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from supervisor.cli.render import span
+
 MB = 1024 * 1024
 
 
@@ -22,7 +24,7 @@ def test_what_a_job_used_is_in_its_log_line_and_in_its_record(oxherd, queue, ask
     assert told == {name: line[name] for name in told}
     assert told["attempt"] == 1
     assert {"waited_ms", "start_ms", "ran_ms", "user_ms", "system_ms", "written_bytes"} <= told.keys()
-    assert f"attempt 1: waited {told['waited_ms']} ms" in ask("job", "work", job.id)
+    assert f"attempt 1: waited {span(told['waited_ms'])}" in ask("job", "work", job.id)
 
 
 def test_a_job_of_no_length_leaves_no_record_of_what_it_used(oxherd, queue, raw):
