@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from supervisor.cli import masters
 from supervisor.cli.command import Common, command
-from supervisor.cli.render import as_json, out
+from supervisor.cli.render import as_json, clean, note, out
 from supervisor.cli.slots_view import (
     pool_line,
     proof_line,
@@ -21,13 +22,15 @@ from supervisor.cli.slots_view import (
     spares_line,
     title_line,
 )
+from supervisor.errors import MasterNotFound, MasterRefused
 
 WIDE = 160  # where nobody says how wide the output is
+ANSWERS_WITHIN_S = 5.0  # one that stands still must not hide the others for long
 
 
 @command(
     "ps",
-    exits="0 done, 1 no master of yours runs here, 2 wrong usage or config",
+    exits="0 done, 1 no master of yours runs here, or one does not answer, 2 wrong usage or config",
     example="oxherd ps --json | jq '.slots[] | select(.phase == \"busy\") | .tree.anon_bytes'",
 )
 @click.option("--pid", type=int, metavar="PID", help="only the master with this process id")
@@ -45,23 +48,33 @@ def ps(common: Common, pid: int | None, trees: bool) -> int:
     chosen = [masters.the_one(common, pid)] if pid is not None else masters.running(common)
     if not chosen:
         masters.the_one(common)  # says so
+    status = 0
     for number, master in enumerate(chosen):
-        found = looked_at(master, dear=True)
+        try:
+            found = looked_at(master, ANSWERS_WITHIN_S, dear=True)
+        except (MasterNotFound, MasterRefused) as error:
+            note(f"oxherd: {clean(str(error))}")
+            status = 1
+            continue
         if common.json:
             out(as_json(found))
-            continue
-        width = shutil.get_terminal_size((WIDE, 24)).columns if sys.stdout.isatty() else WIDE
-        lines = [title_line(found, width), redis_line(found, width), *proof_line(found, width)]
-        lines += [*spares_line(found, width), *pool_line(found, width)]
-        lines += ["", *queues_table(found, width), ""]
-        lines += [line for line, _ in slots_table(found["slots"], width, trees=trees, plain=not_utf8())]
-        out(("\n" if number else "") + "\n".join(lines))
-    return 0
+        else:
+            width = shutil.get_terminal_size((WIDE, 24)).columns if sys.stdout.isatty() else WIDE
+            out(("\n" if number else "") + "\n".join(_lines(found, width, trees)))
+    return status
 
 
-def looked_at(master: masters.Master, **how: Any) -> dict[str, Any]:
+def _lines(found: dict[str, Any], width: int, trees: bool) -> Iterator[str]:
+    yield from (title_line(found, width), redis_line(found, width), *proof_line(found, width))
+    yield from (*spares_line(found, width), *pool_line(found, width))
+    yield from ("", *queues_table(found, width), "")
+    for line, _ in slots_table(found["slots"], width, trees=trees, plain=not_utf8()):
+        yield line
+
+
+def looked_at(master: masters.Master, within_s: float, **how: Any) -> dict[str, Any]:
     """What this master tells now; `asked_on` is when, in epoch milliseconds."""
-    found = masters.ask(master, "look", **how)
+    found = masters.ask(master, "look", within_s=within_s, **how)
     return {**found, "asked_on": time.time_ns() // 1_000_000}
 
 

@@ -19,6 +19,7 @@ from supervisor.cli.top_screen import Question, Screen
 from supervisor.errors import MasterNotFound, MasterRefused, UsageError
 
 EVERY_S: Final = 1.0
+ANSWERS_WITHIN_S: Final = 2.0  # keys wait for it
 
 
 @command(
@@ -75,7 +76,7 @@ class _Watch:
 
     def _look(self) -> None:
         try:
-            self._screen.take(looked_at(self._master))
+            self._screen.take(looked_at(self._master, ANSWERS_WITHIN_S))
         except (MasterNotFound, MasterRefused) as error:
             self._screen.message = clean(f"{error}; m looks for another")
 

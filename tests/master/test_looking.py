@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 
+import pytest
 from running import until
 
 MB = 1024 * 1024
@@ -104,3 +106,17 @@ def test_the_stack_of_a_job_that_does_not_run_here_is_refused_with_what_to_do(ox
 
 def test_without_a_master_ps_says_so(redis_url, ask):
     assert "no master of yours runs here" in ask("ps", status=1)
+
+
+@pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+def test_a_master_that_stands_still_hides_no_other(oxherd, queue, ask):
+    still, other = (oxherd("--concurrency", "1", target="appetites", queue=None) for _ in range(2))
+    for each in (still, other):
+        each.until("master.started")
+    still.signal(signal.SIGSTOP)
+    try:
+        told = ask("ps", status=1)
+    finally:
+        still.signal(signal.SIGCONT)
+    assert f"oxherd {other.pid} on " in told
+    assert f"the master {still.pid} did not answer look within 5 s" in told

@@ -181,3 +181,17 @@ def test_top_goes_on_when_its_master_has_gone_and_says_so(work, terminal):
     terminal.shows("m looks for another")
     terminal.press("q")
     terminal.shows("as it was")
+
+
+@pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+def test_top_can_be_left_when_its_master_stands_still(work, terminal):
+    running, _ = work
+    terminal.start(command())
+    terminal.shows("resize")
+    running.signal(signal.SIGSTOP)
+    try:
+        terminal.shows(f"the master {running.pid} did not answer look within 2 s")
+        terminal.press("q")
+        assert "status 0" in terminal.shows("as it was")
+    finally:
+        running.signal(signal.SIGCONT)
