@@ -276,6 +276,12 @@ def where(stack: str) -> str:
     return ""
 
 
+def place_of_crash(runner: Runner) -> str:
+    """` in f (shop.py line 3)`, when it has written its stacks; else nothing."""
+    place = where(trimmed(runner.faults.text)) if runner.faults is not None else ""
+    return f" in {place}" if place else ""
+
+
 def death(how: Exit, evidence: Evidence) -> Crashed:
     """The verdict on a runner that ended before its job did, and nobody of us had asked for it."""
     if how.signal is None:

@@ -28,7 +28,7 @@ from supervisor.master.ahead import Permits
 from supervisor.master.births import Births
 from supervisor.master.budget import OutputBudget
 from supervisor.master.cgroup import Groups
-from supervisor.master.evidence import cpu_ns
+from supervisor.master.evidence import cpu_ns, place_of_crash
 from supervisor.master.faults import Faults
 from supervisor.master.jobs_dir import JobsDir
 from supervisor.master.killing import end_tree, stuck_below
@@ -330,7 +330,7 @@ class Runners:
         if runner.attempts:
             return  # judged with its job
         if not runner.was_ready:
-            said = "killed" if runner.was_killed else f"it ended with {how}"
+            said = "killed" if runner.was_killed else f"it ended with {how}{place_of_crash(runner)}"
             self.births.failed(slot, runner.useless_why or f"{said} before it was ready")
         elif (
             not runner.was_killed

@@ -34,3 +34,14 @@ def test_a_runner_and_a_template_of_such_a_module_are_replaced(oxherd, queue):
 
     assert "nightly-refresh" in queue.result(queue.add("names", None), timeout_ms=20_000)
     assert len(running.events("template.has_threads")) == 1, "it is known by then"
+
+
+def test_i10_a_runner_whose_import_crashes_in_c_is_told_with_the_line_that_crashed(oxherd, tmp_path):
+    once = tmp_path / "imported-once"
+    env = {"IMPORTED_ONCE": str(once)}
+    running = oxherd("--concurrency", "1", target="crash_in_runner", queue=None, env=env)
+    why = running.until("runner.failed")["error"]
+    assert (
+        why
+        == "it ended with signal 11 (SIGSEGV) in <module> (crash_in_runner.py line 13) before it was ready"
+    )
