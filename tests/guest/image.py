@@ -60,6 +60,7 @@ MASKED: Final = """
     systemd-ask-password-console.path systemd-ask-password-wall.path modprobe@.service
     getty.target getty@tty1.service serial-getty@ttyS0.service console-getty.service
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
+    podman.socket podman.service podman-restart.service podman-auto-update.service podman-auto-update.timer
     fstrim.timer systemd-tmpfiles-clean.timer proc-sys-fs-binfmt_misc.automount redis-server.service
     """.split()  # noqa: SIM905
 SBIN: Final = ":/usr/sbin:/sbin"
@@ -72,15 +73,17 @@ class Recipe(NamedTuple):
     suite    of Debian.
     python   its version there.
     more     Python packages beside those of the project and the tests.
+    debian   packages of Debian beside PACKAGES.
     """
 
     suite: str
     python: str
     more: tuple[str, ...] = ()
+    debian: tuple[str, ...] = ()
 
 
 # redis-py wants that below 3.11.3, which the suite's Python is, and pip judges by the Python that runs it.
-USUAL: Final = Recipe("bookworm", "3.11", ("async-timeout==5.0.1",))
+USUAL: Final = Recipe("bookworm", "3.11", ("async-timeout==5.0.1",), ("podman", "crun", "conmon"))
 NEWER: Final = Recipe("trixie", "3.13")
 RECIPES: Final = (USUAL, NEWER)
 
@@ -150,7 +153,7 @@ def make(recipe: Recipe, kernel: Path | None, home: Path, target: Path) -> None:
     """`kernel` None: the suite's own."""
     tree, draft = home / "tree", home / "draft"
     draft.mkdir()
-    include = ",".join(PACKAGES.split())
+    include = ",".join([*PACKAGES.split(), *recipe.debian])
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={include}"]
     if kernel is None:
         command += [f'--customize-hook=chroot "$1" sh -ec {shlex.quote(GET_KERNEL)}']
