@@ -130,6 +130,20 @@ def test_a_release_that_cannot_be_imported_is_refused_and_the_old_one_goes_on(
     machine.release(1)
 
 
+def test_a_restart_under_load_loses_no_job_and_burns_no_attempt(service: tuple[Service, Queue]):
+    run, queue = service
+    before = run.pid
+    jobs = [queue.add("release", 0.3, attempts=1) for _ in range(12)]
+    run.wait(lambda: queue.state(jobs[0].id) == "active", "they have begun")
+    command("systemctl", "restart", run.name)
+    assert run.pid not in (0, before)
+    run.wait(lambda: all(queue.state(job.id) == "completed" for job in jobs), "all are done")
+    found = [queue.get(job.id) for job in jobs]
+    assert {job.attempts_made for job in found} == {1}
+    assert {job.stalled_count for job in found} == {0}
+    assert {job.attempts_started for job in found} == {1}, "each ended where it began"
+
+
 # --- stop ------------------------------------------------------------------------------------------------
 
 
