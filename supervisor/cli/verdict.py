@@ -37,7 +37,7 @@ def used_text(record: Mapping[str, Any]) -> str:
     parts = [f"{title} {span(_number(record, name))}" for name, title in _TIMES if name in record]
     parts += [f"{title} {_size(_number(record, name))}" for name, title in _SIZES if _number(record, name)]
     if processes := _number(record, "processes"):
-        parts.append(f"{processes} processes and threads at most")
+        parts.append(f"{processes} processes and threads at most" if processes > 1 else "1 process")
     return f"attempt {_number(record, 'attempt')}: {', '.join(parts)}"
 
 

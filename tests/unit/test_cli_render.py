@@ -27,6 +27,7 @@ NOW_MS = 1_790_000_000_000
         (432_000_000, "5 d"),
     ],
 )
+from supervisor.cli.verdict import used_text
 def test_a_length_of_time_is_said_to_the_eyes_precision(ms: int, said: str) -> None:
     assert span(ms) == said
 
@@ -75,3 +76,9 @@ def test_a_line_of_json_is_one_line_that_any_reader_takes() -> None:
 def test_long_texts_end_in_an_ellipsis() -> None:
     assert clipped("abcdef", 6) == "abcdef"
     assert clipped("abcdefg", 6) == "abcde…"
+
+
+def test_what_an_attempt_has_used_is_one_line_and_one_process_is_one():
+    alone = used_text({"attempt": 2, "ran_ms": 1_500, "processes": 1})
+    assert alone == "attempt 2: ran 1.5 s, 1 process"
+    assert used_text({"attempt": 2, "processes": 3}) == "attempt 2: 3 processes and threads at most"

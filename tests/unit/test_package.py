@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
@@ -35,3 +36,21 @@ def test_nobody_is_told_to_install_by_name_what_is_nowhere_by_that_name(path):
     for page in pages:
         found = re.search(r"pip install[^\n#&|`]* oxherd\b", page.read_text(encoding="utf-8"))
         assert found is None, f"{page}: {found and found[0]}"
+
+
+def test_the_readme_names_the_bullmq_that_the_tests_are_made_with():
+    """docs/how-to/upgrade.md sends its reader there."""
+    interop = ROOT / "tests/interop"
+    needs = json.loads((interop / "package.json").read_text(encoding="utf-8"))
+    found = re.search(
+        r"^bullmq==(\S+)$", (interop / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert found is not None
+    of_node = [text.rpartition("@")[2] for text in _values_of("bullmq", needs)]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"beside BullMQ {' and '.join(of_node)} of Node, and {found[1]} of Python" in readme
+
+
+def _values_of(prefix: str, settings: dict) -> list[str]:
+    tables = (settings.get("dependencies", {}), settings.get("devDependencies", {}))
+    return [text for table in tables for name, text in table.items() if re.fullmatch(rf"{prefix}\d*", name)]
