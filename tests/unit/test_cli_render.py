@@ -8,6 +8,7 @@ import re
 import pytest
 
 from supervisor.cli.render import as_json, clean, clipped, moment, pairs, pretty_json, span, table
+from supervisor.cli.verdict import used_text
 
 NOW_MS = 1_790_000_000_000
 
@@ -27,7 +28,6 @@ NOW_MS = 1_790_000_000_000
         (432_000_000, "5 d"),
     ],
 )
-from supervisor.cli.verdict import used_text
 def test_a_length_of_time_is_said_to_the_eyes_precision(ms: int, said: str) -> None:
     assert span(ms) == said
 
