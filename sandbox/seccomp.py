@@ -9,6 +9,8 @@ hostile code by itself: it takes away what no processor needs and what the other
   kernel makes one of datagrams (tried too): so of unix sockets only the pairs of streams and of sequenced
   packets, which cannot be, are allowed. Pairs of another family are nobody's need.
 - setting limits is allowed for oneself, not for another process of the same user.
+- so is what says when and where a process runs: priority, scheduling, affinity. Else the master, where it is
+  the same user, could be made to wait for every job of the host (tried).
 - shared memory, semaphores and message queues that have a number or a name for the whole host, and no file
   whose rules would hold, are denied unless the process has an IPC namespace of its own.
 """
@@ -67,7 +69,8 @@ X86_64 = Machine(
         "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
         "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "shmget": 29, "shmat": 30, "shmctl": 31,
         "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68, "msgsnd": 69, "msgrcv": 70,
-        "msgctl": 71, "mq_open": 240, "mq_unlink": 241,
+        "msgctl": 71, "mq_open": 240, "mq_unlink": 241, "setpriority": 141, "sched_setparam": 142,
+        "sched_setscheduler": 144, "sched_setaffinity": 203, "ioprio_set": 251, "sched_setattr": 314,
     },
     has_x32=True,
 )  # fmt: skip
@@ -86,7 +89,8 @@ AARCH64 = Machine(
         "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "bpf": 280,
         "userfaultfd": 282, "kexec_file_load": 294, "mq_open": 180, "mq_unlink": 181, "msgget": 186,
         "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192,
-        "semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196,
+        "semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196, "ioprio_set": 30, "sched_setparam": 118,
+        "sched_setscheduler": 119, "sched_setaffinity": 122, "setpriority": 140, "sched_setattr": 274,
     },
 )  # fmt: skip
 
@@ -100,8 +104,15 @@ IPC = frozenset(
 
 MACHINES = {"x86_64": X86_64, "aarch64": AARCH64}
 
+# For the process that is named first, 0 for oneself; the others for a kind and a number, and here is the kind
+# that means all processes of the user.
+_OF_A_PROCESS = ("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
+_OF_SOME = {"setpriority": os.PRIO_USER, "ioprio_set": 3}
+
 # Judged by their arguments, or answered in another way than by EPERM.
-_SPECIAL = frozenset({"ioctl", "socket", "socketpair", "clone", "clone3", "unshare", "prlimit64"})
+_SPECIAL = frozenset(
+    {"ioctl", "socket", "socketpair", "clone", "clone3", "unshare", "prlimit64", *_OF_A_PROCESS, *_OF_SOME}
+)
 
 
 class NoFilter(OSError):
@@ -132,14 +143,19 @@ def program(
     lines.add(_LOAD, _NUMBER)
     if machine.has_x32:
         lines.deny_if(_AT_LEAST, _FLAG_X32, errno.EPERM)
-    for name in sorted(numbers.keys() - _SPECIAL - (IPC if own_ipc else frozenset())):
-        lines.deny_if(_EQUAL, numbers[name], errno.EPERM)
+    denied = numbers.keys() - _SPECIAL - (IPC if own_ipc else frozenset())
+    lines.deny_any_of(sorted(numbers[name] for name in denied), errno.EPERM)
     lines.deny_if(_EQUAL, numbers["clone3"], errno.ENOSYS)
     lines.call(numbers["socket"], _families(network, unix_sockets))
     lines.call(numbers["socketpair"], _pairs(unix_sockets))
     lines.call(numbers["clone"], [*_load(0), (_SET, 0, 1, _CLONE_NEW), _deny(errno.EPERM)])
     lines.call(numbers["ioctl"], [*_load(1), *_deny_if_equal(_TIOCSTI, errno.EPERM)])
     lines.call(numbers["unshare"], _unshare(pid_namespace))
+    for name in _OF_A_PROCESS:
+        lines.call(numbers[name], [*_load(0), (_EQUAL, 1, 0, 0), _deny(errno.EPERM)])
+    for name, of_the_user in _OF_SOME.items():
+        body = [*_load(0), *_deny_if_equal(of_the_user, errno.EPERM), *_load(1), (_EQUAL, 1, 0, 0)]
+        lines.call(numbers[name], [*body, _deny(errno.EPERM)])
     # Argument 0 is the process, 2 and up the new limits: reading those of another is no harm.
     lines.call(
         numbers["prlimit64"],
@@ -208,6 +224,12 @@ class _Lines:
 
     def deny_if(self, test: int, operand: int, number: int) -> None:
         self._lines += [(test, 0, 1, operand), _deny(number)]
+
+    def deny_any_of(self, calls: Sequence[int], number: int) -> None:
+        """One line a call, and one denial for all: at most 256 of them."""
+        for after, call in zip(range(len(calls) - 1, -1, -1), calls, strict=True):
+            self._lines.append((_EQUAL, after, 0 if after else 1, call))
+        self._lines.append(_deny(number))
 
     def call(self, number: int, body: Sequence[_Line]) -> None:
         """If the call is this one, judge it by `body`; whoever runs through that is allowed."""

@@ -148,7 +148,13 @@ def _seccomp(policy: Policy, own_ipc: bool) -> list[Layer]:
 
 
 def _calls_are_denied(machine: seccomp.Machine, own_ipc: bool) -> None:
-    for name in ("io_uring_setup", "ptrace", "keyctl", *(() if own_ipc else ("shmget",))):
+    for name in (
+        "io_uring_setup",
+        "ptrace",
+        "keyctl",
+        "sched_setaffinity",
+        *(() if own_ipc else ("shmget",)),
+    ):
         number = linux.try_syscall(machine.numbers[name], -1, 0, 0, 0)
         check(number == errno.EPERM, f"the ban of {name}")
 

@@ -285,6 +285,21 @@ def limit_of(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.prlimit(pid, resource.RLIMIT_NOFILE))
 
 
+@deed
+def priority_of(pid: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, pid, 1)
+
+
+@deed
+def scheduling_of(pid: int) -> None:
+    os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+
+
+@deed
+def affinity_of(pid: int) -> None:
+    os.sched_setaffinity(pid, os.sched_getaffinity(pid))
+
+
 # --- system calls that are nobody's business ------------------------------------------------------------
 
 

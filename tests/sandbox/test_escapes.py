@@ -229,6 +229,9 @@ ESCAPES = (
     ("take_descriptor_of", "the master", "EPERM", CALLS, "EPERM"),
     ("take_descriptor_of", "a sibling", "EPERM", CALLS, "EPERM"),
     ("limit_of", "a sibling", "EPERM", CALLS, DONE),
+    ("priority_of", "a sibling", "EPERM", CALLS, DONE),
+    ("scheduling_of", "a sibling", "EPERM", CALLS, DONE),
+    ("affinity_of", "a sibling", "EPERM", CALLS, DONE),
     ("io_uring", None, "EPERM", CALLS, DONE),
     ("mount", None, "EPERM", CALLS, "EPERM"),  # under process: no right to it
     ("unshare_user", None, "EPERM", CALLS, DONE),
