@@ -67,7 +67,7 @@ def _sentence() -> str:
 
 
 def _names_of(tasks: list[str]) -> set[str]:
-    """Python's names where Python started them; the kernel's, often the process's title, for the others."""
+    """Python's names where Python started them; the kernel's for the others."""
     threading = sys.modules.get("threading")  # whoever started one in Python has imported it
     known = {} if threading is None else {str(each.native_id): each.name for each in threading.enumerate()}
     return {known.get(task) or _name_of(task) for task in tasks}
@@ -76,7 +76,10 @@ def _names_of(tasks: list[str]) -> set[str]:
 def _name_of(task: str) -> str:
     try:
         with open(f"/proc/self/task/{task}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip() or task
+            name = file.read().strip()
+        with open("/proc/self/comm", encoding="utf-8", errors="replace") as file:
+            # One that nobody has named has the name of who started it: the process's title, cut.
+            return "unnamed" if name == file.read().strip() else name or task
     except OSError:
         return task  # it has just ended
 

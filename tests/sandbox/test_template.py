@@ -193,6 +193,11 @@ def test_a_module_that_leaves_a_thread_ends_the_template_and_the_thread_is_named
     assert master.process.wait(10) == 1
 
 
+def test_a_thread_that_nobody_has_named_is_not_told_by_the_name_of_its_process(master):
+    """The kernel gives it that of who started it, which is our title, cut."""
+    assert "left 1 thread running (unnamed);" in master.load("threaded_in_c")["cause"]
+
+
 def test_a_bare_template_imports_nothing_and_its_runners_import_for_themselves(master):
     """I5, I6."""
     assert master.load("threaded", bare=True)["processors"] == []
