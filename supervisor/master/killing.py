@@ -56,6 +56,15 @@ def stuck_below(pid: int) -> list[int]:
     return [each for each in (pid, *descendants_of(pid)) if _state_of(each) == "D"]
 
 
+def name_of(pid: int) -> str:
+    """What the kernel calls it: the program's name, or what it has made of it, at most 15 letters."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""  # it has just ended
+
+
 def _state_of(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/stat") as file:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from supervisor.master.killing import children_of, kill_tree
+from supervisor.master.killing import children_of, kill_tree, name_of
 from supervisor.master.runner import Exit
 from supervisor.observe.log import get
 
@@ -91,5 +91,6 @@ class Strays:
         known = self._registered() | self._spared
         for pid in children_of(os.getpid()):
             if pid not in known:
+                what = name_of(pid)
                 below = kill_tree(pid)
-                log.warning("stray.killed", pid=pid, below=below)
+                log.warning("stray.killed", pid=pid, what=what, below=below)

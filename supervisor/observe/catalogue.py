@@ -140,7 +140,7 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "orphans.killed": _event(
             "warning", "pids", "Processes that jobs of a dead master had started and left on this host."
         ),
-        "stray.killed": _event("warning", "pid below", "A process left behind by a dead runner."),
+        "stray.killed": _event("warning", "pid what below", "A dead runner left a process: its name."),
         # --- jobs ---
         "job.completed": _event("info", _ATTEMPT, "The processor returned, and it is written."),
         "job.failed": _event("error", f"{_ATTEMPT} {_VERDICT} reason", "Failed for good."),

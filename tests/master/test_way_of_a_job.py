@@ -196,7 +196,7 @@ def test_what_a_dead_runner_leaves_behind_is_killed(oxherd, queue):
     run = oxherd("--concurrency", "1")
     stray = finished(queue, job).progress
     until(lambda: not psutil.pid_exists(stray), "the stray is gone")
-    run.until("stray.killed")
+    assert run.until("stray.killed")["what"].startswith("python")
 
 
 def test_the_whole_tree_of_a_job_is_killed_at_its_time_limit(oxherd, queue):
