@@ -48,6 +48,7 @@ SECOND_LANE: Final = (
 ALONE: Final = ("chaos",)
 UNPRIVILEGED: Final = "--unprivileged"  # the second run too, though paths are selected
 TWICE: Final = (
+    "tests/chaos/test_flood_of_one_job.py",
     "tests/sandbox",
     "tests/master/test_cancel.py",
     "tests/master/test_life_of_runners.py",
@@ -55,6 +56,7 @@ TWICE: Final = (
     "tests/master/test_many_in_one.py",
     "tests/master/test_secrets.py",
     "tests/master/test_strict_master.py",
+    "tests/master/test_threads_at_import.py",
     "tests/master/test_verdicts.py",
     "tests/unit/test_cli_check.py",
     "tests/unit/test_cli_doctor.py",

@@ -19,6 +19,7 @@ from typing import Final
 
 from msgspec import structs
 
+from sandbox.policy import time_text
 from sandbox.wire import HALTED, FrameError, Kind
 from supervisor.errors import InvalidOptions
 from supervisor.master import evidence, finish
@@ -396,8 +397,10 @@ class Dispatcher:
         verdict = verdict_of(verdict, attempt.cancel, stopping=self.stopping)
         if not isinstance(verdict, LockGone) and not self._leases.trusted(attempt.job.id, attempt.job.token):
             verdict = LockGone("the lock was lost: trust in it had ended before the outcome was known")
-        attempt.verdict = verdict
         attempt.ended_at = self._clock()
+        if isinstance(verdict, CutOff) and not verdict.why and attempt.started_at:
+            verdict = structs.replace(verdict, why=self._why_cut_off(attempt))
+        attempt.verdict = verdict
         self._health.ended(attempt.job.id, verdict, attempt.started_at, attempt.ended_at)
         self._watch.forget(attempt)
         if attempt.alone:
@@ -421,6 +424,12 @@ class Dispatcher:
         if isinstance(outcome, RateLimited):
             self._exchanger.fetcher.hold(outcome.hold_ms / 1000)
         self._exchanger.finish(attempt, outcome)
+
+    def _why_cut_off(self, attempt: Attempt) -> str:
+        """For the log of a job that had begun. Others may be thousands at a stop, with nothing to tell."""
+        after = time_text(round((attempt.ended_at - attempt.started_at) * 1000))
+        whose = "the worker was stopped" if self.stopping else "its process was ended for another of its jobs"
+        return f"handed back after {after}: {whose}; no attempt is counted"
 
     def _outcome_of(self, attempt: Attempt, verdict: Verdict) -> Outcome | None:
         job, options, known = attempt.job, attempt.options, attempt.evidence

@@ -84,7 +84,8 @@ def outcome_of(
         case AskedForChildren():
             return AwaitsChildren(job.id, job.token)
         case CutOff(cause, why):
-            told = Told(NO_EVIDENCE.record(cause, why), [f"verdict: {why}"]) if why else None
+            known = evidence or NO_EVIDENCE
+            told = Told(known.record(cause, why), [f"verdict: {why}"]) if why else None
             return HandedBack(job.id, job.token, told)
         case LockGone():
             return None

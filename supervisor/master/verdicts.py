@@ -107,7 +107,7 @@ class GaveUp(msgspec.Struct, frozen=True):
 class CutOff(msgspec.Struct, frozen=True):
     """Ended by us for no fault of its own (I9): handed back unharmed.
 
-    why   for the job's log; empty for a stop, which may hand back thousands at once.
+    why   for the job's log; empty for jobs that had not begun, of which a stop may hand back thousands.
     """
 
     cause: Cause = Cause.STOPPED

@@ -293,4 +293,7 @@ def test_a_stop_burns_no_attempt_and_counts_no_crash(oxherd, redis_url):
         run.ended()
         assert run.events("job.handed_back")[0]["cause"] == "stopped"
         found = queue.get(job.id)
-        assert (found.attempts_made, found.attempts_started, found.crashes, found.verdicts) == (0, 0, 0, ())
+        assert (found.attempts_made, found.attempts_started, found.crashes) == (0, 0, 0)
+        assert [each["cause"] for each in found.verdicts] == ["stopped"], "and yet it is told"
+        why = r"verdict: handed back after [\d.]+ m?s: the worker was stopped; no attempt is counted"
+        assert re.fullmatch(why, queue.logs(job.id)[-1])
