@@ -41,7 +41,7 @@ def test_the_page_is_what_happens(oxherd, ask, redis_url, tmp_path, monkeypatch)
         running = oxherd(target="shop", queue=None, cwd=tmp_path)
         running.until("master.started")
         told = until(
-            lambda: "0 of 4" in (lines := ask("ps", width=160)) and lines.splitlines(), "the pool is there"
+            lambda: "starting" not in (lines := ask("ps", width=160)) and lines.splitlines(), "all are ready"
         )
         assert told[2] in PAGE
 
