@@ -1,6 +1,7 @@
 """Whether it stays as it is when there is more of it: `./scripts/bench --scale`.
 
 depth     what a job costs Redis, to add and to do, with few and with many jobs waiting, delayed, prioritized
+counted   the same in instructions of Redis, which do not depend on what the host is doing
 queues    64 queues in one master, beside one queue with as many slots
 masters   a hundred masters on one queue, beside one: see masters.py
 life      what the master holds while it does many jobs
@@ -20,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import depth
 import masters
 from ground import MIB, QUEUE, Contender, Failed, Ground, family, oxherd, pss_mib, wait_for, working
 
@@ -93,6 +95,17 @@ def _depth(ground: Ground, jobs: int, rounds: int) -> None:
         if many == FEW and (place, what, jobs) in figures:
             few, most = statistics.median(values), statistics.median(figures[place, what, jobs])
             print(f"| {place} | {what} | {few:.1f} | {most:.1f} | {100 * (most / few - 1):+.0f} % |")
+
+
+def _counted(ground: Ground, jobs: int, rounds: int) -> None:
+    print(f"| thousands of instructions a job | | with {FEW:,} | with {jobs:,} | more by |")
+    print("|---|---|---:|---:|---:|")
+    for place in depth.PLACES:
+        _say(f"{FEW:,} and {jobs:,} {place}, under callgrind")
+        few, most = (depth.cost(place, many, FILL) for many in (FEW, jobs))
+        for what, value in few.items():
+            more = 100 * (most[what] / value - 1)
+            print(f"| {place} | {what} | {value:.1f} | {most[what]:.1f} | {more:+.1f} % |", flush=True)
 
 
 def _cost(ground: Ground, place: str, many: int) -> dict[str, float]:
@@ -228,4 +241,10 @@ def _masters(ground: Ground, jobs: int, rounds: int) -> None:
     masters.run(ground, jobs, _say)
 
 
-PARTS: Final[dict[str, Part]] = {"depth": _depth, "queues": _queues, "masters": _masters, "life": _life}
+PARTS: Final[dict[str, Part]] = {
+    "depth": _depth,
+    "counted": _counted,
+    "queues": _queues,
+    "masters": _masters,
+    "life": _life,
+}
