@@ -13,6 +13,8 @@ core, and looks for what a new master does with a dead one's leavings, which any
 
 What contains a processor is tested twice where this is root: the second time by a user without any right, as
 in production. The limits on processes are counted by user, so each lane's ordinary user is another one.
+
+Longer than most modules because what ran, what did not and what is told of both have to be seen together.
 """
 
 from __future__ import annotations

