@@ -46,15 +46,17 @@ class Running:
         self.pid = process.pid
         self.lines: list[dict[str, Any]] = []
         self.other: list[str] = []
+        self.unread = threading.Lock()  # whoever holds it keeps the log from being read
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         for line in self.process.stderr:
-            try:
-                self.lines.append(json.loads(line))
-            except ValueError:
-                self.other.append(line)
+            with self.unread:
+                try:
+                    self.lines.append(json.loads(line))
+                except ValueError:
+                    self.other.append(line)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in list(self.lines) if line.get("event") == name]

@@ -2,7 +2,9 @@
 
 A bucket of tokens, shared by stdout and stderr. Who finds it empty is not slowed down: what he prints is
 counted and left out, until half a second's worth is there again. Whether a job may print so much at all is a
-limit of its own (`output`); this one keeps the log, and whoever reads it, from drowning.
+limit of its own (`output`); this one keeps the log, and whoever reads it, from drowning. A reader that is
+slower than that finds the bucket empty, too: otherwise the log would drop its oldest lines, and those are not
+the job's but everybody's.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ END_BYTES: Final = 2 * 1024  # of what was left out: the last words of a job say
 
 
 class OutputBudget:
-    """One runner's."""
+    """One runner's. `crowded`: the log's reader does not keep up."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], crowded: Callable[[], bool] = lambda: False) -> None:
         self._clock = clock
+        self._crowded = crowded
         self._lines = float(LINES_AT_ONCE)
         self._bytes = float(BYTES_AT_ONCE)
         self._filled_at = clock()
@@ -50,11 +53,13 @@ class OutputBudget:
         """One more line of so many bytes: may it be told?"""
         if self._begun:
             self._begin()
-        if not self._empty and self._lines >= 1 and self._bytes >= length:
+        if not self._empty and self._lines >= 1 and self._bytes >= length and not self._crowded():
             self._lines -= 1
             self._bytes -= length
             return True
         self._fill()
+        if self._crowded():
+            self._lines = self._bytes = 0.0
         enough = AGAIN_S if self._empty else 0.0
         self._empty = (
             self._lines < max(1, enough * LINES_A_SECOND) or self._bytes < length + enough * BYTES_A_SECOND

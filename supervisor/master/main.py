@@ -66,7 +66,7 @@ def run_master(plan: Plan, process: TemplateProcess | None = None) -> int:
 
 
 async def _run(plan: Plan, process: TemplateProcess | None) -> int:
-    with gathered(asyncio.get_running_loop().call_soon):
+    with gathered(asyncio.get_running_loop()):
         return await Master(plan, process).run()
 
 

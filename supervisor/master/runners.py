@@ -44,7 +44,7 @@ from supervisor.master.spares import Spares
 from supervisor.master.spawning import Ends, TemplateProcess
 from supervisor.master.strays import Strays
 from supervisor.master.succession import Succession
-from supervisor.observe.log import get
+from supervisor.observe.log import crowded, get
 
 log = get("runners")
 
@@ -161,7 +161,7 @@ class Runners:
             on_bad=lambda error: self.bad_frame(runner, str(error)),
             permits=Permits(*ends.permits) if ends.permits else None,
         )
-        runner.budget = OutputBudget(self._loop.time)
+        runner.budget = OutputBudget(self._loop.time, crowded)
         for stream, fd in ends.outputs.items():
             on_line = partial(self._line, runner, stream)
             runner.outputs.append(OutputPipe(self._loop, fd, on_line, runner.budget))

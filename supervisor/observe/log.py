@@ -19,9 +19,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from supervisor.observe.writer import Later, LineWriter, StreamWriter, writer_for
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 Fields = dict[str, Any]
 Hook = Callable[[str, Fields], None]
@@ -45,6 +48,7 @@ class _State:
     stream: TextIO | None = None
     hooks: tuple[Hook, ...] = ()
     soon: Callable[[Later], object] | None = None
+    later: Callable[[float, Later], object] | None = None
 
 
 class Log:
@@ -82,6 +86,11 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     _restart()
 
 
+def crowded() -> bool:
+    """The reader does not keep up, and lines will be lost soon: what a job prints gives way to ours."""
+    return _State.writer is not None and _State.writer.crowded()
+
+
 def flush() -> None:
     """Write what waits, for at most a second. Called at exit."""
     if _State.writer is not None:
@@ -89,15 +98,16 @@ def flush() -> None:
 
 
 @contextmanager
-def gathered(soon: Callable[[Later], object]) -> Iterator[None]:
-    """While inside, the lines of one turn of the event loop go out in one write. `soon`: its `call_soon`."""
-    _State.soon = soon
+def gathered(loop: AbstractEventLoop) -> Iterator[None]:
+    """While inside, the lines of one turn of `loop` go out in one write, and what a reader has not taken is
+    tried again."""
+    _State.soon, _State.later = loop.call_soon, loop.call_later
     _restart()
     try:
         yield
     finally:
         flush()
-        _State.soon = None
+        _State.soon = _State.later = None
         _restart()
 
 
@@ -137,7 +147,7 @@ def _emit(name: str, level: str, event: str, fields: Fields) -> None:
 
 def _start(stream: TextIO) -> Callable[[str, Fields], object]:
     """What writes a line: its level, and its fields with `event` among them."""
-    writer = _State.writer = writer_for(stream, _State.soon)
+    writer = _State.writer = writer_for(stream, _State.soon, _State.later)
     as_json = _State.format == "json" or (_State.format == "auto" and not stream.isatty())
     prefixed = _is_journal(stream)
     if not as_json:

@@ -2,7 +2,8 @@
 
 A log goes to a pipe more often than not, and a reader of a pipe may stop reading: a pager, a service manager
 that is itself stuck. The master must not stop with it, or its locks run out and its jobs are run twice. So a
-line that would block waits in memory, and when there are too many the oldest are dropped and counted.
+line that would block waits in memory, and when there are too many the oldest are dropped and counted. Before
+it comes to that it says that it is `crowded`.
 
 The descriptor is never made non-blocking: that flag belongs to everybody who shares it.
 """
@@ -18,6 +19,8 @@ from typing import Final, TextIO
 
 Later = Callable[[], None]
 
+AGAIN_S: Final = 0.02  # what waits is tried again, whether more is said or not
+
 PIECE: Final = select.PIPE_BUF  # a pipe that is ready takes so many bytes without blocking
 MAX_WAITING_BYTES: Final = 1024 * 1024
 
@@ -30,8 +33,10 @@ class LineWriter:
         fd: int,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         soon: Callable[[Later], object] | None = None,
+        later: Callable[[float, Later], object] | None = None,
     ) -> None:
-        """`soon` calls a function in the loop's next turn; without it a line goes out at once."""
+        """`soon` calls a function in the loop's next turn; without it a line goes out at once. `later` calls
+        one after so many seconds; without it what waits goes out before the next line."""
         self._fd = fd
         self._max = max_waiting_bytes
         self._poll = select.poll()
@@ -42,6 +47,8 @@ class LineWriter:
         self._scheduled = False
         self.dropped = 0
         self.soon = soon
+        self._later = later
+        self._again = False  # it is to be tried again
 
     def write(self, line: bytes) -> None:
         """Write `line` (without its end) now, at the end of the turn, or keep it for the next time."""
@@ -55,11 +62,23 @@ class LineWriter:
 
     def _write_what_is_taken(self) -> None:
         self._scheduled = False
-        while self._waiting and self._ready():
-            if not self._write_piece():
-                return
+        while self._waiting and self._ready() and self._write_piece():
+            pass
+        if self._waiting and self._later is not None and not self._again:
+            self._again = True
+            self._later(AGAIN_S, self._try_again)
         while self._waiting_bytes > self._max and len(self._waiting) > 1 + self._torn:
             self._drop()
+
+    def _try_again(self) -> None:
+        self._again = False
+        self._write_what_is_taken()
+
+    def crowded(self) -> bool:
+        """Half of what may wait does: who says much of little weight is to be silent until it is less."""
+        if self._waiting_bytes > self._max // 2:
+            self._write_what_is_taken()
+        return self._waiting_bytes > self._max // 2
 
     # What structlog calls on the object it logs to.
     debug = info = warning = error = critical = msg = write
@@ -124,6 +143,9 @@ class StreamWriter:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def crowded(self) -> bool:
+        return False
+
     def write(self, line: bytes) -> None:
         if not self._stream.closed:
             self._stream.write(line.decode("utf-8", "backslashreplace") + "\n")
@@ -135,8 +157,12 @@ class StreamWriter:
             self._stream.flush()
 
 
-def writer_for(stream: TextIO, soon: Callable[[Later], object] | None) -> LineWriter | StreamWriter:
+def writer_for(
+    stream: TextIO,
+    soon: Callable[[Later], object] | None,
+    later: Callable[[float, Later], object] | None,
+) -> LineWriter | StreamWriter:
     try:
-        return LineWriter(stream.fileno(), soon=soon)
+        return LineWriter(stream.fileno(), soon=soon, later=later)
     except OSError:  # io.UnsupportedOperation among them
         return StreamWriter(stream)

@@ -121,6 +121,20 @@ def test_whoever_says_everything_at_once_harms_nobody(neighbour, queue, raw, req
     assert left_out_of(lines) <= times, "no line is counted twice"
 
 
+def test_while_nobody_reads_the_log_a_flood_costs_none_of_its_other_lines(neighbour, queue):
+    """Seen: a job printed a megabyte, and the oldest lines of all were dropped for it."""
+    run, _ = neighbour
+    with run.unread:
+        unreadable = "\x01" * 999 + "\n"  # each byte of it is six in the log
+        job = queue.add("any", {"do": "print", "text": unreadable, "times": 2_000})
+        others = [queue.add("any", {"do": "log", "text": "x", "times": 1}) for _ in range(20)]
+        ids = [each.id for each in (job, *others)]
+        until(lambda: all(queue.state(each) == "completed" for each in ids), "all are done")
+    until(lambda: {each["job_id"] for each in run.events("job.completed")} == set(ids), "each end is told")
+    told = [each["line"] for each in run.events("job.output") if each["job_id"] == job.id]
+    assert left_out_of(told) > 0 and not run.events("log.dropped")
+
+
 @pytest.mark.timeout(300)
 def test_progress_that_passes_the_runners_throttle_meets_the_masters(neighbour, queue, raw):
     run, lock = neighbour

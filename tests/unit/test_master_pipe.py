@@ -17,6 +17,7 @@ from supervisor.master.budget import (
     AGAIN_S,
     BYTES_AT_ONCE,
     END_BYTES,
+    END_LINES,
     FIRST_LINES,
     LINES_AT_ONCE,
     OutputBudget,
@@ -131,6 +132,20 @@ async def test_beyond_its_budget_output_is_counted_and_its_end_is_told(output):
     now_at = AGAIN_S / 2
     assert not budget.take(1), "it is not told line by line, each with a notice"
     now_at = AGAIN_S
+    assert budget.take(1)
+
+
+async def test_output_gives_way_while_the_reader_of_the_log_does_not_keep_up(output):
+    """Seen: the log dropped its oldest lines for it, the master's own and the count of those left out."""
+    made, write, told = output
+    now_at, crowded = 0.0, True
+    made._budget = budget = OutputBudget(lambda: now_at, lambda: crowded)
+    os.write(write, b"unread\n" * 100)
+    made.drain()
+    assert told[0].startswith("... 100 lines were left out") and len(told) <= 1 + END_LINES
+    crowded = False
+    assert not budget.take(1), "the reader gets time to breathe"
+    now_at = 2 * AGAIN_S
     assert budget.take(1)
 
 

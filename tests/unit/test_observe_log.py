@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,6 +184,43 @@ def test_a_line_longer_than_the_pipe_arrives_whole(small_pipe):
     assert small_pipe.drain(writer, 2).splitlines() == [line, b"next"]
 
 
+def test_it_is_crowded_when_half_of_what_may_wait_does(small_pipe):
+    writer = LineWriter(small_pipe.write_end, max_waiting_bytes=2_000)
+    written = 0
+    while not writer.crowded():
+        writer.write(b"x" * 99)
+        written += 1
+    assert writer.dropped == 0
+    for _ in range(9):  # others' lines still find their place
+        writer.write(b"y" * 99)
+    assert writer.dropped == 0
+    assert len(small_pipe.drain(writer, written + 9).splitlines()) == written + 9
+    assert not writer.crowded()
+
+
+def test_what_waits_for_the_end_of_the_turn_does_not_crowd(pipe):
+    turns = []
+    writer = LineWriter(pipe.stream.fileno(), max_waiting_bytes=2_000, soon=turns.append)
+    for _ in range(15):
+        writer.write(b"x" * 99)
+    assert not writer.crowded() and writer.dropped == 0
+    assert len(turns) == 1
+
+
+def test_what_waits_is_tried_again_though_nothing_more_is_said(small_pipe):
+    """Seen: the last lines of a burst lay in memory until something else happened."""
+    agains = []
+    writer = LineWriter(small_pipe.write_end, later=lambda delay_s, call: agains.append(call))
+    for _ in range(100):
+        writer.write(b"x" * 99)
+    assert len(agains) == 1
+    seen = 0
+    while agains:
+        seen += len(os.read(small_pipe.read_end, 1 << 20))
+        agains.pop()()
+    assert seen + len(os.read(small_pipe.read_end, 1 << 20)) == 10_000
+
+
 def test_a_line_half_written_is_never_dropped(small_pipe):
     writer = LineWriter(small_pipe.write_end, max_waiting_bytes=1_000)
     line = b"y" * (3 * PIECE)
@@ -284,7 +322,7 @@ def test_the_lines_of_one_turn_of_the_loop_go_out_in_one_write(monkeypatch, pipe
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: writes.append(data) or real(fd, data))
 
-    with log.gathered(later.append):
+    with log.gathered(SimpleNamespace(call_soon=later.append, call_later=lambda delay_s, call: None)):
         for number in range(3):
             log.get("runner").error("runner.unkillable", slot=number)
         assert not writes
