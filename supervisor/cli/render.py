@@ -37,14 +37,15 @@ def clipped(text: str, width: int) -> str:
 
 
 def span(ms: float) -> str:
-    """A length of time, to the eye's precision: `340 ms`, `1.2 s`, `12 s`, `3 min`, `2 h`, `5 d`."""
+    """A length of time, to the eye's precision: `340 ms`, `1.2 s`, `12 s`, `1.7 min`, `2 h`, `5 d`."""
     ms = max(0, ms)
     if ms < 1_000:
         return f"{ms:.0f} ms"
-    if ms < 9_950:
-        return f"{ms / 1_000:.1f} s"
     size, unit = next((size, unit) for size, unit in _AGES if ms >= size)
-    return f"{ms // size:.0f} {unit}"
+    if ms >= 9.95 * size:
+        return f"{ms // size:.0f} {unit}"
+    number = f"{ms / size:.1f}"
+    return f"{number if unit == 's' else number.removesuffix('.0')} {unit}"
 
 
 def moment(on_ms: int | None, now_ms: int) -> str:

@@ -55,8 +55,8 @@ def size(value: float | None) -> str:
 
 
 def short_span(ms: float | None) -> str:
-    """A length of time in five columns: `340ms`, `1.2s`, `12s`, `3min`, `2h`, `5d`."""
-    return UNKNOWN if ms is None else span(ms).replace(" ", "")
+    """A length of time in five columns: `340ms`, `1.2s`, `12s`, `1.7m`, `3m`, `2h`, `5d`."""
+    return UNKNOWN if ms is None else span(ms).replace(" min", "m").replace(" ", "")
 
 
 def percent(share: float | None) -> str:

@@ -24,6 +24,7 @@ log = get("nursery")
 FORK_WITHIN_S = 20.0  # a template that has not answered by then is killed and replaced
 FORKS_AT_ONCE = 16  # more would not fit into the link to the template
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 10.0
+SLOW_S = 10.0  # an import that takes longer is told of, and again each time it has taken twice as long
 
 
 class Nursery:
@@ -56,6 +57,7 @@ class Nursery:
         self.generation = 1  # of the code
         self.births = 0  # under way: asked for, and not answered
         self.reviving: asyncio.Task[None] | None = None
+        self._slow: asyncio.TimerHandle
 
     def take(self, process: TemplateProcess) -> None:
         """Have a process that was started already; the first `spawn` finds it there."""
@@ -101,14 +103,22 @@ class Nursery:
     async def _load(self) -> list[ProcessorFacts]:
         template, bare = self._template, self._facts_of_bare
         assert template is not None
+        self._slow = self._loop.call_later(SLOW_S, self._is_slow, template, SLOW_S)
         try:
             facts = await template.load(
                 self.targets, self.policy, self._title, hooks=self._hooks, bare=bare is not None
             )
         finally:
+            self._slow.cancel()
             if bare is None:
                 self.identity = template.identity
         return facts if bare is None else bare
+
+    def _is_slow(self, template: Template, waited_s: float) -> None:
+        """Nothing ends an import: it may have a model to load. But nobody is to wonder what we wait for."""
+        names = [target.name for target in self.targets]
+        log.warning("template.slow", pid=template.pid, targets=names, waited_s=waited_s)
+        self._slow = self._loop.call_later(waited_s, self._is_slow, template, 2 * waited_s)
 
     async def _until_gone(self) -> None:
         """The template ends by itself; its burial is told by SIGCHLD."""

@@ -91,6 +91,11 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         "template.bad_packet": _event(
             "error", "pid error", "The template sent no packet and is killed (I7)."
         ),
+        "template.slow": _event(
+            "warning",
+            "pid targets waited_s",
+            "Its import has not ended yet; `py-spy dump --pid` shows where it is.",
+        ),
         "template.failed": _event("error", "error", "The processors could not be imported; tried again."),
         "template.exited": _event("error", "pid status", "The template died; it is started again."),
         "isolation.degraded": _event(
