@@ -90,12 +90,14 @@ def install(
         user,
     )
     made = files(machine, instances=name is not None)
+    if machine.directory is not None and not os.path.isdir(machine.directory):
+        note(f"oxherd: there is no directory {machine.directory}; before it is there no service can start")
+    for sentence in _doubts_of_a_user() if user else _doubts(machine):
+        note(f"oxherd: {sentence}")
     if only_print:
         above = root if user else Path("/")
         out("\n".join(f"# --- {above / path}\n{text}" for path, text in made.items()).rstrip())
         return 0
-    for sentence in _doubts_of_a_user() if user else _doubts(machine):
-        note(f"oxherd: {sentence}")
     else_ = OTHER_HOME if user else OTHER_WAY
     done = {path: _written(root / path, sealed(text), force, else_) for path, text in made.items()}
     edited = _tell(common, root, done)
@@ -211,7 +213,7 @@ def _doubts(machine: Machine) -> Iterator[str]:
         ("the directory", machine.directory and machine.directory / "x"),
         ("the config", machine.config),
     ):
-        closed = path and not_reachable(path)
+        closed = path and os.path.exists(path.parent) and not_reachable(path)
         if closed:
             yield (
                 f"{what} is below {closed}, which lets no other user in: the user oxherd cannot reach it. "

@@ -128,6 +128,16 @@ def test_only_shown_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFix
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Seen: `--print` said nothing, and without it another sentence: that it lets no other user in."""
+    absent = tmp_path / "absent"
+    for words in (["--print"], []):
+        assert install(tmp_path, *words, "--directory", str(absent)) == 0, "it may come later"
+        told = capsys.readouterr().err
+        assert f"there is no directory {absent};" in told
+        assert "lets no other user in" not in told
+
+
 def test_a_name_is_that_of_an_instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert install(tmp_path, "mail") == 0
     assert (tmp_path / UNITS / "oxherd@.service").exists()
