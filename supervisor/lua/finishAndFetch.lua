@@ -12,7 +12,8 @@
   KEYS[1]      meta  HASH
 
   ARGV[1]      prefix of the queue's keys, with its last colon
-  ARGV[2]      now, epoch milliseconds
+  ARGV[2]      now, epoch milliseconds; with a sign: so many microseconds more than Redis' own clock says, for
+               a call that waits at the server before it runs
   ARGV[3]      lock token of every job taken by this call
   ARGV[4]      lock duration, milliseconds
   ARGV[5]      how many jobs to take at most
@@ -180,8 +181,13 @@ local function mark_and_tell(call, queue)
   end
 end
 
+local now_text, first_byte = ARGV[2], ARGV[2]:byte()
+if first_byte == 43 or first_byte == 45 then -- + or -
+  local clock = redis.call("TIME")
+  now_text = string.format("%.0f", math.floor((clock[1] * 1000000 + clock[2] + tonumber(now_text)) / 1000))
+end
 local call = {
-  now_text = ARGV[2], now = tonumber(ARGV[2]), token = ARGV[3], lock_ms = ARGV[4],
+  now_text = now_text, now = tonumber(now_text), token = ARGV[3], lock_ms = ARGV[4],
   count = tonumber(ARGV[5]),
   limiter_max = ARGV[6] ~= "0" and tonumber(ARGV[6]) or nil, limiter_ms = tonumber(ARGV[7]),
   worker = ARGV[8], metrics = tonumber(ARGV[9]), again = ARGV[10] == "1",

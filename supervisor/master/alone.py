@@ -23,6 +23,7 @@ class Queue(Protocol):
     def at_work(self) -> int: ...  # its attempts that have a runner, or wait for one
     def begin(self, attempt: Attempt) -> None: ...
     def go_on(self) -> None: ...  # it may fetch again
+    def fewer(self) -> None: ...  # it may not
 
 
 class Alone:
@@ -51,6 +52,8 @@ class Alone:
     def wait(self, attempt: Attempt, queue: Queue) -> None:
         """`queue.begin(attempt)` is called when nothing else runs."""
         self._waiting.append((attempt, queue))
+        for each in self._queues:
+            each.fewer()
         self.look()
 
     def look(self) -> None:

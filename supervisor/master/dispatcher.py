@@ -181,6 +181,10 @@ class Dispatcher:
         self._exchanger.fetcher.freed()
         self._exchanger.kick()
 
+    def fewer(self) -> None:
+        """There is less room than there was: nothing may stand at the server for it."""
+        self._exchanger.kick()
+
     def at_work(self) -> int:
         """Attempts that have a runner, or wait for one."""
         return self._placing.unplaced() + sum(each.runner is not None for each in self.attempts.values())
@@ -206,8 +210,11 @@ class Dispatcher:
 
     # --- the way of a job -------------------------------------------------------------------------------
 
-    def take(self, job: FetchedJob, fetched_at: float) -> None:
-        """A job was fetched: start its lease, and run it or refuse to."""
+    def take(self, job: FetchedJob, fetched_at: float, sent_at: float | None = None) -> None:
+        """A job was fetched: start its lease, and run it or refuse to.
+
+        sent_at   when the call was sent that set its lock, if that was not when it was fetched.
+        """
         earlier = self.attempts.get(job.id)
         if earlier is not None and earlier.verdict is None:
             # It stalled and came back to us before we noticed that its lock was gone.
@@ -215,7 +222,10 @@ class Dispatcher:
         attempt = Attempt(job, fetched_at)
         self.attempts[job.id] = attempt
         self._health.took(job.id)
-        self._leases.hold(job.id, job.token, fetched_at)
+        self._leases.hold(job.id, job.token, fetched_at if sent_at is None else sent_at)
+        if not self._leases.trusted(job.id, job.token):
+            self.decide(attempt, LockGone("the lock was lost: its job came when trust in it had ended"))
+            return  # we were stopped, or Redis was slow: another may be at it already
         try:
             attempt.options = decode_options(job.opts)
         except InvalidOptions as error:

@@ -18,11 +18,12 @@ from supervisor.errors import RedisError
 from supervisor.observe.log import get
 from supervisor.protocol.commands.work import Exchange
 from supervisor.protocol.keys import QueueKeys
+from supervisor.transport.marker import Behind
 
 log = get("fetcher")
 
 LONGEST_HOLD_S = 30.0  # of the limiter: delayed jobs are promoted by fetches, so one is made now and then
-LONGEST_BLOCK_S = 10.0  # when a delayed job's time is known
+LONGEST_BLOCK_S = 5.0  # when a delayed job's time is known
 ERROR_PAUSE_S = 1.0
 HELD = "paused, or at its global concurrency"
 
@@ -30,8 +31,20 @@ HELD = "paused, or at its global concurrency"
 class Marker(Protocol):
     """What of transport.marker.MarkerWaiter is needed here."""
 
-    async def wait(self, key: str, timeout_s: float) -> float | None: ...
+    async def wait(
+        self, key: str, timeout_s: float, behind: Behind[Exchange] | None = None
+    ) -> float | None: ...
     def interrupt(self) -> None: ...
+
+
+class Calls(Protocol):
+    """Who makes them: what of `Exchanger` is needed here."""
+
+    def kick(self) -> None: ...
+    def look(self) -> None: ...
+    def unasked(self) -> int: ...
+    def stand(self, block_s: float) -> Behind[Exchange] | None: ...
+    def stood(self, behind: Behind[Exchange]) -> bool: ...
 
 
 class Fetcher:
@@ -44,8 +57,7 @@ class Fetcher:
         *,
         drain_delay_s: float,
         free: Callable[[], int],
-        kick: Callable[[], None],
-        look: Callable[[], None],
+        calls: Calls,
         put_back_marker: Callable[[], None],
         wall_clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
@@ -54,8 +66,7 @@ class Fetcher:
         self._marker = marker
         self._drain_delay_s = drain_delay_s
         self._free = free
-        self._kick = kick
-        self._look = look
+        self._calls = calls
         self._put_back_marker = put_back_marker
         self._wall_clock = wall_clock
         self._loop = loop
@@ -87,8 +98,11 @@ class Fetcher:
         self._woken = False
         return free
 
-    def learned(self, asked: int, exchange: Exchange) -> None:
-        """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs."""
+    def learned(self, asked: int, exchange: Exchange, *, waited: bool = False) -> None:
+        """Draw the conclusions of a reply to a call that asked for `asked` > 0 jobs.
+
+        waited   it stood behind a pop, and so will the next: if it has left jobs, it has left a marker.
+        """
         self.fetched_at = self._loop.time()
         self.fetched += len(exchange.jobs) + len(exchange.dropped)
         if exchange.held and not self._held:
@@ -101,7 +115,7 @@ class Fetcher:
         self.refusal = ""
         if exchange.limited_ms > 0:
             self.hold(exchange.limited_ms / 1000)
-        elif len(exchange.jobs) + len(exchange.dropped) >= asked:
+        elif len(exchange.jobs) + len(exchange.dropped) >= asked and not waited:
             self._hungry = True  # as many as asked for: there may be more
         else:
             # A marker that was popped after this call had run speaks of a job that it cannot have seen.
@@ -121,6 +135,7 @@ class Fetcher:
         if self._release is not None:
             self._release.cancel()
         self._release = self._loop.call_at(self._held_until, self.wake)
+        self._calls.kick()  # nor may a call stand
 
     @property
     def hungry(self) -> bool:
@@ -145,7 +160,7 @@ class Fetcher:
     def wake(self) -> None:
         """There may be something: ask once without waiting (new marker, reconnect, limiter over)."""
         self._hungry = self._woken = True
-        self._kick()
+        self._calls.kick()
 
     def freed(self) -> None:
         """A slot came free while nothing was to be had: somebody must watch the marker."""
@@ -157,7 +172,8 @@ class Fetcher:
         while True:
             await self._waiter_wanted.wait()
             self._waiter_wanted.clear()
-            while not self._hungry and not self.quiet and (self.pooled or self._free() > 0):
+            # A slot that a call on its way was asked to fill needs no watch: its answer is looked at.
+            while not self._hungry and not self.quiet and (self.pooled or self._calls.unasked() > 0):
                 await self._watch_once()
 
     async def _watch_once(self) -> None:
@@ -166,15 +182,24 @@ class Fetcher:
             self._due_on = 0.0
             self.wake()
             return
+        behind = None if self.pooled or self.holds else self._calls.stand(timeout_s)
+        if behind is not None:
+            self._woken = False
+        score, refusal, ran = None, "", False
         self._waiting = True
         try:
-            score = await self._marker.wait(self._keys.marker, timeout_s)
-        except RedisError as error:  # a corrupt marker key, say: look now and then instead
-            self._refused(str(error))
-            await asyncio.sleep(ERROR_PAUSE_S)
-            score = None
+            score = await self._marker.wait(self._keys.marker, timeout_s, behind)
+        except RedisError as error:
+            refusal = str(error)
         finally:
             self._waiting = False
+            if behind is not None:
+                ran = self._calls.stood(behind)
+        if refusal:  # a corrupt marker key, say: look now and then instead
+            self._refused(refusal)
+            await asyncio.sleep(ERROR_PAUSE_S)
+        if ran:
+            return
         if score and score > self._wall_clock() * 1000:
             # The delay marker: the time of the earliest delayed job. Remember the earlier of two.
             self._due_on = min(self._due_on, score) if self._due_on else score
@@ -187,7 +212,7 @@ class Fetcher:
                 return
             # There are jobs: the next slot of the pool that this queue may have is for them.
         self._hungry = self._woken = True
-        self._look()
+        self._calls.look()
 
     def _block_s(self) -> float:
         if not self._due_on:
@@ -202,6 +227,10 @@ class Fetcher:
         if self._release is not None:
             self._release.cancel()
 
+    def recall(self) -> None:
+        """Have back the call that stands at the server."""
+        self._marker.interrupt()
+
     def ask_anew(self) -> None:
         """Whatever we wait for: forget it, and ask on a new connection."""
         self._marker.interrupt()
@@ -210,7 +239,7 @@ class Fetcher:
     def pause(self) -> None:
         """Fetch nothing until `resume`; a marker that is popped meanwhile is put back."""
         self.quiet = True
-        self._kick()  # who shares its slots may have them
+        self._calls.kick()  # who shares its slots may have them
 
     def resume(self) -> None:
         self.quiet = False

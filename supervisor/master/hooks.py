@@ -40,6 +40,7 @@ from supervisor.master.verdicts import Raised
 from supervisor.observe.log import get
 from supervisor.protocol.commands.read import GetJobs
 from supervisor.protocol.commands.work import Completed, Failed, Outcome
+from supervisor.protocol.fields import STALLED_TOO_OFTEN
 from supervisor.protocol.job_options import decode_options
 from supervisor.protocol.job_record import JobRecord
 from supervisor.protocol.keys import QueueKeys
@@ -156,7 +157,10 @@ class Hooks:
 
     def _add_stalled(self, queue: str, job: JobRecord, now_ms: int) -> None:
         if self._has_room(len(job.data)):
-            facts = HookFacts(queue, job.deferred_failure, None, now_ms, len(job.data))
+            # One that has stalled too often may have been fetched, and failed with the same words, before it
+            # was read: by another master, or by the call that stood there for the next job.
+            too_often = STALLED_TOO_OFTEN if job.failed_reason == STALLED_TOO_OFTEN else None
+            facts = HookFacts(queue, job.deferred_failure or too_often, None, now_ms, len(job.data))
             attempt = job.attempts_made + 1
             meta = HookMeta(job.id, job.name, "stalled", attempt, attempts_of(job), facts)
             self._add(Call("stalled", queue, job.id, hook_frame(meta, job.data, b"")), self._inbox)

@@ -37,6 +37,7 @@ class Judge(Protocol):
     def decide(self, attempt: Attempt, verdict: Verdict) -> None: ...  # of one that is in no runner
     def end(self, attempt: Attempt, verdict: Verdict) -> None: ...
     def go_on(self) -> None: ...  # there may be room for a job now
+    def fewer(self) -> None: ...  # there is less of it
     def idle(self) -> int: ...  # jobs that may begin now
 
 
@@ -162,8 +163,9 @@ class Placing:
         body = self._prepare(attempt, runner)
         attempt.ahead = False
         runner.advance(Fact.JOB_SENT)
-        self._begin(attempt, runner)
+        self._make_ready(attempt, runner)
         attempt.delivered = runner.pipe.send(Kind.START, body, attempt.number)
+        self._note_begin(attempt, runner)  # while the runner wakes up
         if not attempt.delivered:
             return  # it died idle, unseen yet: its exit gives the job to another
         self._ahead.add(runner)
@@ -188,18 +190,26 @@ class Placing:
         return start_frame(self._settings.name, attempt.job, attempt.options, limits)
 
     def _begin(self, attempt: Attempt, runner: Runner) -> None:
-        """It is sent to an idle runner, or what was before it in its runner is over."""
-        job, limits = attempt.job, attempt.limits
+        """What was before it in its runner is over."""
+        self._make_ready(attempt, runner)
+        self._note_begin(attempt, runner)
+
+    def _make_ready(self, attempt: Attempt, runner: Runner) -> None:
+        """It is about to begin: what has to be so before it does."""
         attempt.started_at = self._clock()
         evidence.begin(attempt, runner)
+        if attempt.limits.watched or runner.leaf is not None:
+            self._watch.begin(attempt, self._judge.end)
+
+    def _note_begin(self, attempt: Attempt, runner: Runner) -> None:
+        """It begins; nothing that the runner says of it is heard before this is done."""
+        job, limits = attempt.job, attempt.limits
         self._ahead.began(runner)
         if self._ahead.soon_s:
             self._spare_the_look()
             self._loop.call_later(self._ahead.soon_s, self._soon_free, attempt, runner)
         if runner.budget is not None:
             runner.budget.begin()
-        if limits.watched or runner.leaf is not None:
-            self._watch.begin(attempt, self._judge.end)
         if limits.timeout_ms:
             timeout_s = limits.timeout_ms / 1000
             attempt.deadline = self._loop.call_later(timeout_s, self._too_long, attempt)
@@ -318,4 +328,5 @@ class Placing:
         self._ahead.remove(runner)
         while runner in self._idle:
             self._idle.remove(runner)
+            self._judge.fewer()
         self.recall(runner)

@@ -45,7 +45,7 @@ from supervisor.master.stalled import watch_stalled
 from supervisor.master.watch import Watch
 from supervisor.observe.log import get
 from supervisor.protocol.commands.queue import WakeWorker
-from supervisor.protocol.commands.work import Exchange, FetchedJob, Outcome
+from supervisor.protocol.commands.work import FetchedJob, Outcome
 from supervisor.protocol.keys import QueueKeys
 from supervisor.transport.aio import Redis
 from supervisor.transport.marker import MarkerWaiter
@@ -163,8 +163,7 @@ class Worker:
             marker,
             drain_delay_s=settings.drain_delay_ms / 1000,
             free=self.free,
-            kick=self.exchanger.kick,
-            look=self.exchanger.look,
+            calls=self.exchanger,
             put_back_marker=lambda: self._put_back_marker(),
             wall_clock=around.wall_clock,
             loop=loop,
@@ -252,7 +251,7 @@ class Worker:
         self.leases.adopt(shorter_ms)
         left = self.exchanger.under_way()
 
-        def answered(call: asyncio.Future[Exchange]) -> None:
+        def answered(call: asyncio.Future[Any]) -> None:
             left.discard(call)
             if not left:
                 self.leases.adopt(self.settings.lock_ms)
@@ -313,7 +312,6 @@ class Worker:
         self.cancelling.look_at_all()
 
     def _recovered(self, job_ids: list[str]) -> None:
-        # What a hook is told of them is read before they are fetched: one may fail at once.
         if self.hooks is not None:
             self.hooks.stalled(self._around.redis, self.keys, job_ids)
         self.fetcher.wake()

@@ -249,6 +249,11 @@ CATALOGUE: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "queue.recovered": _event("info", "queue", "A job was heard to its end, or there are runners again."),
         "queue.call_failed": _event("error", "queue error outcomes", "Redis refused a whole call."),
+        "queue.fetch_unknown": _event(
+            "warning",
+            "queue error",
+            "What a call brought that waited at the server is not known; if anything, it is found stalled.",
+        ),
         "queue.fetch_failed": _event("error", "queue error", "Redis refused to give jobs; asked again."),
         # --- what others see of us ---
         "http.listening": _event("info", "address pages", "Pages can be asked for."),

@@ -44,9 +44,9 @@ from supervisor.transport.answers import (
 from supervisor.transport.asking import Elsewhere, elsewhere
 from supervisor.transport.call import Call, LoadCall, decoded
 from supervisor.transport.link import ConnectionLost, Link
-from supervisor.transport.opening import Server, ask_once
+from supervisor.transport.opening import Opened, Server, ask_once
 from supervisor.transport.requests import Scripts
-from supervisor.transport.session import Session, Settings
+from supervisor.transport.session import Grave, Session, Settings
 
 T = TypeVar("T")
 
@@ -217,11 +217,30 @@ class Redis:
         """Send without waiting; the future gets what `execute_repeatable` would return or raise."""
         call = self._call(command, math.inf)
         call.repeatable = True
+        self._doubt(call, give_up)
+        self._start(call)
+        return call.future
+
+    def _doubt(self, call: Call[Any], give_up: Callable[[], bool] | None) -> None:
         if give_up is not None:
             self._doubts[call] = give_up
             call.future.add_done_callback(lambda done: self._doubts.pop(call, None))
             self._watch_doubts()
-        self._start(call)
+
+    def submit_lost(
+        self,
+        command: RepeatableCommand[T],
+        opened: Opened,
+        *,
+        give_up: Callable[[], bool] | None = None,
+    ) -> asyncio.Future[T]:
+        """What became of a command that was sent on a connection of its own, `opened`, and whose reply was
+        lost: that connection is ended from here, and then the command's repetition is sent.
+        """
+        call = self._call(command, math.inf)
+        call.repeatable, call.sent, call.grave = True, True, Grave(opened)
+        self._doubt(call, give_up)
+        self._spawn(self._resume(call, 0.0, "a connection was lost"))
         return call.future
 
     def flush(self) -> None:
@@ -390,6 +409,8 @@ class Redis:
             async with asyncio.timeout(None if left_s == math.inf else left_s):
                 await asyncio.sleep(wait_s)
                 await self._session.up.wait()
+                if call.grave is not None:
+                    await self._session.seal(call.grave)
         except TimeoutError:
             call.fail(
                 RedisUnavailable(

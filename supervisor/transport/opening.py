@@ -160,22 +160,25 @@ async def _connected(
             link.abort("could not be opened")
 
 
-async def kill(new: Opened, old: Opened) -> bool:
+async def kill(new: Opened, old: Opened, *, opened_later: bool = True) -> bool:
     """End the old connection from the new one. False if we cannot know that it has ended.
+
+    opened_later   the new one was opened when the old one was there already.
 
     After True nothing that was sent on the old one can still run. Without, a request may sit in the server's
     input buffer long after our side of the socket is closed.
     """
     if old.client_id is None:
         return False
-    if new.server.run_id and old.server.run_id and new.server.run_id != old.server.run_id:
+    known = bool(new.server.run_id and old.server.run_id)
+    if known and new.server.run_id != old.server.run_id:
         # That process is gone, and its connections with it; the number may be a stranger's now. Or it lives
         # and another is the master: what still runs there is lost when it follows, and never comes here.
         return True
     if new.found.node != old.found.node and not new.server.run_id:
         return False  # another server or another name of the same; its numbers would say nothing
-    if new.client_id is not None and new.client_id <= old.client_id:
-        return True  # ids only grow, so this is another process too
+    if new.client_id is not None and new.client_id <= old.client_id and not known:
+        return opened_later  # ids only grow, so this is another process too
     reply = await new.link.ask("CLIENT", "KILL", "ID", old.client_id)
     return isinstance(reply, int)
 

@@ -39,10 +39,15 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Grave(msgspec.Struct):
-    """A connection that was lost with replies due. `sealed`: nothing sent on it can run any more."""
+    """A connection that was lost with replies due.
+
+    sealed   nothing sent on it can run any more.
+    tried    it was asked for; without `sealed` Redis refused.
+    """
 
     opened: Opened
     sealed: bool = False
+    tried: bool = False
 
 
 class Session:
@@ -168,6 +173,20 @@ class Session:
         away_s = settings.clock() - lost_at
         settings.on_state(True, f"connected again to {self.address} after {away_s:.3g} s")
 
+    async def seal(self, grave: Grave) -> None:
+        """Have that connection ended from the one in use, or from the next; one of ours was before."""
+        while not grave.tried:
+            await self.up.wait()
+            opened = self.opened
+            assert opened is not None
+            try:
+                async with asyncio.timeout(self.settings.connect_timeout_s):
+                    grave.sealed = await kill(opened, grave.opened, opened_later=False)
+            except (TimeoutError, RedisUnavailable):
+                opened.link.abort("Redis did not answer CLIENT KILL")
+            else:
+                grave.tried = True
+
     async def _seal_graves(self, opened: Opened) -> None:
         """Kill the lost connections from the new one, before anything is repeated.
 
@@ -178,6 +197,7 @@ class Session:
             async with asyncio.timeout(self.settings.connect_timeout_s):
                 for grave in self._graves:
                     grave.sealed = await kill(opened, grave.opened)
+                    grave.tried = True
         except TimeoutError:
             raise RedisUnavailable("Redis did not answer CLIENT KILL", sent=True) from None
         else:

@@ -94,8 +94,7 @@ class Master:
             marker,
             drain_delay_s=DRAIN_S,
             free=self.free,
-            kick=self._exchanger.kick,
-            look=self._exchanger.look,
+            calls=self._exchanger,
             put_back_marker=lambda: redis.submit(WakeWorker(keys)).cancel,
             wall_clock=time.time,
             loop=loop,
@@ -118,12 +117,21 @@ class Master:
                 )
             )
 
+    def leave(self) -> None:
+        self._fetcher.interrupt()
+
+    @property
+    def busy(self) -> bool:
+        return self._exchanger.busy
+
     # --- what the exchanger asks of a dispatcher ---------------------------------------------------------
 
-    def free(self) -> int:
+    def idle(self) -> int:
         return SLOTS - self._busy
 
-    def take(self, job: FetchedJob, fetched_at: float) -> None:
+    free = idle
+
+    def take(self, job: FetchedJob, fetched_at: float, sent_at: float) -> None:
         self._tally.taken_at[job.id] = time.monotonic()
         self._tally.by_master[self._number] += 1
         self._busy += 1
@@ -168,6 +176,9 @@ async def _crowd(ground: Ground, size: int, jobs: int) -> None:
             await _trickle(ground, queue, tally, 200 if jobs >= A_TRIAL else 10)
             await _flood(ground, queue, tally, jobs)
         finally:
+            for each in members:
+                each.leave()
+            await tally.until(lambda: not any(each.busy for each in members))
             for each in running:
                 each.cancel()
             ends = await asyncio.gather(*running, return_exceptions=True)

@@ -54,6 +54,30 @@ def test_a_running_job_is_cut_when_its_master_wakes_too_late(oxherd, queue, raw,
 
 
 @pytest.mark.timeout(120)
+def test_what_was_fetched_for_an_idle_master_that_was_stopped_does_not_begin(oxherd, queue, raw, tmp_path):
+    """I3: its call stood at the server and took the job, and it wakes when the lock is gone."""
+    mark = tmp_path / "mark"
+    run = oxherd("--concurrency", "1", "--lock-duration", "4s", "--worker-drain-delay", "600ms")
+    run.until("master.started")
+    job = None
+    for _ in range(20):  # until the job comes while the call stands, which ends with the block
+        run.signal(signal.SIGSTOP)
+        job = queue.add("any", {"do": "mark_and_wait", "mark": str(mark), "go": str(tmp_path / "never")})
+        if raw.exists(f"bull:work:{job.id}:lock"):
+            break
+        queue.remove(job.id)
+        run.signal(signal.SIGCONT)
+        until(lambda: raw.info("clients")["blocked_clients"] == 1, "it waits again")
+    assert raw.exists(f"bull:work:{job.id}:lock")
+    until(lambda: not raw.exists(f"bull:work:{job.id}:lock"), "the lock has gone")
+    run.signal(signal.SIGCONT)
+    # It reads the answer and drops the job; or its timers come first, and it asks what the call has brought.
+    other = queue.add("any", {"do": "nothing"})
+    until(lambda: queue.state(other.id) == "completed", "the next job runs")
+    assert not mark.exists() and queue.state(job.id) == "active", "left to the stalled check"
+
+
+@pytest.mark.timeout(120)
 def test_fifty_killed_runners_leave_no_descriptor_and_no_zombie_behind(oxherd, queue):
     run = oxherd("--concurrency", "2", "--profile", "none")  # else only root may look at its descriptors
     run.until("runner.started", 2)

@@ -13,7 +13,7 @@ from redis_stand_ins import Count, source
 from running import Running
 
 from supervisor.blocking import Queue
-from supervisor.errors import NotRepeatable
+from supervisor.errors import NotRepeatable, QueueFull
 from supervisor.transport.aio import Redis
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/redis.md"
@@ -59,6 +59,18 @@ def test_the_rights_in_the_page_suffice_for_a_master(
 
     assert server.ask("ACL", "LOG") == []
     assert not running.events("redis.unsafe")
+
+
+def test_the_rights_in_the_page_suffice_for_who_adds_with_a_bound(server: Node, redis_url: str) -> None:
+    """Seen: its script asks the time, which was not among them."""
+    found = re.search(r"^user producer (.+)$", PAGE.read_text(), re.MULTILINE)
+    assert found
+    server.ask("ACL", "SETUSER", "producer", "reset", *found[1].split())
+    with Queue("work", url=redis_url.replace("oxherd:", "producer:"), max_waiting=1) as queue:
+        queue.add("any", {})
+        with pytest.raises(QueueFull):
+            queue.add("any", {})
+    assert server.ask("ACL", "LOG") == []
 
 
 async def test_without_the_right_to_kill_nothing_is_repeated(server: Node, redis_url: str) -> None:

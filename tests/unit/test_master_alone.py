@@ -21,6 +21,9 @@ class Queue:
     def go_on(self):
         self.gone_on += 1
 
+    def fewer(self):
+        pass
+
 
 class World:
     def __init__(self) -> None:

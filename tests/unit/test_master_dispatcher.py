@@ -141,6 +141,15 @@ async def world():
             task.cancel()
 
 
+async def test_a_job_whose_lock_is_not_trusted_when_it_comes_does_not_begin(world):
+    """I3: the answer was late, or we were stopped; another may be at work on it."""
+    runner = world.runner()
+    world.trust = False
+    with pytest.raises(KeyError):
+        world.take()
+    assert runner.phase is Phase.IDLE and not world.outcomes, "left to the stalled check"
+
+
 async def test_no_job_is_given_to_a_runner_that_is_being_killed(world):
     """Its exit has not come yet when the reply with the job does."""
     runner = world.runner()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supervisor.errors import RedisRefused, RedisUnavailable
+from supervisor.errors import NotRepeatable, RedisRefused, RedisUnavailable
 from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
 from supervisor.master.lease import Leases
@@ -142,8 +142,9 @@ class Marker:
         self.waits: list[float] = []
         self.scores: asyncio.Queue[float | None] = asyncio.Queue()
 
-    async def wait(self, key, timeout_s):
+    async def wait(self, key, timeout_s, behind=None):
         self.waits.append(timeout_s)
+        self.behind = behind
         return await self.scores.get()
 
     def interrupt(self):
@@ -152,14 +153,32 @@ class Marker:
 
 @dataclass
 class FetchWorld:
+    """The marker, and who makes the calls."""
+
     marker: Marker = field(default_factory=Marker)
     free: int = 1
+    asked: int = 0
     kicks: int = 0
     put_back: int = 0
     now_s: float = 1_000.0
+    stands: bool = False  # a call may stand behind the pop
+    ran: bool = False  # and did run
+    stood_for: list = field(default_factory=list)
 
     def kick(self):
         self.kicks += 1
+
+    look = kick
+
+    def unasked(self):
+        return self.free - self.asked
+
+    def stand(self, block_s):
+        return object() if self.stands else None
+
+    def stood(self, behind):
+        self.stood_for.append(behind)
+        return self.ran
 
     def put_it_back(self):
         self.put_back += 1
@@ -173,8 +192,7 @@ async def fetch_world():
         world.marker,
         drain_delay_s=5.0,
         free=lambda: world.free,
-        kick=world.kick,
-        look=world.kick,
+        calls=world,
         put_back_marker=world.put_it_back,
         wall_clock=lambda: world.now_s,
         loop=asyncio.get_running_loop(),
@@ -280,9 +298,52 @@ async def test_an_interrupted_wait_may_have_cost_a_marker_and_says_so(fetch_worl
 async def test_the_limiter_holds_back_even_a_finishing_call(fetch_world):
     fetcher, world = fetch_world
     fetcher.learned(1, found(0, limited_ms=30))
+    kicks = world.kicks
     assert fetcher.appetite(1, finishing=True) == 0
+    await until(lambda: world.kicks > kicks)
+    assert fetcher.appetite(1, finishing=False) == 1
+
+
+async def test_what_a_call_behind_the_pop_brought_is_not_asked_for_again(fetch_world):
+    fetcher, world = fetch_world
+    world.stands = world.ran = True
+    fetcher.learned(1, found(0))
+    await until(lambda: world.marker.waits)
+    assert world.marker.behind is not None
+    world.marker.scores.put_nowait(0.0)
+    await until(lambda: len(world.stood_for) == 1)
+    assert world.kicks == 0, "the answer was there with the marker"
+    await until(lambda: len(world.marker.waits) == 2)
+
+
+async def test_where_the_call_behind_the_pop_did_not_run_it_is_made_the_common_way(fetch_world):
+    fetcher, world = fetch_world
+    world.stands = True
+    fetcher.learned(1, found(0))
+    await until(lambda: world.marker.waits)
+    world.marker.scores.put_nowait(0.0)
     await until(lambda: world.kicks == 1)
     assert fetcher.appetite(1, finishing=False) == 1
+
+
+async def test_no_call_stands_while_the_limiter_holds(fetch_world):
+    fetcher, world = fetch_world
+    world.stands = True
+    fetcher.hold(30.0)
+    fetcher.learned(1, found(0))
+    await until(lambda: world.marker.waits)
+    assert world.marker.behind is None
+
+
+async def test_a_slot_that_a_call_was_asked_to_fill_is_not_watched_for(fetch_world):
+    fetcher, world = fetch_world
+    world.asked = 1
+    fetcher.learned(1, found(0))
+    await turns()
+    assert world.marker.waits == []
+    world.asked = 0
+    fetcher.learned(1, found(0))
+    await until(lambda: world.marker.waits)
 
 
 # --- the exchanger ---------------------------------------------------------------------------------------
@@ -301,20 +362,30 @@ class Server:
         self.replies.append(asyncio.get_running_loop().create_future())
         return self.replies[-1]
 
+    def submit_lost(self, command, opened, *, give_up=None):
+        self.lost_on = opened
+        return self.submit_repeatable(command, give_up=give_up)
+
     def flush(self): ...
 
 
 class Slots:
     def __init__(self, free) -> None:
-        self.idle = free
-        self.taken, self.wrote = [], []
+        self.left = free
+        self.soon = 0  # jobs that may be sent ahead
+        self.taken, self.fetched_at, self.sent_at, self.wrote = [], [], [], []
+
+    def idle(self):
+        return self.left
 
     def free(self):
-        return self.idle
+        return self.left + self.soon
 
-    def take(self, job, fetched_at):
-        self.idle -= 1
+    def take(self, job, fetched_at, sent_at):
+        self.left -= 1
         self.taken.append(job)
+        self.fetched_at.append(fetched_at)
+        self.sent_at.append(sent_at)
 
     def flush(self): ...
 
@@ -331,11 +402,20 @@ class Always:
     def appetite(self, free, *, finishing):
         return max(free, 0)
 
-    def learned(self, asked, exchange):
+    quiet = holds = False
+    recalls = wakes = 0
+
+    def learned(self, asked, exchange, *, waited=False):
         pass
 
     def hold(self, for_s):
         pass
+
+    def recall(self):
+        self.recalls += 1
+
+    def wake(self):
+        self.wakes += 1
 
 
 @pytest.fixture
@@ -359,7 +439,7 @@ async def test_two_calls_on_their_way_never_ask_for_the_same_slot(exchange_world
     exchanger, server, slots = exchange_world
     exchanger.kick()
     await turns()
-    slots.idle += 4
+    slots.left += 4
     for n in range(4):
         exchanger.finish(f"a{n}", done(str(n)))
     await turns()
@@ -368,7 +448,7 @@ async def test_two_calls_on_their_way_never_ask_for_the_same_slot(exchange_world
 
 async def test_a_second_call_waits_until_it_has_something_to_carry(exchange_world):
     exchanger, server, slots = exchange_world
-    slots.idle = 0
+    slots.left = 0
     exchanger.finish("a0", done("0"))
     await turns()
     for n in range(1, 4):
@@ -391,7 +471,7 @@ async def test_a_stop_ends_the_patience_of_a_call_on_its_way(exchange_world):
 
 async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
     exchanger, server, slots = exchange_world
-    slots.idle = 0
+    slots.left = 0
     for n in range(5):
         exchanger.finish(f"a{n}", done(str(n)))
     await turns()
@@ -401,7 +481,7 @@ async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
 
 async def test_each_call_has_a_token_of_its_own(exchange_world):
     exchanger, server, slots = exchange_world
-    slots.idle = 0
+    slots.left = 0
     for n in range(5):
         exchanger.finish(f"a{n}", done(str(n)))
         await turns()
@@ -412,7 +492,7 @@ async def test_each_call_has_a_token_of_its_own(exchange_world):
 async def test_when_a_call_fails_its_outcomes_are_repeated_one_by_one(exchange_world):
     """I10: the guilty alone is reported."""
     exchanger, server, slots = exchange_world
-    slots.idle = 0
+    slots.left = 0
     for n in range(3):
         exchanger.finish(f"a{n}", done(str(n)))
     await turns()
@@ -426,3 +506,98 @@ async def test_when_a_call_fails_its_outcomes_are_repeated_one_by_one(exchange_w
             server.replies[n + 1].set_result(Exchange(written=[Written(Code.DONE)], jobs=[]))
     await until(lambda: len(slots.wrote) == 3)
     assert slots.wrote == [("a0", Code.DONE), ("a1", Code.GUILTY), ("a2", Code.DONE)]
+
+
+# --- the call that stands behind the pop -----------------------------------------------------------------
+
+
+def sent(behind):
+    """It is on its way, at a moment when the server's clock was at 250,000 us."""
+    behind.command = behind.make(250_000)
+    return behind.command
+
+
+async def test_a_call_that_stands_asks_for_every_idle_slot_and_nobody_asks_for_those_again(exchange_world):
+    """I2."""
+    exchanger, server, slots = exchange_world
+    slots.soon = 8
+    behind = exchanger.stand(5.0)
+    assert sent(behind).count == 3 and behind.command.ahead_us == 750_000
+    exchanger.finish("a", done("a"))
+    await turns()
+    assert [call.count for call in server.calls] == [0], "nor for one that is busy: nothing waits"
+    assert exchanger.stand(5.0) is None, "one at a time"
+
+
+async def test_what_it_brought_is_taken_with_a_lease_from_its_sending(exchange_world):
+    """I3."""
+    exchanger, _, slots = exchange_world
+    times = iter((100.0, 104.0))
+    exchanger._clock = lambda: next(times, 104.1)
+    behind = exchanger.stand(5.0)
+    sent(behind)
+    behind.result = found(1)
+    behind.ran(behind.result)
+    assert exchanger.stood(behind), "and is not taken twice"
+    assert slots.taken == behind.result.jobs and (slots.fetched_at, slots.sent_at) == ([104.0], [100.0])
+    assert exchanger.asked == 2, "for the slots that are left"
+
+
+async def test_none_stands_so_long_that_a_lease_would_be_old_when_it_begins(exchange_world):
+    """I3: the lock lives for 30 s."""
+    exchanger, _, _ = exchange_world
+    assert exchanger.stand(5.1) is None and exchanger.asked == 0
+    assert exchanger.stand(5.0) is not None
+
+
+async def test_it_is_had_back_when_a_slot_goes_away_and_at_a_pause_and_a_hold(exchange_world):
+    """I2, I10: what would it bring a job for?"""
+    exchanger, _, slots = exchange_world
+    exchanger.stand(5.0)
+    exchanger.kick()
+    await turns()
+    assert exchanger.fetcher.recalls == 0
+    slots.left = 2
+    exchanger.kick()
+    await turns()
+    assert exchanger.fetcher.recalls == 1
+    slots.left = 3
+    for name in ("quiet", "holds"):
+        setattr(exchanger.fetcher, name, True)
+        exchanger.kick()
+        await turns()
+        setattr(exchanger.fetcher, name, False)
+    assert exchanger.fetcher.recalls == 3
+
+
+async def test_a_stop_waits_until_it_is_known_what_it_brought(exchange_world):
+    """I9: it was lost with its connection, so it is asked for on another, and no further job is."""
+    exchanger, server, slots = exchange_world
+    behind = exchanger.stand(5.0)
+    token = sent(behind).call_token
+    known = exchanger.under_way()
+    exchanger.fetcher.quiet = True
+    assert exchanger.busy, "the wait is being ended"
+    behind.lost_on = "there"
+    assert not exchanger.stood(behind) and exchanger.busy
+    [call] = server.calls
+    assert (server.lost_on, call.call_token, call.count, call.ahead_us) == ("there", token, 0, None)
+    assert not any(each.done() for each in known)
+    server.replies[0].set_result(found(1))
+    await turns()
+    assert len(slots.taken) == 1 and not exchanger.busy and exchanger.asked == 0
+    assert all(each.done() for each in known) and exchanger.fetcher.wakes == 1
+
+
+async def test_where_redis_does_not_tell_what_became_of_it_no_other_stands(exchange_world):
+    exchanger, server, _ = exchange_world
+    behind = exchanger.stand(5.0)
+    sent(behind)
+    behind.lost_on = "there"
+    exchanger.stood(behind)
+    told = []
+    with hooked(lambda event, fields: told.append(event)):
+        server.replies[0].set_exception(NotRepeatable("no CLIENT KILL"))
+        await turns()
+    assert told == ["queue.fetch_unknown"] and exchanger.asked == 0
+    assert exchanger.stand(5.0) is None

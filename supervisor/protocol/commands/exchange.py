@@ -76,6 +76,8 @@ class FinishAndFetch(msgspec.Struct, frozen=True):
 
     call_token   the lock token of every job this call takes; never used for another call.
     now_ms       epoch milliseconds by this host's clock (BullMQ uses the client's clock throughout).
+    ahead_us     for a call that waits at the server before it runs: so many microseconds is this host's clock
+                 ahead of Redis', by which the script then knows what time it is; `now_ms` is not looked at.
     metrics      points to keep per outcome (`metrics.maxDataPoints`); 0 for none.
     again        this call was sent before and its reply was lost: jobs whose lock holds `call_token` are
                  found in `active` first, and an outcome is written only where its lock still stands.
@@ -93,6 +95,7 @@ class FinishAndFetch(msgspec.Struct, frozen=True):
     worker_name: str = ""
     metrics: int = 0
     again: bool = False
+    ahead_us: int | None = None
 
     def keys(self) -> Sequence[str]:
         return (self.queue.meta,)
@@ -101,7 +104,7 @@ class FinishAndFetch(msgspec.Struct, frozen=True):
         limiter = self.limiter
         args: list[Arg] = [
             self.queue.base + ":",
-            self.now_ms,
+            self.now_ms if self.ahead_us is None else f"{self.ahead_us:+d}",
             self.call_token,
             self.lock_ms,
             self.count,
