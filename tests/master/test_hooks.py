@@ -12,6 +12,9 @@ from running import until
 
 from supervisor.master.hooks import MOST_CALLS
 
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+
 
 @pytest.fixture
 def told(tmp_path):

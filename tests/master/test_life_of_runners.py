@@ -8,6 +8,9 @@ import pytest
 
 from supervisor.blocking import Queue
 
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+
 
 @pytest.fixture
 def queues(redis_url):

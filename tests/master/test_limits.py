@@ -10,6 +10,9 @@ from running import until
 
 from supervisor.blocking import fixed
 
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+
 HOGS = {"target": "hogs", "queue": None}
 ONE = ("--concurrency", "1")
 
@@ -154,7 +157,6 @@ def test_the_log_says_at_the_start_how_limits_are_kept(oxherd, queue):
     assert line["by"] == "cgroup" or line["why"]
 
 
-@pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
 def test_shares_of_the_cpu_that_nobody_keeps_are_told_and_can_be_required(oxherd, queue, ask, tmp_path):
     """Only a cgroup keeps them; with one the first master says nothing, and the second one starts."""
     run = oxherd("--cpus", "0.5", "--cpu-weight", "50")

@@ -10,6 +10,9 @@ import time
 import pytest
 from running import until
 
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+
 MB = 1024 * 1024
 
 
@@ -108,7 +111,6 @@ def test_without_a_master_ps_says_so(redis_url, ask):
     assert "no master of yours runs here" in ask("ps", status=1)
 
 
-@pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
 def test_a_master_that_stands_still_hides_no_other(oxherd, queue, ask):
     still, other = (oxherd("--concurrency", "1", target="appetites", queue=None) for _ in range(2))
     for each in (still, other):

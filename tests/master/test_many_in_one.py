@@ -7,6 +7,9 @@ from running import until
 
 from supervisor.errors import JobFailed
 
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+
 
 def crowd(oxherd, *flags, concurrency=20):
     return oxherd("--concurrency", str(concurrency), *flags, target="crowd", queue=None)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from supervisor.cli.render import span
+
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
 
 MB = 1024 * 1024
 

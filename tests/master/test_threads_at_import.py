@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from running import until
+
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
 
 
 def test_a_module_that_starts_threads_is_imported_by_each_runner_and_never_forked(oxherd, queue):

@@ -13,6 +13,9 @@ from running import until
 
 from supervisor.blocking import Queue
 
+# Which server it is makes no difference to this.
+pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
+
 FAULT = "File .*crashing.py.*in segfault"
 
 
