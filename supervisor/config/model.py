@@ -259,7 +259,8 @@ class WorkerConfig(Section):
         at_least=100,
         doc="""
         How long an idle worker blocks before it looks again by itself. Shorter: more calls on an idle
-        queue, but a job whose marker was lost is found sooner.
+        queue, but a job whose marker was lost is found sooner. With more than a sixth of the lock's duration
+        a job that comes is not there with the waking, but one way to Redis later.
         """,
     )
     max_started_attempts: int = option(
