@@ -186,10 +186,12 @@ import os
 import sys
 
 from supervisor.cli import main
+from supervisor.master.exchange import Exchanger
 from supervisor.master.fetcher import Fetcher
 
 appetite = Fetcher.appetite
 Fetcher.appetite = lambda *args, **more: 0 if os.path.exists("/srv/deaf") else appetite(*args, **more)
+Exchanger.stand = lambda *args: None
 sys.exit(main(["run", "--config", "/etc/oxherd/oxherd.toml"]))
 """
 
