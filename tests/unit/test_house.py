@@ -109,6 +109,7 @@ SILENCES = {
     "tests/master/test_cancel.py": "a random pause, so that cancels come at every moment",
     "tests/sandbox/test_cancelled.py": "a random pause, so that cancels come at every moment",
     "tests/chaos/test_lost_schedulers.py": "a random pause, so that the server stops at every moment",
+    "tests/chaos/test_trickle.py": "a random pause, so that a job comes at every moment of a wait",
     "tests/unit/test_transport_answers.py": "no reply is due, so none is missed",
 }
 
