@@ -271,6 +271,7 @@ class OneByOne:
         self._halted = retire or self._output.waits()
         took_us = min((time.monotonic_ns() - began_ns) // 1000, MOST_US)
         link.send(kind, outcome, took_us << NOTE_US_SHIFT | self._halted * HALTED)
+        self._meter.rest()
 
 
 def _serve_many(link: Link, attempts: Attempts, set_title: Callable[[str], None], title: str) -> int:

@@ -2,7 +2,7 @@
 
 Decides how it is measured and for which jobs; where nothing is known it says None. A master that is not root
 may not read most of this of a runner that is not dumpable, and CPU time in two parts costs a reading at both
-ends of a job. So the runner reads it, and only where that is nothing beside the job: a reading at the start
+ends of a job. So the runner reads it, and only where that is nothing beside the job: a reading between jobs
 at most every 10 ms, one at the end of jobs that ran longer than 20 ms. A job of no length pays two looks at
 the clock.
 """
@@ -43,8 +43,11 @@ class JobMeter:
         self._read_at = monotonic()
 
     def begin(self) -> None:
-        self._began_at = now = monotonic()
-        if now - self._read_at > READ_EVERY_S:
+        self._began_at = monotonic()
+
+    def rest(self) -> None:
+        """A job is over and its outcome is sent: read for the next one, which is then not kept waiting."""
+        if monotonic() - self._read_at > READ_EVERY_S:
             self._read()
 
     def end(self) -> dict[str, int | None] | None:

@@ -178,6 +178,8 @@ class Redis:
         if self._session.opened is not None:
             await self._session.opened.link.room()
         self._start(call)
+        if self._session.opened is not None and self._session.opened.link.lone:
+            self._session.opened.link.flush()  # who waits for nobody need not wait for the end of the turn
         return await call.future
 
     async def execute_many(self, commands: Sequence[Command[T]]) -> list[T | RedisError]:

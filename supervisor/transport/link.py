@@ -86,6 +86,11 @@ class Link(asyncio.BufferedProtocol):
         """New requests are taken."""
         return not self._retiring and not self.lost.done()
 
+    @property
+    def lone(self) -> bool:
+        """The request that was queued last is the only one that is under way."""
+        return len(self._outbox) == 1 and not self._in_flight
+
     def send(self, request: bytes, pending: Pending) -> None:
         """Queue a packed request; it is written at the end of this turn of the loop."""
         if not self.usable:
