@@ -39,6 +39,9 @@ def work(job: Job):
         until = time.process_time() + wants["burn_s"]
         while time.process_time() < until:
             pass
+    if "burn_until" in wants:
+        while not os.path.exists(wants["burn_until"]):
+            pass
     if "hold_gil_s" in wants:
         ctypes.PyDLL(None).usleep(int(wants["hold_gil_s"] * 1_000_000))
     for step in range(wants.get("steps", 0)):
