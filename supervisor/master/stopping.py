@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from supervisor.observe.log import get
 
 log = get("stopping")
 
+ANSWER_WITHIN_S: Final = 0.5
 POLL_S = 0.01
 
 
@@ -55,6 +56,7 @@ class Stopping:
         self._cancel_after_s = cancel_after_s
         self._kill_after_s = kill_after_s
         self._deadline_s = deadline_s
+        self._answered_by_s = max(deadline_s, ANSWER_WITHIN_S)
         self._asked = Step.RUNNING
         self._began_at = 0.0
         self._told = False  # what is left at the deadline
@@ -68,11 +70,12 @@ class Stopping:
         log.info("stop.hurried", to=self._asked.name.lower())
 
     def over(self) -> bool:
-        """The deadline has passed: what Redis has not answered by now is left to the stalled check.
+        """The deadline has passed: what Redis has not answered by now is left to the stalled check. With a
+        deadline of nothing it is given a moment, since an idle master's call may just have brought a job.
 
         Whoever asks first gives up what it waits for, so that is when all that is left is counted and told.
         """
-        if self.step == Step.RUNNING or self._clock() <= self._began_at + self._deadline_s:
+        if self.step == Step.RUNNING or self._clock() <= self._began_at + self._answered_by_s:
             return False
         if not self._told and (left := sum(worker.unfinished() for worker in self._workers)):
             self._told = True

@@ -40,7 +40,7 @@ class Herd:
         self.told = 0
 
     def _start(self):
-        flags = ("--concurrency", "2", "--stop-deadline", "0s", "--log-level", "info")
+        flags = ("--concurrency", "2", "--stop-deadline", "10s", "--log-level", "info")
         run = self._oxherd(*flags, target="release", queue="work", cwd=self.place)
         run.until("master.started")
         return run
@@ -101,11 +101,8 @@ def test_whatever_befalls_who_waits_each_job_is_begun_once_and_soon(oxherd, raw,
 
     assert raw.llen("bull:work:wait") == raw.llen("bull:work:active") == raw.zcard("bull:work:failed") == 0
     starts = {path.name: path.read_text().splitlines() for path in notes.iterdir()}
-    again = {job: lines for job, lines in starts.items() if len(lines) != 1}
+    assert {job: lines for job, lines in starts.items() if len(lines) != 1} == {}
     assert len(starts) == len(ids)
-    # A stop with no time left cuts a job off in the middle: begun, handed back, and begun once more.
-    cut_off = {each["job_id"] for run in herd.ended for each in run.events("job.handed_back")}
-    assert set(again) <= cut_off
     stalled = [job for job in ids if raw.hget(f"bull:work:{job}", "stc") is not None]
     assert stalled == []
     waited_ms = [

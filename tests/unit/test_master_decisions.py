@@ -233,6 +233,20 @@ async def test_what_redis_does_not_take_before_the_deadline_is_left():
     assert stop.over()
 
 
+async def test_with_no_time_at_all_redis_is_still_given_a_moment():
+    """I9. Seen: a stop of 0 s ended before the answer that brought two jobs, which stayed active."""
+    worker, clock = Jobs(0), Clock()
+    asked = []
+
+    def settled() -> bool:
+        asked.append(clock.now)
+        return len(asked) == 3
+
+    worker.settled = settled
+    await Stopping([worker], cancel_after_s=0, kill_after_s=0, deadline_s=0, clock=clock).run()
+    assert len(asked) == 3 and clock.now <= 0.5
+
+
 async def test_what_is_left_at_the_deadline_is_told_though_who_wrote_it_sees_the_deadline_first(monkeypatch):
     """I9. Seen: the call under way had given its two jobs up, and then 0 were left, or nothing was told."""
     told = []
