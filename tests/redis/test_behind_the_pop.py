@@ -59,10 +59,16 @@ def blocked(raw: redis.Redis) -> bool:
     return raw.info("clients")["blocked_clients"] == 1
 
 
-async def test_the_job_is_there_with_its_marker(waiter: MarkerWaiter, queue: Queue, raw: redis.Redis) -> None:
+async def standing(waiter: MarkerWaiter, raw: redis.Redis) -> tuple[Fetch, asyncio.Future[float | None]]:
+    """A fetch that stands at the server, and the wait for it."""
     fetch = Fetch()
     waiting = asyncio.ensure_future(waiter.wait(KEYS.marker, LONG_S, fetch))
     await until(lambda: blocked(raw))
+    return fetch, waiting
+
+
+async def test_the_job_is_there_with_its_marker(waiter: MarkerWaiter, queue: Queue, raw: redis.Redis) -> None:
+    fetch, waiting = await standing(waiter, raw)
     added = queue.add("any", None)
 
     assert await waiting == 0.0
@@ -130,9 +136,7 @@ async def test_one_that_is_had_back_does_not_run_any_more(
     waiter: MarkerWaiter, client: Redis, queue: Queue, raw: redis.Redis
 ) -> None:
     """Lost replies: its connection is ended before it is asked what it brought."""
-    fetch = Fetch()
-    waiting = asyncio.ensure_future(waiter.wait(KEYS.marker, LONG_S, fetch))
-    await until(lambda: blocked(raw))
+    fetch, waiting = await standing(waiter, raw)
     waiter.interrupt()
     waiter.interrupt()  # which may be said twice
     assert await waiting is None
@@ -148,12 +152,8 @@ async def test_of_one_that_had_run_already_the_job_is_found(
     waiter: MarkerWaiter, client: Redis, queue: Queue, raw: redis.Redis
 ) -> None:
     """Lost replies: the server was quicker than who wanted it back."""
-    fetch = Fetch()
-    waiting = asyncio.ensure_future(waiter.wait(KEYS.marker, LONG_S, fetch))
-    await until(lambda: blocked(raw))
-    added = queue.add(
-        "any", None
-    )  # the reply is in our socket, unread: this very turn of the loop is not over
+    fetch, waiting = await standing(waiter, raw)
+    added = queue.add("any", None)  # the reply is in our socket, unread: this turn of the loop is not over
     assert raw.llen(KEYS.active) == 1
     waiter.interrupt()
     waiting.cancel()
@@ -169,9 +169,7 @@ async def test_of_one_that_had_run_already_the_job_is_found(
 async def test_a_connection_that_breaks_takes_one_along_and_the_wait_says_so(
     waiter: MarkerWaiter, client: Redis, raw: redis.Redis
 ) -> None:
-    fetch = Fetch()
-    waiting = asyncio.ensure_future(waiter.wait(KEYS.marker, LONG_S, fetch))
-    await until(lambda: blocked(raw))
+    fetch, waiting = await standing(waiter, raw)
     [ours] = [each for each in raw.client_list() if each["cmd"].startswith("bzpopmin")]
     raw.client_kill_filter(_id=ours["id"])
     assert await waiting is None
@@ -217,7 +215,7 @@ async def test_a_call_that_is_given_up_waits_for_nobody() -> None:
             await waiter.close()
 
 
-async def test_it_is_asked_for_when_redis_is_back(monkeypatch) -> None:
+async def test_it_is_asked_for_when_redis_is_back() -> None:
     """The server fell silent with the call; the kill must not be taken for done before it was heard."""
     with private_server() as server:
         async with await Redis.connect(server.url, reply_timeout_s=0.2) as client:
