@@ -30,6 +30,7 @@
 --- include lib/queue
 --- include lib/parent
 --- include lib/store
+--- include lib/place
 --- include lib/retention
 --- include lib/claim
 

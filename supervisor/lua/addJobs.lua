@@ -2,7 +2,8 @@
   addJobs: add jobs of one queue, each standing alone, in one call.
 
   Every job is checked before its first write, and an error caught all the same is the answer for that one
-  only. Markers are set once, after the last job.
+  only. Markers are set once, after the last job. Where all just wait for their turn (no delay, priority, id,
+  parent nor deduplication), what they have in common is done once for all.
 
   KEYS[1]      meta  HASH
 
@@ -22,123 +23,80 @@
                delayed
   Cost         O(jobs)
 ]]
---- include lib/queue
---- include lib/parent
+--- include lib/view
 --- include lib/store
---- include lib/retention
---- include lib/claim
---- include lib/room
 
 local WIDTH, FIRST = 11, 6
-local NO_PARENT, OTHER_PARENT, GUILTY, FULL = -5, -7, -100, -103
+
+-- Lua makes the functions of a script anew in every call, and most calls need none of these.
+local function make_add_each()
+--- include lib/adding
+  return add_each
+end
+
+-- Most jobs just wait for their turn, at the back of the line.
+local function is_plain(at)
+  return ARGV[at + 4] == "0" and ARGV[at + 5] == "0" and ARGV[at + 6] == "0" and ARGV[at + 7] == ""
+    and ARGV[at + 8] == "" and ARGV[at + 9] == "" and ARGV[at + 10] == ""
+end
+
+local function all_plain(queue)
+  if queue.trouble or queue.paused or ARGV[3] ~= "" then
+    return false
+  end
+  for at = FIRST, #ARGV, WIDTH do
+    if not is_plain(at) then
+      return false
+    end
+  end
+  local prefix = queue.prefix
+  return not (wrong_type(prefix .. "wait", "list") or wrong_type(queue.events, "stream")
+    or wrong_type(prefix .. "marker", "zset"))
+end
+
+-- The jobs with the ids that were counted up for them; nil, and nothing is written, when that cannot be or one of
+-- the ids is taken.
+local function numbered(queue)
+  local prefix, count = queue.prefix, (#ARGV - FIRST + 1) / WIDTH
+  local last = redis.pcall("INCRBY", prefix .. "id", count)
+  if type(last) ~= "number" then
+    return nil
+  end
+  local jobs, keys = {}, {}
+  for number = 1, count do
+    local at, id = FIRST + (number - 1) * WIDTH, string.format("%.0f", last - count + number)
+    keys[number] = prefix .. id
+    jobs[number] = {
+      id = id, key = keys[number], name = ARGV[at], data = ARGV[at + 1], opts = ARGV[at + 2],
+      timestamp = ARGV[at + 3], delay = "0", priority = "0",
+    }
+  end
+  if redis.call("EXISTS", unpack(keys)) > 0 then
+    redis.call("DECRBY", prefix .. "id", count)
+    return nil
+  end
+  return jobs
+end
+
+local function add_waiting(queue, jobs)
+  local wait, ids = queue.prefix .. "wait", {}
+  keep_max_events(queue)
+  for number, job in ipairs(jobs) do
+    store_job(queue, job)
+    redis.call("XADD", queue.events, "*", "event", "waiting", "jobId", job.id)
+    ids[number] = job.id
+  end
+  redis.call("XTRIM", queue.events, "MAXLEN", "~", queue.max_events)
+  redis.call("LPUSH", wait, unpack(ids))
+  if not queue.concurrency or redis.call("LLEN", queue.active) < queue.concurrency then
+    redis.call("ZADD", queue.prefix .. "marker", "0", "0")
+  end
+  return ids
+end
 
 local queue = open_queue(ARGV[1])
-local prefix = queue.prefix
-local placed = {}
 if queue.unset_max_events then
   queue.max_events = ARGV[2]
 end
-
-local function read_job(at)
-  local function given(offset)
-    local text = ARGV[at + offset]
-    return text ~= "" and text or nil
-  end
-  return {
-    name = ARGV[at], data = ARGV[at + 1], opts = ARGV[at + 2], timestamp = ARGV[at + 3],
-    delay = ARGV[at + 4], priority = ARGV[at + 5], lifo = ARGV[at + 6] == "1",
-    id = given(7), parent_key = given(8), parent = given(9),
-    claim = given(10) and cjson.decode(given(10)),
-  }
-end
-
--- The job is there already. It may get a parent it did not have, or whose hash is gone.
-local function meet_again(job, parent)
-  if parent then
-    local old = redis.call("HMGET", job.key, "parentKey", "returnvalue")
-    if old[1] and old[1] ~= parent.key and redis.call("EXISTS", old[1]) == 1 then
-      return OTHER_PARENT
-    end
-    if redis.call("ZSCORE", prefix .. "completed", job.id) then
-      redis.call("HSET", parent.key .. ":processed", job.key, old[2] or "null")
-      redis.call("SREM", parent.key .. ":dependencies", job.key)
-      local clock = redis.call("TIME") -- only here: a release counts a parent's delay from now
-      release_if_last(parent, clock[1] * 1000 + math.floor(clock[2] / 1000))
-    else
-      redis.call("SADD", parent.key .. ":dependencies", job.key)
-    end
-    redis.call("HSET", job.key, "parentKey", job.parent_key, "parent", job.parent)
-  end
-  redis.call("XADD", prefix .. "events", "MAXLEN", "~", queue.max_events, "*",
-    "event", "duplicated", "jobId", job.id)
-  return job.id
-end
-
-local function trouble_of(job, parent)
-  return queue.trouble or wrong_waiting_types(queue)
-    or first_wrong_type({ prefix .. "id", "string", prefix .. "delayed", "zset" })
-    or (parent and wrong_parent_types(parent))
-    or (job.claim and wrong_claim_types(queue, job.claim))
-    or (parent and job.id and first_wrong_type({ prefix .. "completed", "zset", prefix .. job.id, "hash" }))
-end
-
-local function add(job)
-  local parent, trouble = parent_of(job.parent_key, job.parent)
-  trouble = trouble or trouble_of(job, parent)
-  if trouble then
-    return { GUILTY, trouble }
-  end
-  if parent and redis.call("EXISTS", parent.key) == 0 then
-    return NO_PARENT
-  end
-  local refusal = parent and refused_child(parent, job.id and prefix .. job.id, {})
-  if refusal then
-    return refusal
-  end
-  local counted = redis.call("INCR", prefix .. "id")
-  keep_max_events(queue)
-  job.id = job.id or string.format("%.0f", counted)
-  job.key = prefix .. job.id
-  if redis.call("EXISTS", job.key) == 1 then
-    return meet_again(job, parent)
-  end
-  if job.claim then
-    local owner = claimed_by(queue, job.claim, job)
-    if owner then
-      return owner
-    end
-    job.deduplication = job.claim.id
-  end
-  store_job(queue, job)
-  placed[place_job(queue, job)] = true
-  if parent then
-    redis.call("SADD", parent.key .. ":dependencies", job.key)
-  end
-  return job.id
-end
-
-local results = {}
-local full = ARGV[3] ~= "" and without_room(queue, {
-  most = tonumber(ARGV[3]), needed = tonumber(ARGV[4]), token = ARGV[5], here = (#ARGV - FIRST + 1) / WIDTH,
-})
-if full then
-  for _ = FIRST, #ARGV, WIDTH do
-    results[#results + 1] = { FULL, tostring(full) }
-  end
-  return results
-end
-for at = FIRST, #ARGV, WIDTH do
-  local ran, result = pcall(add, read_job(at))
-  local refused = not ran and refused_to_all(text_of(result))
-  if refused then
-    return { err = refused }
-  end
-  results[#results + 1] = ran and result or { GUILTY, text_of(result) }
-end
-if placed.delayed then
-  mark_delay(queue)
-end
-if placed.waiting then
-  wake(queue)
-end
-return results
+local jobs = all_plain(queue) and numbered(queue)
+return jobs and add_waiting(queue, jobs) or make_add_each()(queue, FIRST, WIDTH)

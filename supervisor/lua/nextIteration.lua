@@ -24,6 +24,7 @@
 ]]
 --- include lib/queue
 --- include lib/store
+--- include lib/place
 --- include lib/scheduler
 local NOTHING, COLLISION, SLOTS_BUSY, GUILTY = 0, -10, -11, -100
 

@@ -21,6 +21,7 @@
 --- include lib/queue
 --- include lib/parent
 --- include lib/store
+--- include lib/place
 --- include lib/retention
 --- include lib/retry
 --- include lib/replay

@@ -24,6 +24,7 @@
 ]]
 --- include lib/queue
 --- include lib/store
+--- include lib/place
 --- include lib/scheduler
 local COLLISION, SLOTS_BUSY, GUILTY = -10, -11, -100
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.protocol.codes import Code
-from supervisor.protocol.commands.add import AddJobs, NotAdded, ParentRef
+from supervisor.protocol.commands.add import AddJobs, NotAdded, ParentRef, Room
 from supervisor.protocol.keys import QueueKeys
 
 PARENT_QUEUE = QueueKeys("flow")
@@ -174,6 +174,57 @@ def test_a_hundred_jobs_are_one_call_and_one_marker(wire):
     assert ids == [str(number) for number in range(1, 101)]
     assert wire.ids(wire.queue.wait)[::-1] == ids
     assert wire.raw.zcard(wire.queue.marker) == 1
+
+
+def stored(wire):
+    events = [tuple(event.items()) for event in wire.events()]
+    keys = sorted(wire.raw.scan_iter("bull:paint:*"))
+    return events, {key: wire.raw.dump(key) for key in keys if not key.endswith(b":events")}
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+@pytest.mark.parametrize("count", [1, 7])
+def test_what_is_done_at_once_for_jobs_that_just_wait_is_what_is_done_for_each(wire, count, concurrency):
+    if concurrency:
+        wire.raw.lpush(wire.queue.active, "other")
+        wire.raw.hset(wire.queue.meta, "concurrency", concurrency)
+    jobs = [wire.job(f"{number}", data=b"%d" % number) for number in range(count)]
+    before = {key: wire.raw.dump(key) for key in wire.raw.scan_iter("bull:paint:*")}
+
+    at_once = wire.run(AddJobs(wire.queue, jobs)), stored(wire)
+    wire.raw.flushdb()
+    for key, dumped in before.items():
+        wire.raw.restore(key, 0, dumped)
+    one_by_one = wire.run(AddJobs(wire.queue, jobs, room=Room(count, count))), stored(wire)
+
+    assert at_once == one_by_one
+
+
+def test_a_counted_id_that_is_taken_is_that_of_the_job_which_was_there(wire):
+    wire.raw.hset(wire.queue.job("2"), "name", "first")
+
+    assert wire.add(count=3) == ["1", "2", "3"]
+    assert wire.ids(wire.queue.wait)[::-1] == ["1", "3"]
+    assert wire.raw.hgetall(wire.queue.job("2")) == {b"name": b"first"}
+    assert wire.raw.get(wire.queue.id) == b"3"
+    assert {"event": "duplicated", "jobId": "2"} in wire.events()
+
+
+def test_a_count_that_is_none_is_told_and_nothing_is_stored(wire):
+    wire.raw.set(wire.queue.id, "many")
+
+    results = wire.add(count=2)
+
+    assert [result.code for result in results] == [Code.GUILTY, Code.GUILTY]
+    assert "not an integer" in results[0].text
+    assert wire.raw.keys("bull:paint:*") == [b"bull:paint:id"]
+
+
+def test_a_call_of_many_jobs_keeps_about_as_many_events_as_are_wanted(wire):
+    for _ in range(20):
+        wire.run(AddJobs(wire.queue, [wire.job()] * 100, max_events=100))
+
+    assert 100 <= wire.raw.xlen(wire.queue.events) < 100 + 2 * 200
 
 
 @pytest.mark.parametrize(

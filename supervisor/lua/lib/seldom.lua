@@ -9,6 +9,7 @@ local function make_seldom()
 --- include lib/parent
 --- include lib/retention
 --- include lib/store
+--- include lib/place
 --- include lib/deduplication
 --- include lib/stacktrace
 --- include lib/metrics
