@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import click
+from msgspec import structs
 
 from supervisor.cli.acting import ALL, LIMIT, some_or_all
 from supervisor.cli.command import Common, command
@@ -228,5 +229,4 @@ def _row(letter: DeadLetter, now_ms: int) -> tuple[str, ...]:
 
 def _record(name: str, letter: DeadLetter) -> dict[str, Any]:
     """A letter for programs: the fields of `DeadLetter`, and the queue it stands in."""
-    told = {field: getattr(letter, field) for field in DeadLetter.__slots__}
-    return {"dead_letter_queue": name, **told}
+    return {"dead_letter_queue": name, **structs.asdict(letter)}

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import click
+from msgspec import structs
 
 from supervisor.cli.command import Common, command
 from supervisor.cli.render import as_json, clean, clipped, moment, note, out, span, table
@@ -83,7 +84,7 @@ async def _jobs(session: Session, name: str, state: str, start: int, limit: int)
 
 def record(job: Job, state: str) -> dict[str, Any]:
     """A job for programs: the fields of `Job`, and its state. Points in time are epoch milliseconds."""
-    fields_of_job = {name: getattr(job, name) for name in Job.__slots__}
+    fields_of_job = structs.asdict(job)
     return {
         "queue": fields_of_job.pop("queue"),
         "id": fields_of_job.pop("id"),

@@ -32,7 +32,7 @@ from supervisor.protocol.commands.read import (
 )
 from supervisor.protocol.given import check_flags, check_job_ref, check_state, check_text, kind, whole
 from supervisor.protocol.keys import QueueKeys
-from supervisor.protocol.new_job import MAX_DATA_BYTES, AddOptions, JobSpec, as_spec, encode_job
+from supervisor.protocol.new_job import MAX_DATA_BYTES, AddOptions, Choices, JobSpec, as_spec, encode_job
 from supervisor.protocol.steps import Steps
 from supervisor.protocol.validate import check_queue_name
 from supervisor.transport.answers import explained
@@ -124,7 +124,8 @@ def bulk(context: Context, jobs: Iterable[JobSpec | tuple[Any, ...]]) -> Bulk:
     if isinstance(jobs, (str, bytes, Mapping)) or not isinstance(jobs, Iterable):
         raise InvalidJob(f"the jobs of a bulk add are a list, not {kind(jobs)}; nothing was added")
     specs = [as_spec(job) for job in jobs]
-    return Bulk(context, specs, [_encoded(context, spec) for spec in specs])
+    known: dict[int, Choices] = {}
+    return Bulk(context, specs, [_encoded(context, spec, known) for spec in specs])
 
 
 def get(context: Context, job_id: str) -> Steps[Job | None]:
@@ -205,13 +206,14 @@ def _takes_one(action: Callable[..., Any]) -> bool:
     return True
 
 
-def _encoded(context: Context, spec: JobSpec) -> NewJob:
+def _encoded(context: Context, spec: JobSpec, known: dict[int, Choices] | None = None) -> NewJob:
     return encode_job(
         spec,
         now_ms=context.clock(),
         defaults=context.defaults,
         max_data_bytes=context.max_data_bytes,
         prefix=context.keys.prefix,
+        known=known,
     )
 
 

@@ -8,8 +8,9 @@ failed; whoever can read jobs can read it (docs/how-to/dead-letter-queue.md has 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from supervisor.client.core import Action, Context, check_range
 from supervisor.client.job import Job, job_of
@@ -32,8 +33,7 @@ from supervisor.protocol.validate import check_queue_name
 __all__ = ["DeadLetter", "Replayed", "dead_letter", "dead_letters", "replay", "replay_all"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter.
 
     id            of the letter, in the queue of dead letters.
@@ -62,7 +62,7 @@ class DeadLetter:
     timestamp: int = 0
     finished_on: int = 0
     verdicts: tuple[Mapping[str, Any], ...] = ()
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = msgspec.field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 

@@ -11,8 +11,9 @@ and the same without await in the blocking client. The queue is that of the firs
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from supervisor.client.core import Action, Context, ask
 from supervisor.client.job import Job, added_job, job_of
@@ -42,8 +43,7 @@ from supervisor.protocol.steps import Steps
 _FAMILIES_PER_CALL = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """A job of a flow and the flows it waits for.
 
     more     there are children that were not read: beyond `depth`, or beyond `max_children`.

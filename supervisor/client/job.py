@@ -7,8 +7,9 @@ but cannot be understood (somebody wrote broken JSON) reads as None and is named
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.protocol import fields
 from supervisor.protocol.commands.add import NewJob
@@ -16,8 +17,7 @@ from supervisor.protocol.job_record import JobRecord
 from supervisor.protocol.jsontext import decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One job, as it was when it was read or added.
 
     data, returned, progress    anything JSON can say.
@@ -43,7 +43,7 @@ class Job:
     queue: str
     name: str = ""
     data: Any = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = msgspec.field(default_factory=dict)
     timestamp: int = 0
     delay_ms: int = 0
     priority: int = 0
@@ -64,8 +64,8 @@ class Job:
     scheduler_id: str | None = None
     crashes: int = 0
     verdicts: tuple[Mapping[str, Any], ...] = ()
-    used: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, str] = field(default_factory=dict)
+    used: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    extra: Mapping[str, str] = msgspec.field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 

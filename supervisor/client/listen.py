@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from supervisor.client.core import Action, Context, ask
 from supervisor.errors import JobFailed, JobNotFound, ResultTimeout, UsageError
@@ -38,8 +39,7 @@ MAX_VALUES: Final = 1_000
 _PLACE: Final = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """How a job stands: its state as far as it is one of the finished ones, and what is stored of its end."""
 
     exists: bool
@@ -48,8 +48,7 @@ class Ending:
     failed_reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEnding:
+class ReadEnding(msgspec.Struct, frozen=True):
     """How a job ended, if it did. The sets are asked, not the hash: a retried job keeps its old reasons."""
 
     queue: QueueKeys

@@ -90,6 +90,20 @@ class JobSpec(NamedTuple):
     options: AddOptions = {}  # noqa: RUF012 (only read)
 
 
+class Choices(NamedTuple):
+    """What a job's options say, checked; the same for all jobs that are given the same options."""
+
+    opts: bytes
+    timestamp: int | None
+    delay_ms: int
+    priority: int
+    lifo: bool
+    job_id: str | None
+    claim: bytes | None
+    parent: ParentRef | None
+    size_limit: int | None
+
+
 def encode_job(
     spec: JobSpec,
     *,
@@ -97,29 +111,57 @@ def encode_job(
     defaults: AddOptions | None = None,
     max_data_bytes: int = MAX_DATA_BYTES,
     prefix: str = DEFAULT_PREFIX,
+    known: dict[int, Choices] | None = None,
 ) -> NewJob:
-    """Check one job and encode it. Raises `InvalidJob` or `DataTooLarge`; nothing was sent then."""
-    check_text(spec.name, "the name of a job")
-    check_mapping(spec.options, f"the options of job {shown(spec.name)}")
-    merged: dict[str, Any] = {**(defaults or {}), **spec.options}
+    """Check one job and encode it. Raises `InvalidJob` or `DataTooLarge`; nothing was sent then.
+
+    known   what each mapping of options says, by its identity; of one bulk, which the mappings outlive.
+    """
+    name, data, options = spec
+    check_text(name, "the name of a job")
+    choices = known.get(id(options)) if known is not None else None
+    if choices is None:
+        choices = _choices(name, options, defaults, prefix)
+        if known is not None:
+            known[id(options)] = choices
+    try:
+        text = encode(data)
+    except InvalidJob as error:
+        raise _unsayable(data, f"the data of job {shown(name)}", error) from None
+    limit = max_data_bytes if choices.size_limit is None else min(max_data_bytes, choices.size_limit)
+    check_size(name, text, limit)
+    return NewJob(
+        name=name,
+        data=text,
+        opts=choices.opts,
+        timestamp=now_ms if choices.timestamp is None else choices.timestamp,
+        delay_ms=choices.delay_ms,
+        priority=choices.priority,
+        lifo=choices.lifo,
+        job_id=choices.job_id,
+        claim=choices.claim,
+        parent=choices.parent,
+    )
+
+
+def _choices(name: str, given: AddOptions, defaults: AddOptions | None, prefix: str) -> Choices:
+    check_mapping(given, f"the options of job {shown(name)}")
+    merged: dict[str, Any] = {**(defaults or {}), **given}
     options = {
         name: value for name, value in merged.items() if name not in _ENCODERS or _is_given(name, value)
     }
     parent = take_parent(options, prefix)
     stored = encode_options(options)
-    data = encode_json(spec.data, f"the data of job {shown(spec.name)}")
-    check_size(spec.name, data, min(max_data_bytes, options.get("size_limit", max_data_bytes)))
-    return NewJob(
-        name=spec.name,
-        data=data,
+    return Choices(
         opts=encode(stored),
-        timestamp=options.get("timestamp", now_ms),
+        timestamp=options.get("timestamp"),
         delay_ms=options.get("delay_ms", 0),
         priority=options.get("priority", 0),
         lifo=options.get("lifo", False),
         job_id=options.get("job_id"),
         claim=_claim(options, parent),
         parent=parent,
+        size_limit=options.get("size_limit"),
     )
 
 
@@ -175,8 +217,12 @@ def encode_json(value: Json, whose: str) -> bytes:
     try:
         return encode(value)
     except InvalidJob as error:
-        path = clipped(_path_of_the_unsayable(value))
-        raise InvalidJob(f"{whose}: {error} (at {path})" if path else f"{whose}: {error}") from None
+        raise _unsayable(value, whose, error) from None
+
+
+def _unsayable(value: Any, whose: str, error: InvalidJob) -> InvalidJob:
+    path = clipped(_path_of_the_unsayable(value))
+    return InvalidJob(f"{whose}: {error} (at {path})" if path else f"{whose}: {error}")
 
 
 def _path_of_the_unsayable(value: Any, depth: int = 20) -> str:

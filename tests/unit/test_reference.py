@@ -8,7 +8,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -155,7 +154,7 @@ def resolve(name: str) -> Any:
         assert hasattr(supervisor.blocking.Queue, rest)
         return getattr(supervisor.client.Queue, rest)
     if first == "Job":
-        return next(field for field in fields(supervisor.client.Job) if field.name == rest)
+        return next(field for field in structs.fields(supervisor.client.Job) if field.name == rest)
     if first == "job":
         return getattr(RunningJob, rest)
     if first == "AddOptions":
@@ -175,7 +174,7 @@ PARAMETERS = {
     "backoff": "processor",
 }
 FIELDS = {"concurrency", "rate_max", "rate_duration_ms"}
-NODES = {"resetAttemptsMade", "resetAttemptsStarted", "dataclasses.asdict", "Job"}
+NODES = {"resetAttemptsMade", "resetAttemptsStarted", "msgspec.structs.asdict", "Job"}
 
 
 @pytest.mark.parametrize("name", sorted(set(python_names()) - NODES))
