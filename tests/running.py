@@ -87,14 +87,23 @@ class Running:
             return []
 
     def runners(self) -> list[psutil.Process]:
-        return [each for each in self.family() if _is_runner(each)]
+        return [each for each in self.family() if "oxherd: runner" in title_of(each)]
+
+    def at_work(self, count: int) -> None:
+        """Wait until so many runners have begun a job, which is later than that the job is active."""
+
+        def busy() -> list[str]:
+            titles = [title_of(each) for each in self.family()]
+            return [each for each in titles if "oxherd: runner" in each and not each.endswith(" idle")]
+
+        until(lambda: len(busy()) == count, f"{count} runners at work")
 
 
-def _is_runner(process: psutil.Process) -> bool:
+def title_of(process: psutil.Process) -> str:
     try:
-        return any("oxherd: runner" in part for part in process.cmdline())
+        return " ".join(process.cmdline()).rstrip()
     except psutil.Error:
-        return False
+        return ""
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from running import ROOT, TESTS, until
+from running import ROOT, TESTS, title_of, until
 
 pytestmark = pytest.mark.parametrize("redis_server", ["redis"], indirect=True)
 
@@ -46,7 +46,7 @@ def test_the_lines_of_the_page_on_reloading_are_those_that_are_printed(thumbnail
     for line in said.splitlines():
         assert re.sub(r"\d+ ms", "412 ms", line) in page
     until(lambda: len(thumbnails.runners()) == 2, "two are left")
-    titles = {" ".join(each.cmdline()).split(" idle")[0].strip() for each in thumbnails.family()}
+    titles = {title_of(each).split(" idle")[0].strip() for each in thumbnails.family()}
     assert "oxherd: template g2 shop" in titles and "oxherd: template g2 shop" in page
     assert all(re.fullmatch(r"oxherd: (template g2 shop|runner \d g2)", each) for each in titles)
 

@@ -9,7 +9,7 @@ import socket
 import time
 
 import pytest
-from running import TESTS, until
+from running import TESTS, title_of, until
 
 from supervisor.blocking import Queue
 
@@ -43,13 +43,13 @@ def run(oxherd, ask, place):
 
 
 def titles(running) -> list[str]:
-    return sorted(" ".join(each.cmdline()).rstrip() for each in running.runners())
+    return sorted(title_of(each) for each in running.runners())
 
 
 def test_a_reload_leaves_a_busy_runner_its_job_and_gives_new_jobs_to_the_new_code(run, ask, place, queue):
     running = run("--concurrency", "2")
     old = queue.add("a", {"s": 3})
-    until(lambda: queue.counts()["active"] == 1, "it runs")
+    running.at_work(1)
 
     (place / "release").write_text("two")
     assert "generation 2" in ask("ctl", "reload")
@@ -60,7 +60,7 @@ def test_a_reload_leaves_a_busy_runner_its_job_and_gives_new_jobs_to_the_new_cod
     assert queue.result(old, timeout_ms=10_000) == "one"
     until(lambda: all(" g2 idle" in title for title in titles(running)), "all are of generation 2")
     assert len(titles(running)) == 2
-    assert len([each for each in running.family() if "template" in " ".join(each.cmdline())]) == 1
+    assert len([each for each in running.family() if "template" in title_of(each)]) == 1
 
 
 @pytest.mark.parametrize("release", ["broken", "dies"])
@@ -197,7 +197,7 @@ def test_a_queue_that_is_served_no_more_ends_its_job_and_one_that_comes_is_serve
     running = run(queue=None)
     with Queue("mail", url=redis_url) as mail:
         job = mail.add("a", {"s": 2})
-        until(lambda: mail.counts()["active"] == 1, "it runs")
+        running.at_work(1)
 
         (place / "release.py").write_text(source.replace('@processor("mail")', ""))
         assert "served no more: mail" in ask("ctl", "reload")
@@ -216,7 +216,7 @@ def test_a_queue_that_is_served_no_more_ends_its_job_and_one_that_comes_is_serve
 def test_slots_are_made_more_and_less_and_a_busy_one_ends_its_job(run, ask, queue):
     running = run("--concurrency", "2")
     jobs = [queue.add("a", {"s": 1.5}) for _ in range(2)]
-    until(lambda: queue.counts()["active"] == 2, "both run")
+    running.at_work(2)
 
     assert "work has 1 slots" in ask("ctl", "scale", "-1")
     assert [queue.result(job, timeout_ms=10_000) for job in jobs] == ["one", "one"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 
-import psutil
 import pytest
-from running import TESTS, until
+from running import TESTS, title_of, until
 
 from supervisor.blocking import Queue
 
@@ -42,13 +41,6 @@ def spares(running, generation: int = 1) -> list[int]:
     return [each.pid for each in running.family() if title_of(each) == title]
 
 
-def title_of(process) -> str:
-    try:
-        return " ".join(process.cmdline()).rstrip()
-    except psutil.Error:
-        return ""
-
-
 def spare(running, generation: int = 1) -> int:
     (found,) = until(lambda: spares(running, generation), "a spare")
     return found
@@ -68,9 +60,8 @@ def test_the_next_job_after_a_crash_runs_in_a_runner_that_had_imported_before_it
 
     assert queue.result(jobs[1], timeout_ms=10_000) == kept and kept in before
     assert running.until("spare.taken")["runner"] == kept
-    assert [title_of(each) for each in running.runners()] == ["oxherd: runner 1 g1 idle"], (
-        "it is called by its slot now"
-    )
+    idle = ["oxherd: runner 1 g1 idle"]
+    until(lambda: [title_of(each) for each in running.runners()] == idle, "it is called by its slot now")
     another = spare(running)
     assert imported(place) == [*before, another], "one import for one crash"
 

@@ -8,14 +8,10 @@ import signal
 from running import until
 
 
-def active(queue, count):
-    return lambda: queue.counts()["active"] == count
-
-
 def test_term_lets_a_running_job_end(oxherd, queue):
     job = queue.add("any", {"do": "sleep", "s": 1})
     run = oxherd("--concurrency", "1")
-    until(active(queue, 1), "the job runs")
+    run.at_work(1)
     run.signal(signal.SIGTERM)
     assert run.ended() == 0
     assert queue.get(job.id).returned == "slept"
@@ -25,7 +21,7 @@ def test_a_job_cut_off_is_first_in_its_queue_with_its_attempt_not_burnt(oxherd, 
     """I9."""
     cut = queue.add("any", {"do": "sleep", "s": 60})
     run = oxherd("--concurrency", "1", "--stop-deadline", "1500ms")
-    until(active(queue, 1), "the job runs")
+    run.at_work(1)
     queue.add("any", {"do": "nothing"})
     run.signal(signal.SIGTERM)
     assert run.ended() == 0
@@ -40,7 +36,7 @@ def test_a_prioritized_job_goes_back_to_the_front_of_its_priority(oxherd, queue,
     """I9."""
     cut = queue.add("any", {"do": "sleep"}, priority=5)
     run = oxherd("--concurrency", "1")
-    until(active(queue, 1), "the job runs")
+    run.at_work(1)
     queue.add("any", {"do": "nothing"}, priority=5)
     queue.add("any", {"do": "nothing"}, priority=4)
     run.signal(signal.SIGQUIT)
@@ -51,7 +47,7 @@ def test_a_prioritized_job_goes_back_to_the_front_of_its_priority(oxherd, queue,
 def test_quit_hands_every_job_back_now(oxherd, queue):
     queue.add_bulk([("any", {"do": "hang"}) for _ in range(3)])
     run = oxherd("--concurrency", "2")
-    until(active(queue, 2), "two jobs run")
+    run.at_work(2)
     run.signal(signal.SIGQUIT)
     assert run.ended(10) == 0
     assert queue.counts()["waiting"] == 3 and queue.counts()["active"] == 0
@@ -60,7 +56,7 @@ def test_quit_hands_every_job_back_now(oxherd, queue):
 def test_a_second_term_skips_the_grace_and_a_third_kills(oxherd, queue):
     queue.add("any", {"do": "hang"})
     run = oxherd("--concurrency", "1")
-    until(active(queue, 1), "the job runs")
+    run.at_work(1)
     for _ in range(3):
         seen = len(run.events("request.received"))
         run.signal(signal.SIGTERM)
@@ -92,7 +88,7 @@ def test_ctrl_c_reaches_the_master_alone(oxherd, queue):
 def test_no_job_is_fetched_after_a_stop_was_asked_for(oxherd, queue):
     job = queue.add("any", {"do": "sleep", "s": 1})
     run = oxherd("--concurrency", "2")
-    until(active(queue, 1), "the job runs")
+    run.at_work(1)
     run.signal(signal.SIGINT)
     run.until("stop.requested")
     late = queue.add("any", {})
@@ -104,7 +100,7 @@ def test_no_job_is_fetched_after_a_stop_was_asked_for(oxherd, queue):
 def test_usr1_reports_each_slot(oxherd, queue):
     job = queue.add("any", {"do": "sleep"})
     run = oxherd("--concurrency", "2")
-    until(active(queue, 1), "the job runs")
+    run.at_work(1)
     until(lambda: len(run.runners()) == 2, "both runners")
     run.signal(signal.SIGUSR1)
     run.until("slot.reported", 2)

@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from running import until
+from running import title_of, until
 
 from supervisor.blocking import Queue
 
@@ -204,9 +204,7 @@ def test_whoever_asks_the_master_sees_what_a_job_does_and_the_job_goes_on(oxherd
         run = oxherd(target="crashing", queue="patient")
         job = queue.add("any", {"do": "spin"})
         # Redis calls it active before the runner has it: asked in between, there is nothing to be seen.
-        until(
-            lambda: any(" patient/" in " ".join(each.cmdline()) for each in run.runners()), "the job to run"
-        )
+        until(lambda: any(" patient/" in title_of(each) for each in run.runners()), "the job to run")
         run.signal(signal.SIGUSR1)
         until(
             lambda: [line for line in run.events("job.output") if "in spin" in line["line"]],
