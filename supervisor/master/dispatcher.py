@@ -176,10 +176,13 @@ class Dispatcher:
         for _ in range(runner.room):
             self._placing.came_free(runner)
 
-    def go_on(self) -> None:
-        """There may be room for a job now."""
+    def go_on(self, *, now: bool = False) -> None:
+        """There may be room for a job; `now`: nothing else happens in this turn of the loop."""
         self._exchanger.fetcher.freed()
-        self._exchanger.kick()
+        if now:
+            self._exchanger.look()
+        else:
+            self._exchanger.kick()
 
     def fewer(self) -> None:
         """There is less room than there was: nothing may stand at the server for it."""

@@ -49,12 +49,15 @@ class Redis(Protocol):
     """What of transport.aio.Redis is needed here."""
 
     def submit_repeatable(
-        self, command: FinishAndFetch, *, give_up: Callable[[], bool] | None = None
+        self,
+        command: FinishAndFetch,
+        *,
+        give_up: Callable[[], bool] | None = None,
+        then: Callable[[asyncio.Future[Exchange]], None] | None = None,
     ) -> asyncio.Future[Exchange]: ...
     def submit_lost(
         self, command: FinishAndFetch, opened: Opened, *, give_up: Callable[[], bool] | None = None
     ) -> asyncio.Future[Exchange]: ...
-    def flush(self) -> None: ...
 
 
 class Dispatch(Protocol):
@@ -151,11 +154,10 @@ class Exchanger:
                 return
             batch, self._outcomes = self._outcomes[:MOST_OUTCOMES], self._outcomes[MOST_OUTCOMES:]
             self._asked += want
-            sent = self._redis.submit_repeatable(self._command(batch, want), give_up=self._is_over)
-            self._redis.flush()
-            self._calls.add(sent)
             # No task: starting and ending one would cost each call two turns of the loop.
-            sent.add_done_callback(partial(self._answered, batch, want, self._clock()))
+            then = partial(self._answered, batch, want, self._clock())
+            command = self._command(batch, want)
+            self._calls.add(self._redis.submit_repeatable(command, give_up=self._is_over, then=then))
 
     @property
     def asked(self) -> int:
@@ -199,7 +201,8 @@ class Exchanger:
             self._settle(batch, exchange, sent_at, sent_at)
             if want:
                 self.fetcher.learned(want, exchange)
-        self.look()
+        if self._outcomes or (self.fetcher.hungry and self.unasked() > 0):
+            self.kick()
 
     # --- the call that stands --------------------------------------------------------------------------
 

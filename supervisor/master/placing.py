@@ -36,7 +36,7 @@ class Judge(Protocol):
 
     def decide(self, attempt: Attempt, verdict: Verdict) -> None: ...  # of one that is in no runner
     def end(self, attempt: Attempt, verdict: Verdict) -> None: ...
-    def go_on(self) -> None: ...  # there may be room for a job now
+    def go_on(self, *, now: bool = False) -> None: ...  # there may be room for a job
     def fewer(self) -> None: ...  # there is less of it
     def idle(self) -> int: ...  # jobs that may begin now
 
@@ -128,7 +128,7 @@ class Placing:
         if attempt.runner is not runner or len(runner.attempts) > 1:
             return
         if self._ahead.soon(runner, self._clock()):
-            self._judge.go_on()
+            self._judge.go_on(now=True)
 
     def flush(self) -> None:
         """The jobs of one fetch are all placed: send what goes ahead."""

@@ -19,6 +19,7 @@ from typing import Final, TextIO
 
 Later = Callable[[], None]
 
+GATHERED_AFTER_S: Final = 0.002  # a line that follows another so soon waits for those of its turn
 AGAIN_S: Final = 0.02  # what waits is tried again, whether more is said or not
 
 PIECE: Final = select.PIPE_BUF  # a pipe that is ready takes so many bytes without blocking
@@ -34,9 +35,11 @@ class LineWriter:
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         soon: Callable[[Later], object] | None = None,
         later: Callable[[float, Later], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`soon` calls a function in the loop's next turn; without it a line goes out at once. `later` calls
-        one after so many seconds; without it what waits goes out before the next line."""
+        """`soon` calls a function in the loop's next turn; without it every line goes out at once, with it
+        only one that comes alone. `later` calls one after so many seconds; without it what waits goes out
+        before the next line."""
         self._fd = fd
         self._max = max_waiting_bytes
         self._poll = select.poll()
@@ -45,6 +48,8 @@ class LineWriter:
         self._waiting_bytes = 0
         self._torn = False  # the first is such a rest, and must not be dropped
         self._scheduled = False
+        self._clock = clock
+        self._tried_at = -GATHERED_AFTER_S
         self.dropped = 0
         self.soon = soon
         self._later = later
@@ -54,14 +59,17 @@ class LineWriter:
         """Write `line` (without its end) now, at the end of the turn, or keep it for the next time."""
         self._waiting.append(line + b"\n")
         self._waiting_bytes += len(line) + 1
-        if self.soon is None:
+        if self._scheduled:
+            return
+        if self.soon is None or self._clock() - self._tried_at >= GATHERED_AFTER_S:
             self._write_what_is_taken()
-        elif not self._scheduled:
+        else:
             self._scheduled = True
             self.soon(self._write_what_is_taken)
 
     def _write_what_is_taken(self) -> None:
         self._scheduled = False
+        self._tried_at = self._clock()
         while self._waiting and self._ready() and self._write_piece():
             pass
         if self._waiting and self._later is not None and not self._again:

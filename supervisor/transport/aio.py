@@ -175,11 +175,11 @@ class Redis:
         of a script was lost: it ran or not. What only reads is then asked again.
         """
         call = self._call(command, patience_s)
-        if self._session.opened is not None:
-            await self._session.opened.link.room()
-        self._start(call)
-        if self._session.opened is not None and self._session.opened.link.lone:
-            self._session.opened.link.flush()  # who waits for nobody need not wait for the end of the turn
+        opened = self._session.opened
+        if opened is not None:
+            await opened.link.room()
+        # Who waits for nobody need not wait for the end of the turn.
+        self._start(call, now=opened is not None and opened.link.idle)
         return await call.future
 
     async def execute_many(self, commands: Sequence[Command[T]]) -> list[T | RedisError]:
@@ -214,19 +214,29 @@ class Redis:
         return await self.submit_repeatable(command, give_up=give_up)
 
     def submit_repeatable(
-        self, command: RepeatableCommand[T], *, give_up: Callable[[], bool] | None = None
+        self,
+        command: RepeatableCommand[T],
+        *,
+        give_up: Callable[[], bool] | None = None,
+        then: Callable[[asyncio.Future[T]], None] | None = None,
     ) -> asyncio.Future[T]:
-        """Send without waiting; the future gets what `execute_repeatable` would return or raise."""
+        """Send without waiting; the future gets what `execute_repeatable` would return or raise.
+
+        then   called with the future when it is done. Such a call is in a hurry: it is written now and not
+               at the end of the turn of the loop, and its result is told in the turn in which it came.
+        """
         call = self._call(command, math.inf)
         call.repeatable = True
         self._doubt(call, give_up)
-        self._start(call)
+        if then is not None:
+            call.then = then
+            call.future.add_done_callback(then)
+        self._start(call, now=then is not None)
         return call.future
 
     def _doubt(self, call: Call[Any], give_up: Callable[[], bool] | None) -> None:
         if give_up is not None:
             self._doubts[call] = give_up
-            call.future.add_done_callback(lambda done: self._doubts.pop(call, None))
             self._watch_doubts()
 
     def submit_lost(
@@ -244,11 +254,6 @@ class Redis:
         self._doubt(call, give_up)
         self._spawn(self._resume(call, 0.0, "a connection was lost"))
         return call.future
-
-    def flush(self) -> None:
-        """Write what was submitted in this turn of the loop now and not at its end."""
-        if self._session.opened is not None:
-            self._session.opened.link.flush()
 
     async def read_blocking(
         self, command: ReadCommand[T], timeout_s: float, *, client_name: str | None = None
@@ -308,6 +313,9 @@ class Redis:
         await self.close()
 
     # --- a call on its way (the owner's half of `call.Call`) --------------------------------------------
+
+    def answered(self, call: Call[Any]) -> None:
+        self._doubts.pop(call, None)
 
     def refused(self, call: Call[Any], text: str, replies: Sequence[Reply]) -> None:
         """Redis answered with an error: repeat what did not run, else tell the caller.
@@ -380,8 +388,8 @@ class Redis:
         until = settings.clock() + (settings.patience_s if patience_s is None else patience_s)
         return Call(self, command, self._scripts, self._loop.create_future(), until)
 
-    def _start(self, call: Call[Any]) -> None:
-        """Write it now; without a connection, when there is one."""
+    def _start(self, call: Call[Any], *, now: bool = False) -> None:
+        """Queue it, or write it now; without a connection, when there is one."""
         opened = self._session.opened
         if opened is None:
             self._start_later(call, 0.0, self._session.trouble)
@@ -394,7 +402,7 @@ class Redis:
             self._order += 1
         call.order = self._order
         call.sent = True
-        opened.link.send(call.request, call)
+        opened.link.send(call.request, call, now=now)
 
     def _start_later(self, call: Call[Any], wait_s: float, why: str) -> None:
         if call.future.done():
@@ -449,8 +457,9 @@ class Redis:
 
     def _ask_doubts(self) -> None:
         self._doubt_timer = None
-        for call, give_up in list(self._doubts.items()):
-            if not call.future.done() and give_up():
+        self._doubts = {call: asked for call, asked in self._doubts.items() if not call.future.done()}
+        for call, give_up in self._doubts.items():
+            if give_up():
                 why = self._session.trouble or "it did not answer"
                 call.fail(
                     RedisUnavailable(f"gave up waiting for Redis at {self.address}: {why}", sent=call.sent)

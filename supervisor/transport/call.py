@@ -32,8 +32,9 @@ _UNREADABLE: Final = (
 
 
 class Owner(Protocol):
-    """Who decides what to do when a call did not get its reply."""
+    """Who decides what to do when a call did not get its reply, and is told when it has."""
 
+    def answered(self, call: Call[Any]) -> None: ...
     def refused(self, call: Call[Any], text: str, replies: Sequence[Reply]) -> None: ...
     def lost(self, call: Call[Any], lost: ConnectionLost) -> None: ...
 
@@ -44,6 +45,7 @@ class Call(Generic[T]):
     until        on the owner's clock: when waiting for Redis ends.
     repeatable   a lost reply is followed by `command.repetition()`.
     order        the owner's count when it was last written.
+    then         called with the future when it is done; with a result, in the turn in which that came.
     sent         it was offered to the kernel, and no refusal has told us since that it did not run.
     grave        where its reply was lost; set by the owner.
     """
@@ -61,6 +63,7 @@ class Call(Generic[T]):
         "request",
         "script",
         "sent",
+        "then",
         "tries",
         "until",
     )
@@ -79,6 +82,7 @@ class Call(Generic[T]):
         self.reloads = 0
         self.order = 0
         self.script: Script | None = None
+        self.then: Callable[[asyncio.Future[T]], None] | None = None
         self._replies: list[Reply] = []
         self._pack(scripts)
 
@@ -146,9 +150,16 @@ class Call(Generic[T]):
         if self.future.done():
             return
         try:
-            self.future.set_result(decoded(self.command, reply))
+            result = decoded(self.command, reply)
         except OxherdError as error:
             self.future.set_exception(error)
+            return
+        if self.then is not None:
+            self.future.remove_done_callback(self.then)
+        self.future.set_result(result)
+        self._owner.answered(self)
+        if self.then is not None:
+            self.then(self.future)
 
 
 def decoded(command: Command[T], reply: Reply) -> T:

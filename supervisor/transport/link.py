@@ -87,24 +87,23 @@ class Link(asyncio.BufferedProtocol):
         return not self._retiring and not self.lost.done()
 
     @property
-    def lone(self) -> bool:
-        """The request that was queued last is the only one that is under way."""
-        return len(self._outbox) == 1 and not self._in_flight
+    def idle(self) -> bool:
+        """Nothing is under way."""
+        return not self._outbox and not self._in_flight
 
-    def send(self, request: bytes, pending: Pending) -> None:
-        """Queue a packed request; it is written at the end of this turn of the loop."""
+    def send(self, request: bytes, pending: Pending, *, now: bool = False) -> None:
+        """Queue a packed request. It is written at the end of this turn of the loop; or `now`, with what was
+        queued before it.
+        """
         if not self.usable:
             pending.lose(ConnectionLost("the connection is closed", sent=False))
             return
         self._outbox.append((request, pending))
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def flush(self) -> None:
-        """Write now what is queued."""
-        if self._outbox:
+        if now:
             self._flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush_at_the_end)
 
     async def ask(self, *request: Arg) -> Reply:
         """One plain request on its own. An error reply is returned, not raised."""
@@ -211,8 +210,12 @@ class Link(asyncio.BufferedProtocol):
             self.abort(f"what answers does not speak Redis' protocol ({error})")
             return _NOTHING
 
-    def _flush(self) -> None:
+    def _flush_at_the_end(self) -> None:
         self._flush_due = False
+        if self._outbox:
+            self._flush()
+
+    def _flush(self) -> None:
         was_idle = not self._in_flight
         while self._outbox and not self._paused and self._transport is not None:
             parts: list[bytes] = []

@@ -173,8 +173,7 @@ class MarkerWaiter:
         asked = _Both(asyncio.get_running_loop().create_future(), behind)
         behind.command = command
         try:
-            opened.link.send(request, asked)
-            opened.link.flush()
+            opened.link.send(request, asked, now=True)
             return (await asked.future)[0]
         except ConnectionLost as lost:
             behind.lost_on = opened if lost.sent else None

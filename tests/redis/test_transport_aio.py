@@ -34,6 +34,39 @@ async def test_calls_run_in_the_order_in_which_they_were_submitted(client: Redis
     assert await asyncio.gather(*calls) == list(range(1, 201))
 
 
+@pytest.mark.parametrize("command", [Count(), Broken()])
+async def test_whoever_is_in_a_hurry_is_told_once_however_it_ends(client: Redis, command: Any) -> None:
+    told: list[asyncio.Future[Any]] = []
+    call = client.submit_repeatable(command, then=told.append)
+    await asyncio.wait([call])
+    await client.execute(Count("after"))
+
+    assert told == [call]
+
+
+async def test_whoever_is_in_a_hurry_waits_for_no_turn_of_the_loop(client: Redis) -> None:
+    """Neither to be sent nor to be told."""
+    await client.execute(Count())
+    happened: list[str] = []
+
+    def said(what: str) -> None:
+        asyncio.get_running_loop().call_soon(happened.append, f"the turn after {what}")
+
+    link = client._session.opened.link
+    heard = link.buffer_updated
+
+    def hear(count: int) -> None:
+        said("the reply came")
+        heard(count)
+
+    link.buffer_updated = hear
+    said("it was submitted")
+    call = client.submit_repeatable(Count(), then=lambda call: happened.append(f"told {call.result()}"))
+    assert link._in_flight and not link._outbox, "it is on its way"
+    await call
+    assert happened == ["the turn after it was submitted", "told 2", "the turn after the reply came"]
+
+
 async def test_ten_thousand_commands_are_one_pipeline(client: Redis, raw: redis.Redis) -> None:
     results = await client.execute_many([Count() for _ in range(10_000)])
 

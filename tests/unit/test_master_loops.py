@@ -356,17 +356,17 @@ class Server:
         self.calls = []
         self.replies: list[asyncio.Future[Exchange]] = []
 
-    def submit_repeatable(self, command, *, give_up=None):
+    def submit_repeatable(self, command, *, give_up=None, then=None):
         self.calls.append(command)
         self.gives_up = give_up
         self.replies.append(asyncio.get_running_loop().create_future())
+        if then is not None:
+            self.replies[-1].add_done_callback(then)
         return self.replies[-1]
 
     def submit_lost(self, command, opened, *, give_up=None):
         self.lost_on = opened
         return self.submit_repeatable(command, give_up=give_up)
-
-    def flush(self): ...
 
 
 class Slots:

@@ -322,16 +322,26 @@ def test_the_lines_of_one_turn_of_the_loop_go_out_in_one_write(monkeypatch, pipe
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: writes.append(data) or real(fd, data))
 
+    monkeypatch.setattr("supervisor.observe.writer.GATHERED_AFTER_S", 60.0)
+
     with log.gathered(SimpleNamespace(call_soon=later.append, call_later=lambda delay_s, call: None)):
-        for number in range(3):
+        for number in range(4):
             log.get("runner").error("runner.unkillable", slot=number)
-        assert not writes
         [write_now] = later
         write_now()
-        log.get("runner").error("runner.unkillable", slot=3)  # its turn never comes: the end writes it
+        log.get("runner").error("runner.unkillable", slot=4)  # its turn never comes: the end writes it
 
-    assert [data.count(b"\n") for data in writes] == [3, 1]
-    assert [line["slot"] for line in pipe.lines()] == [0, 1, 2, 3]
+    assert [data.count(b"\n") for data in writes] == [1, 3, 1], "the first is alone and waits for nobody"
+    assert [line["slot"] for line in pipe.lines()] == [0, 1, 2, 3, 4]
+
+
+def test_a_line_that_comes_alone_waits_for_no_turn_of_the_loop(pipe):
+    turns, now = [], [100.0]
+    writer = LineWriter(pipe.stream.fileno(), soon=turns.append, clock=lambda: now[0])
+    for _ in range(3):
+        writer.write(b"alone")
+        now[0] += 0.003
+    assert not turns and pipe.read() == b"alone\n" * 3
 
 
 def as_journal(monkeypatch, stream) -> None:
