@@ -201,8 +201,9 @@ class Exchanger:
             self._settle(batch, exchange, sent_at, sent_at)
             if want:
                 self.fetcher.learned(want, exchange)
-        if self._outcomes or (self.fetcher.hungry and self.unasked() > 0):
-            self.kick()
+        # In this order: a pool lends a slot to a queue when that asks what is free.
+        if self._outcomes or (self.unasked() > 0 and self.fetcher.hungry):
+            self.kick()  # not looked now: more outcomes may have come in this turn
 
     # --- the call that stands --------------------------------------------------------------------------
 

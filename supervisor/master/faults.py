@@ -30,6 +30,9 @@ LAST_LINE: Final = b'File "<string>", line 1 in <module>\n'
 DUMP_SIGNAL: Final = signal.SIGUSR1
 
 
+Seen = Callable[[str, str], None]
+
+
 class Faults:
     """The master's end of one runner's pipe. All methods belong to the event loop."""
 
@@ -42,7 +45,7 @@ class Faults:
         self._text = bytearray()
         self._dumps_from = 0  # where the answer to our question begins
         self._answered: Callable[[], None] | None = None
-        self._looking = False  # somebody wants to see its stacks, and it lives on
+        self._looking: list[Seen] = []  # who wants to see its stacks, and it lives on
         self._timers: list[asyncio.TimerHandle] = []
         self._reading = True
         self._closed = False
@@ -83,11 +86,15 @@ class Faults:
             return
         self._timers.append(self._loop.call_later(ANSWER_WITHIN_S, self._too_late))
 
-    def look(self, pid: int, pidfd: int, seen: Callable[[str, str], None]) -> None:
+    def look(self, pid: int, pidfd: int, seen: Seen) -> None:
         """Have it write the stacks of its threads; it lives on. `seen(text, why)`: why there is no text.
 
-        What is written is no output of its job, and no part of what is kept of it.
+        What is written is no output of its job, and no part of what is kept of it. Who looks while another
+        does sees the same.
         """
+        if self._looking:
+            self._looking.append(seen)
+            return
         why = "it is asked already" if self._answered is not None else why_silent(pid)
         if not why and not self._reading:
             why = "it has written too much where its stacks are written to"
@@ -103,13 +110,14 @@ class Faults:
         self._dumps_from = before = len(self._text)
 
         def answered() -> None:
-            self._looking = False
+            looking, self._looking = self._looking, []
             text = self._text[before:].decode("utf-8", "backslashreplace")
             if not self._closed:  # it is dead: this may be the text of its crash
                 del self._text[before:]
-            seen(text, "" if text else f"it did not answer within {LOOK_WITHIN_S:g} s")
+            for each in looking:
+                each(text, "" if text else f"it did not answer within {LOOK_WITHIN_S:g} s")
 
-        self._looking, self._answered = True, answered
+        self._looking, self._answered = [seen], answered
         self._timers.append(self._loop.call_later(LOOK_WITHIN_S, self._done))
 
     def dump(self, pid: int, pidfd: int) -> None:

@@ -223,7 +223,8 @@ class Redis:
         """Send without waiting; the future gets what `execute_repeatable` would return or raise.
 
         then   called with the future when it is done. Such a call is in a hurry: it is written now and not
-               at the end of the turn of the loop, and its result is told in the turn in which it came.
+               at the end of the turn of the loop, and its result is told in the turn in which it came; not
+               so if somebody waits for an earlier reply, who would be told after it.
         """
         call = self._call(command, math.inf)
         call.repeatable = True
@@ -401,6 +402,7 @@ class Redis:
             opened.link.send(script.load, LoadCall(script.name, self._load_errors))
             self._order += 1
         call.order = self._order
+        call.at_once = call.then is not None and opened.link.in_order
         call.sent = True
         opened.link.send(call.request, call, now=now)
 

@@ -45,7 +45,8 @@ class Call(Generic[T]):
     until        on the owner's clock: when waiting for Redis ends.
     repeatable   a lost reply is followed by `command.repetition()`.
     order        the owner's count when it was last written.
-    then         called with the future when it is done; with a result, in the turn in which that came.
+    then         called with the future when it is done.
+    at_once      `then` is called while the reply is read.
     sent         it was offered to the kernel, and no refusal has told us since that it did not run.
     grave        where its reply was lost; set by the owner.
     """
@@ -54,6 +55,7 @@ class Call(Generic[T]):
         "_due",
         "_owner",
         "_replies",
+        "at_once",
         "command",
         "future",
         "grave",
@@ -83,6 +85,7 @@ class Call(Generic[T]):
         self.order = 0
         self.script: Script | None = None
         self.then: Callable[[asyncio.Future[T]], None] | None = None
+        self.at_once = False
         self._replies: list[Reply] = []
         self._pack(scripts)
 
@@ -154,12 +157,13 @@ class Call(Generic[T]):
         except OxherdError as error:
             self.future.set_exception(error)
             return
-        if self.then is not None:
-            self.future.remove_done_callback(self.then)
+        then = self.then if self.at_once else None
+        if then is not None:
+            self.future.remove_done_callback(then)
         self.future.set_result(result)
         self._owner.answered(self)
-        if self.then is not None:
-            self.then(self.future)
+        if then is not None:
+            then(self.future)
 
 
 def decoded(command: Command[T], reply: Reply) -> T:
@@ -178,6 +182,7 @@ class LoadCall:
     __slots__ = ("_errors", "_name")
 
     abandoned = False
+    at_once = True
 
     def __init__(self, name: str, errors: dict[str, str]) -> None:
         self._name = name

@@ -41,6 +41,10 @@ class Pending(Protocol):
     def abandoned(self) -> bool:
         """Nobody waits any more: not sent if it was not yet, its replies dropped if it was."""
 
+    @property
+    def at_once(self) -> bool:
+        """Whoever waits is told while the reply is read, and not in a later turn of the loop."""
+
     def take(self, reply: Reply) -> bool:
         """One reply. True when it was the last."""
 
@@ -90,6 +94,12 @@ class Link(asyncio.BufferedProtocol):
     def idle(self) -> bool:
         """Nothing is under way."""
         return not self._outbox and not self._in_flight
+
+    @property
+    def in_order(self) -> bool:
+        """Would the next who is told at once be told after all whose replies come before?"""
+        last = self._outbox[-1][1] if self._outbox else self._in_flight[-1] if self._in_flight else None
+        return last is None or last.at_once
 
     def send(self, request: bytes, pending: Pending, *, now: bool = False) -> None:
         """Queue a packed request. It is written at the end of this turn of the loop; or `now`, with what was
@@ -262,6 +272,8 @@ class Asked:
     """Plain requests and the future of their replies."""
 
     __slots__ = ("future", "left", "replies")
+
+    at_once = False
 
     def __init__(self, future: asyncio.Future[list[Reply]], count: int) -> None:
         self.future = future

@@ -99,7 +99,7 @@ def test_the_stack_of_a_job_in_c_that_holds_the_gil_is_shown(oxherd, queue, ask)
 
 
 def test_five_looks_at_once_do_each_other_no_harm(oxherd, queue, ask, tmp_path):
-    """Each is told the stacks or, while another asks, what there is; the job is not touched by any."""
+    """Each is told the stacks; the job is not touched by any."""
     enough = tmp_path / "enough"
     running, (job,) = busy(oxherd, queue, {"burn_until": str(enough)})
     try:

@@ -67,6 +67,23 @@ async def test_whoever_is_in_a_hurry_waits_for_no_turn_of_the_loop(client: Redis
     assert happened == ["the turn after it was submitted", "told 2", "the turn after the reply came"]
 
 
+async def test_whoever_is_in_a_hurry_is_told_after_those_who_came_before(client: Redis) -> None:
+    """Both replies are read in one turn: what was put back as stalled was told of after it had failed."""
+    await client.execute(Count())
+    told: list[int] = []
+
+    async def patient() -> None:
+        told.append(await client.execute(Count()))
+
+    async with asyncio.TaskGroup() as waiting:
+        waiting.create_task(patient())
+        await asyncio.sleep(0)
+        for _ in range(2):
+            client.submit_repeatable(Count(), then=lambda call: told.append(call.result()))
+        waiting.create_task(patient())
+    assert told == [2, 3, 4, 5]
+
+
 async def test_ten_thousand_commands_are_one_pipeline(client: Redis, raw: redis.Redis) -> None:
     results = await client.execute_many([Count() for _ in range(10_000)])
 
