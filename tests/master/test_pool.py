@@ -141,7 +141,7 @@ def test_a_job_of_a_queue_with_a_minimum_begins_at_once_while_another_fills_the_
     run = start()
     until(lambda: active(raw, "red") == [1], "red has all but what is kept for blue")
     job = blue.add("any", {})
-    assert blue.result(job, timeout_ms=2_000)[0] == "blue"
+    assert blue.result(job, timeout_ms=10_000)[0] == "blue"
     assert active(raw, "red") == [1]
     assert len(run.runners()) == 2
 
@@ -266,7 +266,7 @@ def test_a_job_that_a_full_pool_cannot_take_is_for_another_master_at_once(
     idle.until("master.started")
     until(lambda: waits(idle), "there is nothing to fetch")
     for _ in range(5):  # who waited first gets the marker first
-        assert blue.result(blue.add("any", {}), timeout_ms=2_000)[0] == "blue"
+        assert blue.result(blue.add("any", {}), timeout_ms=4_000)[0] == "blue"
     assert active(raw, "red") == [1]
 
 
