@@ -124,6 +124,7 @@ def _prepare(control: socket.socket, packet: dict[str, Any]) -> Template | None:
         _look_like_the_users_program()
         load_targets = partial(_load, targets, hooks=packet.get("hooks", False))
         processors = [] if packet.get("bare") else _with_last_words(load_targets)
+        threads.let_go()
         threads.check()
     except IsolationFailed:
         return None

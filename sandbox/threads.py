@@ -3,14 +3,23 @@ other.
 
 fork() copies every lock but only the calling thread: a lock that another thread held stays locked in the
 runner for ever. Kernel tasks are counted, not Python threads: numeric libraries start their own unseen.
+
+Some libraries know that: OpenBLAS, and with it NumPy and SciPy as they come, ends its threads when the
+process is about to fork (pthread_atfork) and starts them anew when they are next needed, in whichever
+process. So who has threads after the import is made to fork once, a child that does nothing, and is counted
+again.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 import time
+from contextlib import suppress
 
+CHILD_ENDS_S = 2.0  # its handlers of forks may hang, since it was forked beside threads
 ENDING_S = 0.2  # a thread that was joined may still be a kernel task for a moment
 
 # Part of a loaded library's file name, what it is called, and how it is kept to one thread at import.
@@ -32,6 +41,26 @@ KNOWN_STARTERS = (
 
 class TemplateHasThreads(Exception):
     """The message names the threads, the likely starter and the way out."""
+
+
+def let_go() -> None:
+    """Have libraries end the threads that they do not want to be forked beside."""
+    if len(_tasks()) > 1:
+        with suppress(OSError):  # no room for another process; or who has ended is reaped by others
+            _fork_for_nothing()
+
+
+def _fork_for_nothing() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    pidfd = os.pidfd_open(child)
+    try:
+        if not select.select([pidfd], [], [], CHILD_ENDS_S)[0]:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    os.waitpid(child, 0)
 
 
 def check() -> None:

@@ -25,6 +25,19 @@ def test_a_module_that_starts_threads_is_imported_by_each_runner_and_never_forke
     assert len(os.listdir(f"/proc/{template['pid']}/task")) == 1
 
 
+def test_numpy_as_it_comes_is_imported_once_and_has_its_threads_in_each_runner(oxherd, queue):
+    """I5: OpenBLAS ends its threads before a fork, and starts them anew where they are needed."""
+    running = oxherd("--concurrency", "2", target="numeric", queue=None)
+    template = running.until("template.started")
+    assert len(os.listdir(f"/proc/{template['pid']}/task")) == 1
+    first = [queue.result(queue.add("any", 400), timeout_ms=20_000) for _ in range(6)]
+    assert {total for total, _, _ in first} == {400.0**3}
+    alone = len(os.sched_getaffinity(0)) == 1
+    assert all(tasks > 1 or alone for _, _, tasks in first), "its threads are there again"
+    assert len({pid for _, pid, _ in first}) <= 2, "they are no reason to retire a runner"
+    assert not running.events("template.has_threads")
+
+
 def test_a_runner_and_a_template_of_such_a_module_are_replaced(oxherd, queue):
     """I5, I8."""
     running = oxherd("--concurrency", "1", target="threaded", queue=None)

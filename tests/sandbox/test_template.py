@@ -228,6 +228,13 @@ def test_a_thread_that_starts_after_the_import_stops_the_forking(master):
     assert "1 thread running" in answer["reason"]
 
 
+def test_threads_that_a_library_ends_before_a_fork_are_no_obstacle(master):
+    """I5: they are gone when it forks; who forks to find out forks a child that does nothing."""
+    assert master.load("lets_go")["what"] == "ready"
+    assert len(os.listdir(f"/proc/{master.process.pid}/task")) == 1
+    assert master.runner().run("any") == 1
+
+
 def test_a_thread_that_was_joined_is_no_obstacle(master):
     assert master.load("thread_joined")["what"] == "ready"
     assert master.runner().run("any") == 1
