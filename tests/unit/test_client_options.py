@@ -242,6 +242,19 @@ def test_the_options_of_a_bulk_job_are_a_mapping():
         bulk(context(), [("a", 1, 5)])
 
 
+def test_jobs_of_a_bulk_that_share_their_options_are_encoded_as_each_alone():
+    """What options say is looked at once for all jobs that are given the very same."""
+    urgent, late = {"priority": 1, "size_limit": 9}, {"delay_ms": 5, "attempts": 3}
+    specs = [JobSpec("a", "x", urgent), JobSpec("b", "y"), JobSpec("c", "z", late), JobSpec("d", 1, urgent)]
+    specs += [JobSpec("e", 2), JobSpec("f", 3, dict(late))]
+
+    many = bulk(context(), specs).encoded
+
+    assert list(many) == [encode_job(spec, now_ms=context().clock()) for spec in specs]
+    with pytest.raises(DataTooLarge):
+        bulk(context(), [*specs, ("g", "as urgent, but too large", urgent)])
+
+
 def test_a_bulk_of_thousands_is_cut_into_calls_of_a_hundred():
     many = bulk(context(), [("j", n) for n in range(1_234)])
     commands = many.commands()
