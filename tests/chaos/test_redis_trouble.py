@@ -160,6 +160,7 @@ def test_a_corrupt_parent_key_fails_its_job_alone(sixteen, queue, raw):
     guilty = queue.get(jobs[7].id)
     assert queue.state(jobs[7].id) == "failed" and "parent" in guilty.failed_reason
     assert queue.counts()["completed"] == BATCH - 1
+    run.until("job.refused")
     assert [line["job_id"] for line in run.events("job.refused")] == [jobs[7].id]
     check_nothing_is_left_active(raw)
 

@@ -90,10 +90,11 @@ def test_what_a_job_prints_is_told_as_its_own(short, jobs, runs):
     added = jobs("print", at=printing)
     run = short("--concurrency", "2")
     until(done(jobs.queue), "all are done")
-    told = {(line["job_id"], line["line"]) for line in run.events("job.output")}
-    assert told == {
+    printed = {
         (added[number].id, text) for number in printing for text in (f"of {number}", f"half of {number}")
     }
+    run.until("job.output", len(printed))
+    assert {(line["job_id"], line["line"]) for line in run.events("job.output")} == printed
 
 
 def test_i9_a_stop_hands_back_what_was_not_begun_and_the_next_master_runs_it(short, jobs, runs):

@@ -210,7 +210,7 @@ def test_a_message_about_a_job_that_does_not_run_keeps_it_from_running(
         assert ended(queue, job.id) == SENTENCE
     assert queue.state(done) == "active"
     until(lambda: not raw.exists(KEY), "the requests are forgotten")
-    assert len(running.events("cancel.enforced")) == 3
+    running.until("cancel.enforced", 3)
     queue.cancel(busy)
 
 

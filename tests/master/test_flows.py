@@ -37,6 +37,7 @@ def test_a_parent_that_adds_children_runs_again_when_they_are_done(oxherd, queue
     assert job.returned["values"] == {key: {"page": n, "parent": parent} for n, key in enumerate(keys)}
     assert job.returned["attempt"] == 1  # waiting is no attempt
     assert (job.attempts_made, job.attempts_started) == (1, 2)
+    master.until("job.waiting_for_children")
     assert len(master.events("job.waiting_for_children")) == 1
     assert raw.exists(f"bull:work:{added.id}:lock", f"bull:work:{added.id}:dependencies") == 0
 

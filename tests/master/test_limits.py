@@ -148,6 +148,7 @@ def test_a_job_over_a_limit_is_tried_again_as_any_that_failed(oxherd, unprivileg
     job = queue.add("own", {"mb": 90}, attempts=2, backoff=fixed(10))
     run = oxherd(*ONE, user=unprivileged, **HOGS)
     assert failed(queue, job).startswith("memory limit")
+    run.until("job.retried")
     assert len(run.events("job.retried")) == 1
 
 
@@ -201,6 +202,7 @@ def test_twice_as_much_is_a_limit_too_and_then_the_job_fails(oxherd, unprivilege
     after = queue.add("naps", {"s": 0})
     run = oxherd("--concurrency", "2", user=unprivileged, **HOGS)
     assert failed(queue, job).startswith("memory limit of 120 MB exceeded: ")
+    run.until("job.handed_back")
     assert len(run.events("job.handed_back")) == 1
     until(lambda: queue.state(after.id) == "completed", "the queue goes on")
 

@@ -223,7 +223,7 @@ def test_the_pool_gets_more_slots_and_fewer_by_name_and_by_signal(
     until(lambda: slots_of(known()) == {"red": 1, "blue": 1} and len(run.runners()) == 2, "there are fewer")
     add(red, 20, s=0.01), add(blue, 20, s=0.01)
     until(lambda: (done(red), done(blue)) == (20, 20), "and they work")
-    assert run.events("pool.changed")[-1]["slots"] == 2
+    until(lambda: run.events("pool.changed")[-1]["slots"] == 2, "it is told")
 
 
 def test_a_queue_whose_jobs_all_lose_their_runner_holds_no_slots(start, configure, known, red, blue):

@@ -225,7 +225,7 @@ def test_slots_are_made_more_and_less_and_a_busy_one_ends_its_job(run, ask, queu
     running.signal(signal.SIGTTOU)
     running.signal(signal.SIGTTIN)
     until(lambda: len(running.runners()) == 2, "one slot more")
-    assert running.events("slots.changed")[-1]["slots"] == 2
+    until(lambda: running.events("slots.changed")[-1]["slots"] == 2, "it is told")
 
 
 def test_recycle_replaces_every_runner(run, ask):

@@ -147,8 +147,11 @@ def test_a_master_goes_on_when_redis_is_killed(
         queue.cancel(job.id)
         wait_for(lambda: queue.state(job.id) == "failed", "it was cancelled", 10)
 
-    done = Counter(event["job_id"] for event in running.events("job.completed"))
-    assert set(added) <= set(done)
+    def completed() -> Counter[str]:
+        return Counter(event["job_id"] for event in running.events("job.completed"))
+
+    wait_for(lambda: set(added) <= set(completed()), "the master has told of all")
+    done = completed()
     assert sum(done.values()) - len(done) <= SLOTS, (
         f"more ran twice than there are slots: {done.most_common(9)}"
     )

@@ -160,6 +160,7 @@ def test_progress_and_log_rows_stream_and_come_before_the_outcome(oxherd, queue,
     assert len(progress) <= 10, "throttled: latest wins"
     assert names.index("completed") > max(at for at, name in enumerate(names) if name == "progress")
     assert queue.logs(job.id) == [f"step {n}" for n in range(1, 51)]
+    run.until("job.output", 2)
     lines = [(line["stream"], line["line"]) for line in run.events("job.output") if line["job_id"] == job.id]
     assert sorted(lines) == [("stderr", "to stderr"), ("stdout", "to stdout")]
 

@@ -102,6 +102,10 @@ def play(cluster: Cluster, hosts: list[Host]) -> dict[str, Any]:
         wait_for(lambda: hosts[1].events("redis.connected"), "the lost one is back", 30)
         more = [queue.add("work", {"do": "sleep", "s": 0.2}).id for _ in range(12)]
         wait_for(lambda: queue.counts()["completed"] == JOBS + len(held) + len(more), "both do the rest", 60)
+        wait_for(
+            lambda: sum(len(host.events("job.completed")) for host in hosts) >= JOBS + len(held) + len(more),
+            "their logs tell of all",
+        )
         return {
             "counts": queue.counts(),
             "jobs": [added, held, more],
