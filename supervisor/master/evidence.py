@@ -187,7 +187,8 @@ def of_exit(attempt: Attempt, runner: Runner, how: Exit, now: float) -> Evidence
     """Of an attempt whose runner is reaped."""
     stack, no_stack = "", "it ended before it could be asked"
     if runner.faults is not None:
-        stack, no_stack = trimmed(runner.faults.text), runner.faults.no_answer or no_stack
+        text = runner.faults.text_of_crash() if how.signal in FAULTS else runner.faults.text
+        stack, no_stack = trimmed(text), runner.faults.no_answer or no_stack
     usage = runner.usage
     cpu_ms = attempt.cpu_ms
     if usage is not None:

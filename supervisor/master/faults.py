@@ -22,11 +22,13 @@ ANSWER_WITHIN_S: Final = 0.15  # from the question to the kill, at most
 LOOK_WITHIN_S: Final = 0.9  # when nobody is to be killed
 QUIET_S: Final = 0.02  # nothing more came for so long: that was all
 UNASKED_S: Final = 0.1
+DIES_WITHIN_S: Final = 5.0  # on a loaded host, from its last words to its end
 KEPT_BYTES: Final = 64 * 1024  # of one job; the innermost frames of the first thread come first
 READ_BYTES: Final = 64 * 1024
 
 # The outermost frame of the main thread, which faulthandler writes last: the template's start (template.py).
 LAST_LINE: Final = b'File "<string>", line 1 in <module>\n'
+FATAL: Final = b"Fatal Python error: "  # how it begins when the process crashes
 DUMP_SIGNAL: Final = signal.SIGUSR1
 
 
@@ -43,6 +45,8 @@ class Faults:
         self._unasked: asyncio.TimerHandle | None = None
         self._told = 0  # bytes, as output of this job; they are no part of the text any more
         self._text = bytearray()
+        self._last_words = b""  # of a process that crashed, told as output
+        self._last_words_at = 0.0
         self._dumps_from = 0  # where the answer to our question begins
         self._answered: Callable[[], None] | None = None
         self._looking: list[Seen] = []  # who wants to see its stacks, and it lives on
@@ -59,10 +63,19 @@ class Faults:
         """What it wrote since `clear`, but for what was told as output."""
         return self._text.decode("utf-8", "backslashreplace")
 
+    def text_of_crash(self) -> str:
+        """The same of a runner that has died of a fault: it may have taken so long to die that what it wrote
+        was told as output, as that of a process that it forked.
+        """
+        if self._text or self._loop.time() > self._last_words_at + DIES_WITHIN_S:
+            return self.text
+        return self._last_words.decode("utf-8", "backslashreplace")
+
     def clear(self) -> None:
         """Another job begins."""
         if self._looking:
             self._done()
+        self._last_words = b""
         self._text.clear()
         self._told = 0
 
@@ -140,9 +153,11 @@ class Faults:
             self._timers[1:] = [self._loop.call_later(QUIET_S, self._done)]
 
     def _tell_unasked(self) -> None:
-        """It lives on. Had it crashed itself, its end would have been noticed by now."""
+        """It lives on. Had it crashed itself, its end would mostly have been noticed by now."""
         self._unasked = None
         lines = self.text.splitlines()
+        if self._text.startswith(FATAL):
+            self._last_words, self._last_words_at = bytes(self._text), self._loop.time()
         self._told += len(self._text)
         self._text.clear()
         for line in lines:

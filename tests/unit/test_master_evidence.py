@@ -311,6 +311,20 @@ async def test_who_looks_while_another_does_sees_the_same(asked):
     assert set(seen) == {("Current thread\n" + LAST_LINE.decode(), "")}
 
 
+async def test_who_takes_long_to_die_has_said_how_all_the_same(asked, monkeypatch):
+    """Seen on a loaded host: the dump of a crash was told as output, and the verdict had no place."""
+    os.write(asked.far, DUMP.encode())
+    async with asyncio.timeout(10):
+        while not asked.lines:
+            await asyncio.sleep(0.005)
+    assert (asked.faults.text, asked.faults.text_of_crash()) == ("", DUMP)
+    monkeypatch.setattr(faults, "DIES_WITHIN_S", -1)
+    assert asked.faults.text_of_crash() == "", "that was another process, a while ago"
+    monkeypatch.undo()
+    asked.faults.clear()
+    assert asked.faults.text_of_crash() == "", "that was another job"
+
+
 async def test_a_closed_pipe_is_no_answer_and_no_busy_loop(asked):
     asked.ask()
     os.close(asked.far)
