@@ -319,7 +319,7 @@ def test_cancels_that_come_as_jobs_end_never_hit_the_next(
     oxherd("--concurrency", "1", "--cancel-grace", "0", target="stubborn")
     queue.result(queue.add("echo", 0), timeout_ms=10_000)
     chance = random.Random(4)
-    jobs = queue.add_bulk([("moment", 3)] * 200)
+    jobs = queue.add_bulk([("moment", 15)] * 200)
     victims = {job.id for job in jobs[::2]}
     refused: set[str] = set()
 
@@ -330,7 +330,7 @@ def test_cancels_that_come_as_jobs_end_never_hit_the_next(
                 if seen.finished_on:
                     refused.add(job.id)
                     continue  # we are too slow for it: on with those that are at work now
-                time.sleep(chance.random() * 0.008)
+                time.sleep(chance.random() * 0.02)
                 try:
                     other.cancel(job.id, **BY)
                 except JobNotInState:
