@@ -17,6 +17,12 @@ NOW_MS = 1_800_000_000_000
 LOCK_MS = 30_000
 
 
+@pytest.fixture(autouse=True)
+def no_masters_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Suites share the cores, and `status --check` tells of every master of this user that it finds."""
+    monkeypatch.setenv("OXHERD_RUNTIME_DIR", str(tmp_path_factory.getbasetemp() / "run"))
+
+
 class Wire:
     """One queue and a clock. `raw` is for looking at keys; `run` takes commands."""
 
