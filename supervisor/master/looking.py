@@ -176,6 +176,7 @@ class Looking:
             if not seen.done():  # who asked may have gone
                 seen.set_result((text, why))
 
+        jobs = [each.job.id for each in runner.at_work()]  # now: they may be over when it has answered
         if runner.faults is None:
             told("", "its runner has nothing to write its stacks to")
         else:
@@ -186,7 +187,7 @@ class Looking:
             "runner": runner.pid,
             "attempt": attempt.job.attempts_made + 1,
             "running_ms": round((self._now() - attempt.started_at) * 1000),
-            "jobs": [each.job.id for each in runner.at_work()],
+            "jobs": jobs,
             "stack": trimmed(text),
             "no_stack": why,
         }
