@@ -116,7 +116,7 @@ def test_what_a_job_has_started_ends_with_it(
 
     assert ended(queue, job.id) == SENTENCE
     assert time.monotonic() - asked_at < AT_MOST_S
-    until(lambda: gone(pids), "its processes are gone")
+    until(lambda: gone(pids), "its processes are gone", AT_MOST_S)
     assert queue.result(queue.add("echo", 5), timeout_ms=10_000) == 5
 
 
@@ -181,14 +181,14 @@ def test_a_request_that_nobody_was_told_of_is_found_within_half_a_lock_duration(
     oxherd: Callable[..., Running], queue: Queue, raw: redis.Redis
 ) -> None:
     """A lost message: the key alone is written."""
-    oxherd("--lock-duration", "2s", target="stubborn")
+    oxherd("--lock-duration", "8s", target="stubborn")
     job = queue.add("polite", {})
     started(queue, job.id)
     raw.hset(KEY, job.id, json.dumps(BY))
     asked_at = time.monotonic()
 
     assert ended(queue, job.id) == SENTENCE
-    assert time.monotonic() - asked_at < 1 + AT_MOST_S
+    assert time.monotonic() - asked_at < 7, "half of it is 4 s"
 
 
 def test_a_message_about_a_job_that_does_not_run_keeps_it_from_running(

@@ -80,7 +80,7 @@ def test_the_stacks_of_a_job_that_works_are_shown_within_a_second_and_it_goes_on
     text = ask("stack", "work", job.id)
     took_s = time.monotonic() - began
     enough.touch()
-    assert took_s < 20  # a second, and the interpreter's start
+    assert took_s < 5  # of which the interpreter's start is most
     assert text.startswith(f"job work/{job.id}, attempt 1, running ")
     assert "in work\n" in text
     assert "in helper\n" in text  # all threads

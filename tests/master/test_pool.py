@@ -141,7 +141,7 @@ def test_a_job_of_a_queue_with_a_minimum_begins_at_once_while_another_fills_the_
     run = start()
     until(lambda: active(raw, "red") == [1], "red has all but what is kept for blue")
     job = blue.add("any", {})
-    assert blue.result(job, timeout_ms=10_000)[0] == "blue"
+    assert blue.result(job, timeout_ms=4_000)[0] == "blue"
     assert active(raw, "red") == [1]
     assert len(run.runners()) == 2
 
