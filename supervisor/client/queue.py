@@ -267,6 +267,8 @@ class Queue:
 
     async def connect(self) -> Redis:
         """The connection; opened now if it was not yet."""
+        if self._redis is not None:
+            return self._redis
         async with self._connecting:
             if self._redis is None:
                 # In a thread: it may wait for another process that starts or stops the embedded server.

@@ -120,6 +120,8 @@ def encode_job(
     name, data, options = spec
     check_text(name, "the name of a job")
     choices = known.get(id(options)) if known is not None else None
+    if choices is None and options == {} and not defaults:
+        choices = _NO_CHOICES
     if choices is None:
         choices = _choices(name, options, defaults, prefix)
         if known is not None:
@@ -323,3 +325,5 @@ _ENCODERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "parent": stored_parent,
     **dict.fromkeys(PARENT_POLICIES, check_flag),
 }
+
+_NO_CHOICES: Final = _choices("", AddOptions(), None, DEFAULT_PREFIX)  # what most jobs say
