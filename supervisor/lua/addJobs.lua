@@ -83,10 +83,13 @@ local function add_waiting(queue, jobs)
   keep_max_events(queue)
   for number, job in ipairs(jobs) do
     store_job(queue, job)
-    redis.call("XADD", queue.events, "*", "event", "waiting", "jobId", job.id)
     ids[number] = job.id
+    if number < #jobs then
+      redis.call("XADD", queue.events, "*", "event", "waiting", "jobId", job.id)
+    else
+      redis.call("XADD", queue.events, "MAXLEN", "~", queue.max_events, "*", "event", "waiting", "jobId", job.id)
+    end
   end
-  redis.call("XTRIM", queue.events, "MAXLEN", "~", queue.max_events)
   redis.call("LPUSH", wait, unpack(ids))
   if not queue.concurrency or redis.call("LLEN", queue.active) < queue.concurrency then
     redis.call("ZADD", queue.prefix .. "marker", "0", "0")

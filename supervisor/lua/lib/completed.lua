@@ -18,12 +18,24 @@ local function trim_events(call, queue)
 end
 
 local function store_completed(call, outcome, attempts_made)
-  redis.call("HSET", outcome.key, "atm", attempts_made, "returnvalue", outcome.text, "finishedOn", call.now_text)
+  local key, text = outcome.key, outcome.text
+  if outcome.used then
+    redis.call("HSET", key, "atm", attempts_made, "returnvalue", text, "finishedOn", call.now_text,
+      "ox:used", outcome.used)
+  else
+    redis.call("HSET", key, "atm", attempts_made, "returnvalue", text, "finishedOn", call.now_text)
+  end
 end
 
-local function tell_completed(queue, outcome)
-  redis.call("XADD", queue.events, "*",
-    "event", "completed", "jobId", outcome.id, "returnvalue", outcome.text, "prev", "active")
+local function tell_completed(call, queue, outcome)
+  if call.trimmed then
+    redis.call("XADD", queue.events, "*",
+      "event", "completed", "jobId", outcome.id, "returnvalue", outcome.text, "prev", "active")
+  else
+    redis.call("XADD", queue.events, "MAXLEN", "~", queue.max_events, "*",
+      "event", "completed", "jobId", outcome.id, "returnvalue", outcome.text, "prev", "active")
+    call.trimmed = true
+  end
 end
 
 -- Writes a run of such outcomes, which are taken off `active` already.
@@ -33,11 +45,10 @@ local function finish_run(call, queue)
     ended[#ended + 1] = call.now_text
     ended[#ended + 1] = outcome.id
   end
-  trim_events(call, queue)
   redis.call("ZADD", queue.prefix .. "completed", unpack(ended))
   for _, outcome in ipairs(call.run) do
     store_completed(call, outcome, outcome.attempts_made)
-    tell_completed(queue, outcome)
+    tell_completed(call, queue, outcome)
     outcome.written = true
   end
   call.finished = true

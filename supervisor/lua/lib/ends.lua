@@ -108,7 +108,7 @@ local function finish(call, queue, outcome, fields)
   end
   keep_or_delete(call, queue, outcome, fields, attempts_made)
   if outcome.kind == "C" then
-    tell_completed(queue, outcome)
+    tell_completed(call, queue, outcome)
   else
     tell_failed(queue, outcome, attempts_made)
   end

@@ -1,5 +1,5 @@
 -- fetch: take jobs that wait and make them active (core.md sections 5.2 and 5.3).
--- Needs lib/view, lib/record, lib/seldom and lib/outcomes.
+-- Needs lib/view, lib/completed, lib/record and lib/seldom.
 
 local DROP_AT_ONCE = 1000
 
@@ -20,6 +20,11 @@ end
 
 -- What is due starts to wait. Returns what is in the way, or nil.
 local function promote(call, queue)
+  -- Mostly nothing is delayed and nothing has a priority: one question for both.
+  call.only_in_line = redis.call("EXISTS", queue.prefix .. "delayed", queue.prefix .. "prioritized") == 0
+  if call.only_in_line then
+    return nil
+  end
   local first, trouble = first_delayed(queue)
   if first and first < (call.now + 1) * 4096 and not call.promoted then
     trouble = seldom().wrong_waiting_types(queue)
@@ -36,14 +41,20 @@ end
 -- How many wait and, if it matters, how many are active. Returns what is wrong with one of the keys, or nil.
 local function count(call, queue)
   local trouble
+  call.by_priority = 0
   call.in_line, trouble = ask("list", "LLEN", queue.prefix .. "wait")
-  if not trouble then
+  if not (trouble or call.only_in_line) then
     call.by_priority, trouble = ask("zset", "ZCARD", queue.prefix .. "prioritized")
   end
   if not trouble and queue.concurrency then
     call.active, trouble = ask("list", "LLEN", queue.active)
   end
   return trouble
+end
+
+-- May the next worker have to be told that there is more?
+local function may_mark(call)
+  return call.in_line + call.by_priority >= call.count or call.limit or call.active or call.again
 end
 
 -- Whatever could make an activation fail half-way is found before anything is popped.
@@ -56,7 +67,7 @@ local function fetch_trouble(call, queue)
     return trouble
   end
   return wrong_type(queue.active, "list") or wrong_type(queue.events, "stream")
-    or wrong_type(queue.prefix .. "marker", "zset")
+    or may_mark(call) and wrong_type(queue.prefix .. "marker", "zset")
 end
 
 -- The next ids, at most `most`, now in `active`; none when nothing waits.

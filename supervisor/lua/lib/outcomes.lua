@@ -72,15 +72,15 @@ local function settle(call, queue, outcome)
     return CODE.NOT_IN_STATE
   end
   keep_max_events(queue)
-  if outcome.used then
-    redis.pcall("HSET", outcome.key, "ox:used", outcome.used)
-  end
   if outcome.keep == KEEP_ALL and call.plain and call.metrics == 0 and not (fields[3] or outcome.parent) then
     outcome.attempts_made = one_more(fields[2])
     call.run[#call.run + 1] = outcome
     return CODE.DONE
   end
   end_run(call, queue)
+  if outcome.used and outcome.kind ~= "C" then -- what completes is written with it
+    redis.pcall("HSET", outcome.key, "ox:used", outcome.used)
+  end
   if outcome.told then
     -- before the copy for the dead letters, which takes it along
     seldom().keep_verdict(outcome.key, outcome.told)

@@ -1,11 +1,16 @@
 -- record: a job's hash as a row of the reply.
 
 -- Places in the row. Behind the seventh stands what few jobs have; a row without any of it ends there.
-local PLACES = {
-  name = 2, data = 3, opts = 4, timestamp = 5, priority = 6, ats = 7,
-  atm = 8, attemptsMade = 9, stc = 10, defa = 11, parent = 12, rjk = 13, ["ox:crashes"] = 14, ["ox:bigger"] = 15,
-}
 local COMMON, ALL, DEFERRED = 7, 15, 11
+local places_made -- when the first job needs them
+
+local function places()
+  places_made = places_made or {
+    name = 2, data = 3, opts = 4, timestamp = 5, priority = 6, ats = 7,
+    atm = 8, attemptsMade = 9, stc = 10, defa = 11, parent = 12, rjk = 13, ["ox:crashes"] = 14, ["ox:bigger"] = 15,
+  }
+  return places_made
+end
 
 -- The row of a job that was added and never begun, by the order in which BullMQ and we write its hash; nothing of
 -- any other. Most jobs are such when they are taken.
@@ -28,10 +33,10 @@ local function read_job(key, id)
   if row then
     return row
   end
-  local last = COMMON
+  local last, place_of = COMMON, places()
   row = { id, false, false, false, false, false, false }
   for i = 1, #stored, 2 do
-    local place = PLACES[stored[i]]
+    local place = place_of[stored[i]]
     if place then
       row[place] = stored[i + 1]
       last = place > COMMON and ALL or last
