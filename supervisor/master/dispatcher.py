@@ -281,11 +281,11 @@ class Dispatcher:
 
     def _heard(self, attempt: Attempt, runner: Runner, kind: Kind, body: bytes, note: int) -> None:
         if kind is Kind.COMPLETED:
-            self._outcome(attempt, runner, Returned(body), note, retire=False)
+            self._is_over(attempt, runner, Returned(body), note, retire=False)
         elif kind is Kind.FAILED:
             verdict, retire = verdict_of_failure(body)
             verdict = self._watch.judged(attempt, verdict)
-            self._outcome(attempt, runner, verdict, note, retire=retire)
+            self._is_over(attempt, runner, verdict, note, retire=retire)
         elif kind is Kind.PROGRESS:
             self._relay.progress(attempt, body)
         elif kind is Kind.LOG:
@@ -308,6 +308,17 @@ class Dispatcher:
         log.warning("job.left_behind", **facts, runner=runner.pid, left=told.left, retired=told.retire)
         end = "; the runner was replaced" if told.retire else ""
         self._relay.log(attempt, f"left behind: {'; '.join(told.left)}{end}")
+
+    def _is_over(
+        self, attempt: Attempt, runner: Runner, verdict: Verdict, note: int, *, retire: bool
+    ) -> None:
+        gathering = self._exchanger.gather()
+        try:
+            self._outcome(attempt, runner, verdict, note, retire=retire)
+        finally:
+            if gathering:
+                # Where jobs are short others end in the same turn of the loop, and one call is for them all.
+                self._exchanger.gathered(now=self.most is None and not self._placing.short)
 
     def _outcome(
         self, attempt: Attempt, runner: Runner, verdict: Verdict, note: int, *, retire: bool

@@ -106,6 +106,7 @@ class Exchanger:
         self._number = 0
         self._asked = 0  # jobs asked for by calls on their way
         self._kicked = False
+        self._gathering = False  # a kick is only noted
         self._standing: Behind[Exchange] | None = None  # the call behind the pop
         self._stands_for = 0  # jobs that it may bring; they are counted in `asked`
         self._stood_at = 0.0  # when it was sent
@@ -135,6 +136,24 @@ class Exchanger:
         """Look, once the facts of this turn of the loop are all in, whether a call is due."""
         if not self._kicked:
             self._kicked = True
+            if not self._gathering:
+                self._loop.call_soon(self._look)
+
+    def gather(self) -> bool:
+        """Facts of one job follow, and nothing is looked at before `gathered`. False when that is so already:
+        then it is not to be called.
+        """
+        if self._kicked or self._gathering:
+            return False
+        self._gathering = True
+        return True
+
+    def gathered(self, *, now: bool) -> None:
+        """`now`: whatever else happens in this turn of the loop need not go into the same call."""
+        self._gathering = False
+        if self._kicked and now:
+            self._look()
+        elif self._kicked:
             self._loop.call_soon(self._look)
 
     def look(self) -> None:

@@ -91,6 +91,11 @@ class Placing:
         """Jobs that by measurement could begin within 5 ms."""
         return self._ahead.room()
 
+    @property
+    def short(self) -> bool:
+        """Do the jobs of this queue follow each other so closely that several are sent ahead?"""
+        return self._ahead.depth > 0
+
     def unplaced(self) -> int:
         return len(self._unplaced)
 

@@ -479,6 +479,25 @@ async def test_outcomes_that_are_ready_together_go_in_one_call(exchange_world):
     assert [outcome.job_id for outcome in server.calls[0].outcomes] == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize("now", [True, False])
+async def test_what_the_end_of_one_job_brings_goes_in_one_call(exchange_world, now):
+    """At once, or with what else happens in the turn of the loop."""
+    exchanger, server, _ = exchange_world
+    assert exchanger.gather()
+    exchanger.finish("a0", done("0"))
+    exchanger.kick()
+    assert not exchanger.gather() and not server.calls
+    exchanger.gathered(now=now)
+    assert len(server.calls) == now
+    exchanger.finish("a1", done("1"))
+    await turns()
+    assert [[each.job_id for each in call.outcomes] for call in server.calls] == (
+        [["0"]] if now else [["0", "1"]]
+    )
+    exchanger.kick()
+    assert not exchanger.gather()  # it will be looked at anyway
+
+
 async def test_each_call_has_a_token_of_its_own(exchange_world):
     exchanger, server, slots = exchange_world
     slots.left = 0
