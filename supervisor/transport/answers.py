@@ -113,6 +113,8 @@ def why_unreachable(address: Address, error: BaseException, timeout_s: float) ->
             vouched = "self-signed" in error.verify_message or "issuer" in error.verify_message
             hint = "; who vouches for it is named by [redis] ca_file or ssl_ca_certs" if vouched else ""
             return f"its certificate is not accepted ({error.verify_message}){hint}"
+        case ConnectionResetError() | BrokenPipeError():
+            return why_ended(address, str(error))
         case ssl.SSLError():
             return why_turned_away(f"TLS failed ({error.reason or error}); {speaks_tls}")
         case _:
@@ -133,11 +135,15 @@ def why_turned_away(text: str) -> str:
 
 
 def why_ended(address: Address, text: str) -> str:
-    """The same, where it may have been for want of a certificate: not every server says so before it goes."""
+    """The same, where it may have been for our certificate: not every server says so before it goes, and what
+    it says is lost when it ends the connection before it has read all that we sent.
+    """
     why = why_turned_away(text)
-    if why == text and address.tls is not None and address.tls.certfile is None:
+    if why != text or address.tls is None:
+        return why
+    if address.tls.certfile is None:
         return f"{why}; it may want to see a certificate of ours, as [redis] cert_file and key_file name one"
-    return why
+    return f"{why}; it may not accept our certificate ([redis] cert_file)"
 
 
 def why_login_refused(text: str) -> str:

@@ -146,7 +146,9 @@ def _why(address: Address, error: redis.RedisError | ConfigError, connect_timeou
     text = _text_of(error)
     if text is not None:
         return why_login_refused(text)
-    return why_ended(address, why_unreachable(address, _cause_of(error), connect_timeout_s))
+    cause = _cause_of(error)
+    why = why_unreachable(address, cause, connect_timeout_s)
+    return why if isinstance(cause, OSError) else why_ended(address, why)
 
 
 def _cause_of(error: redis.RedisError) -> BaseException:

@@ -21,8 +21,9 @@ from redis_stand_ins import (
 )
 
 from supervisor.errors import NotRepeatable, RedisRefused, RedisUnavailable, UsageError, WrongReply
+from supervisor.transport.address import Address, Tls
 from supervisor.transport.aio import Redis
-from supervisor.transport.answers import pause_s, word_of
+from supervisor.transport.answers import pause_s, why_ended, why_unreachable, word_of
 
 ONE = b":1\r\n"
 NO_RUN = b"-NOPERM this user has no permissions\r\n"
@@ -481,3 +482,24 @@ def test_the_asyncio_client_does_not_load_redis_py() -> None:
 
     code = "import sys, supervisor.transport.aio; sys.exit('redis' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- a server that goes without a word ------------------------------------------------------------------
+
+RESET = ConnectionResetError(104, "Connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    ("tls", "hint"),
+    [
+        (None, ""),
+        (Tls(), "; it may want to see a certificate of ours, as [redis] cert_file and key_file name one"),
+        (Tls(certfile="a.pem"), "; it may not accept our certificate ([redis] cert_file)"),
+    ],
+)
+def test_a_server_that_ends_the_connection_may_not_like_our_certificate(tls: Tls | None, hint: str) -> None:
+    """In TLS 1.3 it looks at that when we have sent our first request already, and its alert may be lost."""
+    address = Address(host="cache", tls=tls)
+    assert why_ended(address, "Redis closed the connection") == f"Redis closed the connection{hint}"
+    assert why_unreachable(address, RESET, 1.0) == f"{RESET}{hint}"
+    assert "certificate" not in why_unreachable(address, ConnectionRefusedError(), 1.0)
