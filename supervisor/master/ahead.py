@@ -3,10 +3,12 @@
 A runner of short jobs that waits for the master between two of them costs both a wake-up each. So while one
 is at work the next ones are sent already, as many as are expected to be done within 5 ms: their number times
 the p95 of what the queue's last jobs have taken. Where a job takes longer but all take about as long, one is
-sent behind it when it has been at work for so long that within 5 ms it should be done. A job that was sent
-ahead is fetched, leased and counted as any other, and nobody but who has taken its permit (sandbox/wire.py)
-has begun it: so when the one before turns out long, or its runner ends, or a stop comes, it is taken back
-whatever the runner is doing, and goes to a slot that is free or back to the front of its queue.
+fetched behind it when it has been at work for so long that within 5 ms it should be done: by a call that is
+made for another slot, or by one of its own when it may end any moment.
+
+A job that was sent ahead is fetched, leased and counted as any other, and nobody but who has taken its permit
+(sandbox/wire.py) has begun it: so when the one before turns out long, or its runner ends, or a stop comes, it
+is taken back whatever the runner is doing, and goes to a slot that is free or back to the front of its queue.
 
 It decides numbers and choices; the dispatcher sends, and takes back.
 """
@@ -28,6 +30,7 @@ LONG_S: Final = 0.01  # who is at work for so long is not short: what is behind 
 LOOK_EVERY_S: Final = 0.01
 SAMPLES: Final = 64
 JUDGED_EVERY: Final = 16  # of them; before there are so many nothing is expected
+LEAD_US: Final = 3_000  # a call and its answer, and the job on its way to its runner
 SURE: Final = 0.75  # of the jobs that have taken so long, this share must have ended within 5 ms more
 LONGEST_US: Final = 200_000  # what the time between two jobs is to longer ones is not worth a call to Redis
 NONE_FOR: Final = (
@@ -73,12 +76,16 @@ class Ahead:
         self._never = False
         self._busy: OrderedDict[Runner, None] = OrderedDict()
         self._aside: set[Runner] = set()
-        self._soon: dict[Runner, float] = {}  # of the busy, who should be free within 5 ms: long from when on
+        self._since: OrderedDict[Runner, float] = OrderedDict()  # when its job began; oldest first
+        self._soon: dict[
+            Runner, float
+        ] = {}  # of the busy, who should be free within 5 ms: till when that holds
         self._took_us = [0] * SAMPLES
         self._count = 0
         self._none_before = 0
         self.depth = 0  # jobs behind the one at work
         self.soon_s = 0.0  # once it is at work for so long it should be done within 5 ms; 0 for not known
+        self.late_s = 0.0  # and then it may end before a job is fetched
 
     def adopt(self, *, never: bool) -> None:
         """From now on; `never`: nothing is sent ahead."""
@@ -87,7 +94,7 @@ class Ahead:
             self._nothing()
 
     def _nothing(self) -> None:
-        self.depth, self.soon_s = 0, 0.0
+        self.depth, self.soon_s, self.late_s = 0, 0.0, 0.0
 
     # --- what is expected -----------------------------------------------------------------------------
 
@@ -107,6 +114,7 @@ class Ahead:
         p95 = last[len(last) * 95 // 100]
         self.depth = min(MOST, AHEAD_US // max(1, p95))
         self.soon_s = _soon_s(last, p95)
+        self.late_s = max(self.soon_s, (last[len(last) // 20] - LEAD_US) / 1e6) if self.soon_s else 0.0
 
     def halted(self) -> None:
         """A job has printed: what was behind it did not begin."""
@@ -121,20 +129,26 @@ class Ahead:
             self._busy[runner] = None
             self._aside.discard(runner)
 
-    def began(self, runner: Runner) -> None:
+    def began(self, runner: Runner, now: float) -> None:
         """It begins a job: it is not soon free any more."""
         self._soon.pop(runner, None)
+        if runner in self._busy:
+            self._since[runner] = now
+            self._since.move_to_end(runner)
 
-    def soon(self, runner: Runner, now: float) -> bool:
-        """Its job is at work for `soon_s`. False if nothing is sent behind it for all that."""
-        if self.soon_s and runner in self._busy:
-            self._soon[runner] = now + 2 * AHEAD_US / 1e6
-            return True
-        return False
+    def _see_who_is_soon_free(self, now: float) -> None:
+        """What was at work for `soon_s` by now. The others have begun later."""
+        while self.soon_s and self._since:
+            runner, since = next(iter(self._since.items()))
+            if now - since < self.soon_s:
+                break
+            del self._since[runner]
+            self._soon[runner] = since + self.soon_s + 2 * AHEAD_US / 1e6
 
     def remove(self, runner: Runner) -> None:
         """It has nothing to do, or does not serve on."""
         self._busy.pop(runner, None)
+        self._since.pop(runner, None)
         self._soon.pop(runner, None)
         self._aside.discard(runner)
 
@@ -143,6 +157,7 @@ class Ahead:
         none, nothing is sent ahead to it.
         """
         self._busy.pop(runner, None)
+        self._since.pop(runner, None)
         self._soon.pop(runner, None)
         self._aside.add(runner)
 
@@ -151,7 +166,7 @@ class Ahead:
         """May a job have been fetched for one of them?"""
         return bool(self._busy or self._aside)
 
-    def room(self) -> int:
+    def room(self, now: float) -> int:
         """How many more could be sent."""
         if self.depth:
             most = self.depth + 1
@@ -160,12 +175,18 @@ class Ahead:
                 for runner in self._busy
                 if len(runner.attempts) < most and not runner.pipe.full
             )
-        return sum(len(runner.attempts) == 1 and not runner.pipe.full for runner in self._soon)
+        self._see_who_is_soon_free(now)
+        return sum(self._has_room(runner, till, now) for runner, till in self._soon.items())
 
-    def choose(self) -> Runner | None:
+    @staticmethod
+    def _has_room(runner: Runner, till: float, now: float) -> bool:
+        return len(runner.attempts) == 1 and now < till and not runner.pipe.full
+
+    def choose(self, now: float) -> Runner | None:
         """Who takes the next one: each in its turn."""
         if not self.depth:
-            return next((each for each in self._soon if len(each.attempts) == 1 and not each.pipe.full), None)
+            soon = self._soon.items()
+            return next((runner for runner, till in soon if self._has_room(runner, till, now)), None)
         most = self.depth
         for _ in range(len(self._busy)):
             runner = next(iter(self._busy))

@@ -71,6 +71,7 @@ class Placing:
         self._ahead = Ahead()
         self._sent_ahead: list[Runner] = []  # to be flushed
         self._looking: asyncio.TimerHandle | None = None  # for jobs that turned out long
+        self._nudges: dict[Runner, asyncio.TimerHandle] = {}  # when a job should be fetched behind its own
         self.stopping = False  # a job that has not begun goes straight back
         self.adopt(settings)
 
@@ -89,7 +90,7 @@ class Placing:
 
     def ahead(self) -> int:
         """Jobs that by measurement could begin within 5 ms."""
-        return self._ahead.room()
+        return self._ahead.room(self._clock())
 
     @property
     def short(self) -> bool:
@@ -120,7 +121,7 @@ class Placing:
             self._judge.decide(attempt, CutOff())
         elif self._idle:
             self._start(attempt, self._idle.pop())
-        elif not attempt.alone and (runner := self._ahead.choose()) is not None:
+        elif not attempt.alone and (runner := self._ahead.choose(self._clock())) is not None:
             self._send_ahead(attempt, runner)
         elif self._ahead.anybody and not attempt.alone:
             self.hand_on([attempt])  # it was asked for when shorter jobs were expected
@@ -128,11 +129,9 @@ class Placing:
             self._unplaced.append(attempt)
             attempt.deadline = self._loop.call_later(NO_RUNNER_AFTER_S, self._nobody_came, attempt)
 
-    def _soon_free(self, attempt: Attempt, runner: Runner) -> None:
-        """It has been at this job for as long as others took, but for 5 ms."""
-        if attempt.runner is not runner or len(runner.attempts) > 1:
-            return
-        if self._ahead.soon(runner, self._clock()):
+    def _ends_any_moment(self, attempt: Attempt, runner: Runner) -> None:
+        """And no call that was made since it is soon free has brought what follows."""
+        if attempt.runner is runner and len(runner.attempts) == 1:
             self._judge.go_on(now=True)
 
     def flush(self) -> None:
@@ -170,15 +169,16 @@ class Placing:
         runner.advance(Fact.JOB_SENT)
         self._make_ready(attempt, runner)
         attempt.delivered = runner.pipe.send(Kind.START, body, attempt.number)
+        if attempt.delivered:
+            self._ahead.add(runner)
         self._note_begin(attempt, runner)  # while the runner wakes up
-        if not attempt.delivered:
-            return  # it died idle, unseen yet: its exit gives the job to another
-        self._ahead.add(runner)
-        self._began(runner)
+        if attempt.delivered:  # else it died idle, unseen yet: its exit gives the job to another
+            self._began(runner)
 
     def _send_ahead(self, attempt: Attempt, runner: Runner) -> None:
         body = self._prepare(attempt, runner)
         attempt.delivered = attempt.ahead = True
+        self._spare_the_nudge(runner)
         runner.pipe.put(body, attempt.number)
         self._sent_ahead.append(runner)
 
@@ -209,10 +209,13 @@ class Placing:
     def _note_begin(self, attempt: Attempt, runner: Runner) -> None:
         """It begins; nothing that the runner says of it is heard before this is done."""
         job, limits = attempt.job, attempt.limits
-        self._ahead.began(runner)
+        self._ahead.began(runner, attempt.started_at)
         if self._ahead.soon_s:
             self._spare_the_look()
-            self._loop.call_later(self._ahead.soon_s, self._soon_free, attempt, runner)
+            self._spare_the_nudge(runner)
+            self._nudges[runner] = self._loop.call_later(
+                self._ahead.late_s, self._ends_any_moment, attempt, runner
+            )
         if runner.budget is not None:
             runner.budget.begin()
         if limits.timeout_ms:
@@ -243,6 +246,10 @@ class Placing:
         if self._looking is not None and not self._ahead.waiting():
             self._looking.cancel()
             self._looking = None
+
+    def _spare_the_nudge(self, runner: Runner) -> None:
+        if self._nudges and (nudge := self._nudges.pop(runner, None)) is not None:
+            nudge.cancel()
 
     def recall(self, runner: Runner) -> None:
         """Have back what it has not begun, and give it to others."""
@@ -311,6 +318,7 @@ class Placing:
 
     def ended(self, runner: Runner, note: int) -> None:
         """A job of a runner that has one at a time is over; `note` is that of its outcome frame."""
+        self._spare_the_nudge(runner)
         self._ahead.took(note >> NOTE_US_SHIFT)
         if note & HALTED and runner.attempts:
             self._ahead.halted()
@@ -330,6 +338,7 @@ class Placing:
 
     def leaves(self, runner: Runner) -> None:
         """It takes no job any more, and what it has not begun goes to others at once."""
+        self._spare_the_nudge(runner)
         self._ahead.remove(runner)
         while runner in self._idle:
             self._idle.remove(runner)

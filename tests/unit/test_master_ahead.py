@@ -68,9 +68,15 @@ def test_nothing_is_expected_of_a_queue_that_has_done_little():
 
 
 def test_of_jobs_that_take_about_as_long_it_is_known_when_one_is_nearly_done():
-    ahead = judged(*[20_000, 20_900, 21_300, 22_000] * (SAMPLES // 4))
+    ahead = judged(*[21_000, 21_200, 21_300, 22_000] * (SAMPLES // 4))
     assert ahead.depth == 0
     assert ahead.soon_s == pytest.approx(0.017)
+    assert ahead.late_s == pytest.approx(0.018)  # the quickest may end 3 ms later
+
+
+def test_where_some_end_early_a_job_is_fetched_as_soon_as_it_may_be():
+    ahead = judged(*[15_000, 20_900, 21_300, 22_000] * (SAMPLES // 4))
+    assert ahead.late_s == ahead.soon_s == pytest.approx(0.017)
 
 
 @pytest.mark.parametrize(
@@ -261,10 +267,29 @@ async def test_i2_a_job_is_fetched_for_who_is_nearly_done_and_no_further_one_bef
     await free(world)
 
 
+async def test_a_call_of_its_own_is_made_only_for_who_may_end_any_moment_and_has_nobody_behind(world):
+    """What is fetched for another slot while one is soon free is fetched for that one too."""
+    looks = []
+    world.look = lambda: looks.append(world.dispatcher.free())
+    ahead = world.dispatcher._placing._ahead
+    ahead.late_s = 3600.0
+    first = at_work(world, "1")
+    await free(world)
+    world.take("2")
+    assert not world.dispatcher._placing._nudges and len(first.attempts) == 2
+    ahead.late_s = 0.002
+    second = at_work(world, "other")
+    async with asyncio.timeout(5):
+        while not looks:
+            await asyncio.sleep(0.001)
+    assert looks == [1] and len(second.attempts) == 1
+    ends(world, second)
+    assert not world.dispatcher._placing._nudges
+
+
 async def test_i2_what_was_sent_behind_one_that_is_not_done_in_time_is_taken_back(world):
     runner = at_work(world, "1")
     await free(world)
-    other = at_work(world, "other")
     world.take("2")
     world.dispatcher.flush()
     async with asyncio.timeout(5):
@@ -272,9 +297,22 @@ async def test_i2_what_was_sent_behind_one_that_is_not_done_in_time_is_taken_bac
             await asyncio.sleep(0.001)
     assert handed_back(world) == ["2"]
     world.dispatcher.on_frame(runner, Kind.SKIPPED, b"", next(iter(runner.recalled)), 0)
-    await free(world)  # for the other: nobody is behind it, so it is late for nothing
+    assert world.dispatcher.free() == 0
+    other = at_work(world, "other")
+    await free(world)
     world.take("3")
     assert [attempt.job.id for attempt in other.attempts.values()] == ["other", "3"]
+
+
+async def test_i2_nothing_is_fetched_for_who_should_have_been_done_long_ago(world):
+    """Not even when it is only now known of the queue's jobs how long they take."""
+    ahead = world.dispatcher._placing._ahead
+    runner = at_work(world, "1")
+    begun_at = world.dispatcher.attempts["1"].started_at
+    assert ahead.room(begun_at + 0.012) == 0
+    ahead.began(runner, begun_at)
+    assert ahead.room(begun_at + 0.002) == 1
+    assert ahead.room(begun_at + 0.012) == 0 and ahead.choose(begun_at + 0.012) is None
 
 
 async def test_a_job_that_ended_in_time_leaves_nothing_behind_to_be_fetched(world):
@@ -285,7 +323,7 @@ async def test_a_job_that_ended_in_time_leaves_nothing_behind_to_be_fetched(worl
     ends(world, runner)
     world.take("2")
     world.dispatcher._placing._ahead.soon_s = 0.001
-    world.dispatcher._placing._soon_free(attempt, runner)
+    world.dispatcher._placing._ends_any_moment(attempt, runner)
     assert world.dispatcher.free() == 0
 
 
