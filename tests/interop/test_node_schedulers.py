@@ -39,6 +39,7 @@ def we_work(redis_url: str) -> Iterator[Running]:
         text=True,
     )
     running = Running(process)
+    running.until("runner.started")  # it takes part from the first run on, and knows what TERM means
     yield running
     process.terminate()
     try:
