@@ -11,7 +11,7 @@ from supervisor.protocol.job_options import KEEP_ALL
 OURS = ("eval", "info", "config", "client")  # what the test itself asks
 A_JOB = 8  # of its end: HMGET, LREM, HSET, XADD; of its begin: HGETALL, SET, XADD, HSET
 A_CALL = 17  # of them two where more than one job is taken
-NOTHING_TO_DO = 5
+NOTHING_TO_DO = 4
 
 
 def commands(wire: Any, act: Callable[[], object]) -> int:
@@ -44,7 +44,7 @@ def test_a_call_for_one_job_costs_less(wire):
     assert to_finish_and_fetch(wire, 1) <= A_JOB + A_CALL - 2
 
 
-def test_a_call_that_finds_nothing_asks_five_times(wire):
+def test_a_call_that_finds_nothing_asks_four_times(wire):
     wire.add(count=1)
     wire.fetch()
 

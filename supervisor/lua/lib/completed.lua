@@ -10,13 +10,6 @@ local function one_more(stored)
   return (tonumber(stored) or 0) + 1
 end
 
-local function trim_events(call, queue)
-  if not call.trimmed then
-    redis.call("XTRIM", queue.events, "MAXLEN", "~", queue.max_events)
-    call.trimmed = true
-  end
-end
-
 local function store_completed(call, outcome, attempts_made)
   local key, text = outcome.key, outcome.text
   if outcome.used then

@@ -36,6 +36,13 @@ local function tell_others(call, queue, outcome, fields, attempts_made)
   call.plain = false -- a child or a parent of one of these jobs may have come or gone
 end
 
+local function trim_events(call, queue)
+  if not call.trimmed then
+    redis.call("XTRIM", queue.events, "MAXLEN", "~", queue.max_events)
+    call.trimmed = true
+  end
+end
+
 local function delete_ended(outcome)
   delete_job(outcome.key)
   if outcome.parent then

@@ -144,7 +144,7 @@ local function room_for(call, queue)
   return call.held and 0 or room
 end
 
-local function take(call, queue)
+local function take_all(call, queue)
   local trouble = fetch_trouble(call, queue)
   if trouble then
     call.fetch_error = trouble
