@@ -77,9 +77,7 @@ class Ahead:
         self._busy: OrderedDict[Runner, None] = OrderedDict()
         self._aside: set[Runner] = set()
         self._since: OrderedDict[Runner, float] = OrderedDict()  # when its job began; oldest first
-        self._soon: dict[
-            Runner, float
-        ] = {}  # of the busy, who should be free within 5 ms: till when that holds
+        self._soon: dict[Runner, float] = {}  # who should be free within 5 ms: till when that holds
         self._took_us = [0] * SAMPLES
         self._count = 0
         self._none_before = 0

@@ -486,6 +486,7 @@ async def test_what_the_end_of_one_job_brings_goes_in_one_call(exchange_world, n
     assert exchanger.gather()
     exchanger.finish("a0", done("0"))
     exchanger.kick()
+    await turns()
     assert not exchanger.gather() and not server.calls
     exchanger.gathered(now=now)
     assert len(server.calls) == now

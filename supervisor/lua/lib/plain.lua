@@ -5,7 +5,7 @@
 -- What both do stands in both: Lua makes the functions of a script anew in every call, and those that they would
 -- share cost a call for one job a quarter of its time. tests/redis/test_wire_plain.py compares the two.
 
-local GUILTY, NOT_ACTIVE = -100, -3 -- in lib/codes, too
+local GUILTY, NOT_ACTIVE = -100, -3 -- in lib/codes, too; what was active is GUILTY until it is written
 
 -- Is the key there, and of another type?
 local function is_no(wanted, key)
